@@ -1,0 +1,261 @@
+"""The messages between coordinators and workers, as `wire.md` gives them.
+
+Fields without a default are the seed's and required; fields with a default are ours, left out of the JSON
+when not set, and never required of a peer. Field order is the order on the wire, so encoding is byte-stable.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from proto_schemas.subjects import Id
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Fields = dict[str, Any]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of every message: immutable; what is not set is not sent; unknown fields are ignored."""
+
+
+# -- workers ------------------------------------------------------------------------------------------------
+
+
+class Capacity(Message, frozen=True, kw_only=True):
+    """What a worker can take; `pipelines_running` is what it runs already."""
+
+    cpu_cores: Count
+    pipelines_running: Count
+    max_pipelines: Count
+
+
+class RunningPipeline(Message, frozen=True, kw_only=True):
+    """A copy that really runs on a worker. `epoch` 0: deployed by a coordinator that knows no epochs."""
+
+    pipeline_id: str
+    group: str = ""
+    name: str = ""
+    epoch: Count = 0
+    state: str = "running"
+    reason: str | None = None
+
+
+class Register(Message, frozen=True, kw_only=True):
+    """`register`: a worker asks to be a member."""
+
+    worker_id: Id
+    address: str
+    api_key: str
+    capacity: Capacity
+    incarnation: str | None = None
+    version: str | None = None
+    labels: dict[str, str] | None = None
+    pipelines: list[RunningPipeline] | None = None
+
+    def __repr__(self) -> str:
+        return f"Register(worker_id={self.worker_id!r}, address={self.address!r}, api_key=***)"
+
+
+class Registered(Message, frozen=True, kw_only=True):
+    """Answer to `register`. `lease_secs` absent: the coordinator grants no leases."""
+
+    worker_id: str
+    status: str
+    heartbeat_interval_secs: int | float
+    lease_secs: float | None = None
+    term: int | None = None
+    cluster_id: str | None = None
+
+
+class ConnectorHealth(Message, frozen=True, kw_only=True):
+    """How one connector of a pipeline does."""
+
+    connector_name: str
+    connector_type: str
+    connected: bool
+    last_error: str | None = None
+    messages_received: Count
+    seconds_since_last_message: Count
+
+
+class PipelineMetrics(Message, frozen=True, kw_only=True):
+    """Counters of one pipeline since it was deployed."""
+
+    pipeline_name: str
+    events_in: Count
+    events_out: Count
+    connector_health: list[ConnectorHealth] | None = None
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """`heartbeat.{worker}`: the worker is named by the subject. `seq` counts up within an incarnation."""
+
+    events_processed: Count
+    pipelines_running: Count
+    pipeline_metrics: list[PipelineMetrics] | None = None
+    incarnation: str | None = None
+    seq: Count | None = None
+    pipelines: list[RunningPipeline] | None = None
+    load: float | None = None
+    draining: bool = False
+
+
+class Directive(Message, frozen=True, kw_only=True):
+    """What the leader wants of a worker: `do` is `register`, `undeploy` or `checkpoint`."""
+
+    do: str
+    pipeline_id: str | None = None
+    reason: str | None = None
+
+
+class HeartbeatAck(Message, frozen=True, kw_only=True):
+    """The leader's answer to a heartbeat that had a reply subject."""
+
+    term: int
+    lease_secs: float
+    directives: list[Directive] | None = None
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+class Fence(Message, frozen=True, kw_only=True):
+    """What our commands carry beside their seed fields.
+
+    `term` and `epoch`: a worker refuses a command older than one it has seen (`stale_epoch`).
+    `request_id`: a request seen before gets the first answer again.
+    """
+
+    term: int | None = None
+    epoch: int | None = None
+    request_id: str | None = None
+
+
+class Route(Message, frozen=True, kw_only=True):
+    """Events of these types, put out by one pipeline (or `_external`), go into another of the same group."""
+
+    from_pipeline: Id
+    to_pipeline: Id
+    event_types: list[str]
+    nats_subject: str | None = None
+
+
+class Deploy(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.deploy`. `routes`: all of the group that touch this pipeline."""
+
+    name: Name
+    source: str
+    group: Id | None = None
+    routes: list[Route] | None = None
+    delivery: str | None = None
+    checkpoint_ref: str | None = None
+
+
+class Deployed(Message, frozen=True, kw_only=True):
+    """Answer to `deploy`."""
+
+    id: str
+    name: str
+    status: str
+
+
+class Undeploy(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.undeploy`."""
+
+    pipeline_id: str
+
+
+class Ok(Message, frozen=True, kw_only=True):
+    """Answer to `undeploy` and `restore`."""
+
+    ok: bool
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """One event: a type and free fields; integers stay integers."""
+
+    event_type: Name
+    fields: Fields = {}
+
+
+class OutputEvent(Message, frozen=True, kw_only=True):
+    """An event that came out of a pipeline: every field, also when there is none."""
+
+    event_type: str
+    fields: Fields
+
+
+class Inject(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.inject`: one event into a pipeline."""
+
+    pipeline_id: str
+    event_type: Name
+    fields: Fields = {}
+
+
+class Injected(Message, frozen=True, kw_only=True):
+    """Answer to `inject`: what the pipeline put out because of it."""
+
+    ok: bool
+    output_events: list[OutputEvent]
+
+
+class InjectBatch(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.inject_batch`. Each event is checked on its own: a bad one does not refuse the batch."""
+
+    pipeline_id: str
+    events: list[Any]
+
+
+class BatchInjected(Message, frozen=True, kw_only=True):
+    """Answer to `inject_batch`, with true counts."""
+
+    events_sent: Count
+    events_failed: Count
+    output_events: list[OutputEvent]
+    errors: list[str]
+    processing_time_us: Count
+
+
+class CheckpointRequest(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.checkpoint`. The answer is the checkpoint object itself, or a `CheckpointRef`."""
+
+    pipeline_id: str
+
+
+class CheckpointRef(Message, frozen=True, kw_only=True):
+    """Where a checkpoint lies that is larger than a NATS payload."""
+
+    checkpoint_ref: str
+
+
+class Restore(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.restore`: exactly one of `checkpoint` and `checkpoint_ref`."""
+
+    pipeline_id: str
+    checkpoint: dict[str, Any] | None = None
+    checkpoint_ref: str | None = None
+
+
+class Drain(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.drain`."""
+
+
+class Drained(Message, frozen=True, kw_only=True):
+    """Answer to `drain`: how many pipelines were brought to rest."""
+
+    ok: bool
+    pipelines: Count
+
+
+COMMANDS: dict[str, tuple[type[Message], type[Message] | None]] = {
+    "deploy": (Deploy, Deployed),
+    "undeploy": (Undeploy, Ok),
+    "inject": (Inject, Injected),
+    "inject_batch": (InjectBatch, BatchInjected),
+    "checkpoint": (CheckpointRequest, None),
+    "restore": (Restore, Ok),
+    "drain": (Drain, Drained),
+}
+"""Request and answer of each worker command; `checkpoint` answers free-form data."""
