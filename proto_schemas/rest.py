@@ -219,3 +219,24 @@ class Acknowledged(View, frozen=True, kw_only=True):
     acknowledged: bool
     term: int | None
     lease_secs: float | None
+
+
+class Removed(View, frozen=True, kw_only=True):
+    """Answer to `DELETE /workers/{id}`."""
+
+    removed: bool
+
+
+class HealthView(View, frozen=True, kw_only=True):
+    """`GET /health` (outside the base): one coordinator in a few words. `status`: ok or degraded."""
+
+    status: str
+    node_id: str
+    cluster_id: str
+    version: str
+    ready: bool
+    leader_id: str | None
+    is_leader: bool
+    term: int
+    nats_connected: bool
+    reason: str | None

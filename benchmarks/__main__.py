@@ -1,0 +1,87 @@
+"""`python -m benchmarks NAME [-o json|table] [key=value ...]`: run one benchmark and print what it found.
+
+Exit codes: 0 measured (and every target met), 1 a target was missed, 2 wrong usage.
+"""
+
+import argparse
+import importlib
+import inspect
+import json
+import sys
+from typing import Any, Final
+
+from benchmarks.conditions import conditions
+
+NAMES: Final = {
+    "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
+    "engine": "the VPL engine alone",
+    "failover": "leader kill -9 to the next acknowledged write",
+    "raft_commit": "commits through Raft with fsync, beside etcd and the floor",
+    "routing": "events through NATS, in and out of one worker, beside a bare loop",
+    "transport": "NatsTransport beside bare nats-py",
+    "worker_failover": "worker kill -9 to its pipelines processing elsewhere",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, run, print; see the module's docstring for exit codes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        epilog="; ".join(f"{name}: {what}" for name, what in NAMES.items()),
+    )
+    parser.add_argument("name", choices=sorted(NAMES))
+    parser.add_argument("-o", "--output", choices=("json", "table"), default="table")
+    parser.add_argument("parameters", nargs="*", metavar="key=value", help="parameters of run()")
+    arguments = parser.parse_args(argv)
+    module = importlib.import_module(f"benchmarks.{arguments.name}")
+    try:
+        parameters = _parameters(module.run, arguments.parameters)
+    except ValueError as error:
+        parser.error(str(error))
+    before = conditions()
+    result = {
+        "benchmark": arguments.name,
+        "parameters": parameters,
+        "result": module.run(**parameters),
+        "conditions": before,
+    }
+    print(json.dumps(result, indent=2) if arguments.output == "json" else _table(result))
+    return 0 if all(_targets_met(result["result"])) else 1
+
+
+def _parameters(run: Any, pairs: list[str]) -> dict[str, int | float | str]:
+    known = inspect.signature(run).parameters
+    parameters: dict[str, int | float | str] = {}
+    for pair in pairs:
+        key, found, value = pair.partition("=")
+        if not found or key not in known:
+            raise ValueError(f"{pair!r} is not a parameter: use key=value with {', '.join(known) or 'none'}")
+        try:
+            parameters[key] = json.loads(value)
+        except json.JSONDecodeError:
+            parameters[key] = value
+    return parameters
+
+
+def _targets_met(value: Any) -> list[bool]:
+    """Every `met` in the result, however deep: a benchmark states its own targets."""
+    if isinstance(value, dict):
+        own = [value["met"]] if isinstance(value.get("met"), bool) else []
+        return own + [met for inner in value.values() for met in _targets_met(inner)]
+    if isinstance(value, list):
+        return [met for inner in value for met in _targets_met(inner)]
+    return []
+
+
+def _table(value: Any, indent: int = 0) -> str:
+    lines = []
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            lines += [f"{'  ' * indent}{key}:", _table(inner, indent + 1)]
+        else:
+            lines.append(f"{'  ' * indent}{key}: {inner}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The engine alone: events per second of typical programs, in one process, beside a fixed pure-Python loop.
+
+Each program runs `repeats` times over the same events; the median counts. The loop is the yardstick of a noisy
+machine: `per_loop` (events per iteration of the loop in the same round) compares between runs where events per
+second do not. The last program includes what a worker does around the engine: JSON bytes in, JSON bytes out.
+"""
+
+import random
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+import vpl
+
+Event = tuple[str, dict[str, Any], int]
+
+PROGRAMS: dict[str, tuple[str, int]] = {
+    "where_emit": (
+        """stream Held = Door.where(held_ms > 30000 and site != "lab")
+            .emit(badge: badge, secs: held_ms / 1000, level: if held_ms > 120000 then "high" else "low")""",
+        1_500_000,
+    ),
+    "count_window": (
+        """stream Busy = Door.partition_by(site).window(100)
+            .aggregate(n: count(), total: sum(held_ms), mean: avg(held_ms), low: min(held_ms), worst: max(held_ms))
+            .emit(site: site, n: n, worst: worst, mean: mean)""",
+        2_000_000,
+    ),
+    "time_window": (
+        """stream Busy = Door.partition_by(site).window(1s).aggregate(n: count(), worst: max(held_ms))
+            .having(n > 20).emit(site: site, n: n, worst: worst)""",
+        2_500_000,
+    ),
+    "three_streams": (
+        """stream Long = Door.where(held_ms > 1000).select(badge: badge, site: site, secs: held_ms / 1000)
+        stream Known = Long.where(site != "lab").select(badge: badge, secs: secs)
+        stream Alert = Known.where(secs > 2).emit(badge: badge, secs: secs)""",
+        800_000,
+    ),
+}
+SMALL = PROGRAMS["where_emit"][0]
+CODEC_TARGET = 800_000
+BATCH = 1000
+
+
+def run(events: int = 200_000, repeats: int = 5) -> dict[str, Any]:
+    """Events per second for each program; `events` per round, `repeats` rounds."""
+    stream = _events(events)
+    results = {
+        name: _measured(repeats, events, target, lambda source=source: _engine_round(source, stream))  # type: ignore[misc]
+        for name, (source, target) in PROGRAMS.items()
+    }
+    payloads = [orjson.dumps({"event_type": t, "timestamp": ts, "fields": fields}) for t, fields, ts in stream]
+    results["bytes_to_bytes"] = _measured(repeats, events, CODEC_TARGET, lambda: _codec_round(SMALL, payloads))
+    return {"programs": results, "deploy_ms": _deploy_ms(), "checkpoint_10k_windows_ms": _checkpoint_ms()}
+
+
+def _events(count: int) -> list[Event]:
+    chance = random.Random(7)
+    sites = [f"site-{i}" for i in range(20)] + ["lab"]
+    return [
+        (
+            "Door",
+            {"badge": f"b{i % 500}", "site": chance.choice(sites), "held_ms": chance.randrange(200_000)},
+            1_700_000_000_000 + i,
+        )
+        for i in range(count)
+    ]
+
+
+def _loop_rate(iterations: int = 300_000) -> float:
+    total, start = 0, perf_counter()
+    for i in range(iterations):
+        total += i & 7
+    return iterations / (perf_counter() - start)
+
+
+def _measured(repeats: int, events: int, target: int, round_seconds: Callable[[], float]) -> dict[str, Any]:
+    rates, ratios = [], []
+    for _ in range(repeats):
+        loop, rate = _loop_rate(), events / round_seconds()
+        rates.append(rate)
+        ratios.append(rate / loop)
+    rate = median(rates)
+    return {
+        "events_per_s": round(rate),
+        "best": round(max(rates)),
+        "per_loop": round(median(ratios), 4),
+        "target": target,
+        "met": rate >= target,
+    }
+
+
+def _engine_round(source: str, stream: list[Event]) -> float:
+    engine = vpl.compile_source(source).start()
+    process, start = engine.process, perf_counter()
+    for first in range(0, len(stream), BATCH):
+        for event_type, fields, ts in stream[first : first + BATCH]:
+            process(event_type, fields, ts)
+        engine.take()
+    return perf_counter() - start
+
+
+def _codec_round(source: str, payloads: list[bytes]) -> float:
+    engine = vpl.compile_source(source).start()
+    process, loads, dumps, start = engine.process, orjson.loads, orjson.dumps, perf_counter()
+    for first in range(0, len(payloads), BATCH):
+        for payload in payloads[first : first + BATCH]:
+            event = loads(payload)
+            process(event["event_type"], event["fields"], event["timestamp"])
+        for _, event_type, fields, ts in engine.take():
+            dumps({"event_type": event_type, "timestamp": ts, "fields": fields})
+    return perf_counter() - start
+
+
+def _deploy_ms() -> float:
+    vpl.compile_source(SMALL)  # the grammar is built once per process
+    start = perf_counter()
+    vpl.compile_source(SMALL + "\n").start()
+    return round((perf_counter() - start) * 1000, 2)
+
+
+def _checkpoint_ms() -> float:
+    engine = vpl.compile_source(PROGRAMS["time_window"][0]).start()
+    for i in range(10_000):
+        engine.process("Door", {"site": f"s{i}", "held_ms": i}, 1_700_000_000_000)
+    start = perf_counter()
+    engine.snapshot()
+    return round((perf_counter() - start) * 1000, 2)

@@ -1,0 +1,186 @@
+"""Every command of `varpulis`, in one table; the parser, `--help` and `docs/cli.md` come from it.
+
+What a command does stands in the function that `run` names, imported only when it is called: so `varpulis
+version` loads no HTTP client, and a worker no terminal tables.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cli.settings import CLIENT_KEYS, NATS_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument; `many`: any number of them."""
+
+    name: str
+    help: str
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none."""
+
+    flag: str
+    help: str
+    kind: type = str
+    default: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.flag.lstrip("-").replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `run`: `module:function`; `shows`: it takes `-o`; `example`: a line to learn from."""
+
+    name: str
+    summary: str
+    run: str
+    settings: tuple[str, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    shows: bool = True
+    hidden: bool = False
+    example: str = ""
+
+
+_UP_KEYS: Final = (
+    "up.data_dir",
+    "up.coordinators",
+    "up.workers",
+    "up.http_port",
+    "up.nats_port",
+    "up.nats_server",
+    "up.demo",
+    "up.ready_timeout",
+)
+_NODE_KEYS: Final = (*NATS_KEYS, "cluster.prefix")
+_COORDINATOR_KEYS: Final = (
+    "coordinator.id",
+    "coordinator.members",
+    "coordinator.data_dir",
+    "coordinator.http_host",
+    "coordinator.http_port",
+    "coordinator.insecure",
+    "coordinator.heartbeat_interval",
+    "coordinator.heartbeat_timeout",
+    "cluster.id",
+)
+_WORKER_KEYS: Final = (
+    "worker.id",
+    "worker.data_dir",
+    "worker.http_host",
+    "worker.http_port",
+    "worker.max_pipelines",
+    "worker.labels",
+    "worker.api_key",
+)
+_GROUP: Final = Argument("group", "name of the group")
+_FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
+
+COMMANDS: Final = (
+    Command(
+        "up",
+        "start a cluster on this machine, or complete one that lost processes",
+        "cli.commands.local:up",
+        _UP_KEYS,
+        options=(Option("--detach", "return once all is ready; `varpulis down` stops it", bool, False),),
+        example="varpulis up --detach",
+    ),
+    Command("down", "stop the cluster of a data directory", "cli.commands.local:down", ("up.data_dir",)),
+    Command(
+        "status",
+        "the cluster in a few lines: leader, workers, groups",
+        "cli.commands.cluster:status",
+        CLIENT_KEYS,
+    ),
+    Command("workers", "the workers and what runs on them", "cli.commands.cluster:workers", CLIENT_KEYS),
+    Command(
+        "groups",
+        "the pipeline groups and where their pipelines run",
+        "cli.commands.cluster:groups",
+        CLIENT_KEYS,
+    ),
+    Command(
+        "deploy",
+        "deploy a pipeline group and wait until it runs",
+        "cli.commands.groups:deploy",
+        CLIENT_KEYS,
+        (_FILE,),
+        (
+            Option("--name", "name of the group; default: the one in the file, or the file's own"),
+            Option("--wait", "seconds to wait until every pipeline runs; 0: do not wait", float, 10.0),
+        ),
+        example="varpulis deploy deploy/examples/doors.vpl",
+    ),
+    Command(
+        "undeploy",
+        "remove a pipeline group",
+        "cli.commands.groups:undeploy",
+        CLIENT_KEYS,
+        (_GROUP,),
+        (Option("--wait", "seconds to wait until the workers have let go", float, 10.0),),
+    ),
+    Command(
+        "inject",
+        "send one event into a group and show what comes out",
+        "cli.commands.groups:inject",
+        CLIENT_KEYS,
+        (
+            _GROUP,
+            Argument("type", "event type"),
+            Argument("fields", "name=value: a number, true, false, null, JSON, else text", many=True),
+        ),
+        example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
+    ),
+    Command(
+        "raft status",
+        "the coordinators as the Raft group sees them",
+        "cli.commands.cluster:raft_status",
+        CLIENT_KEYS,
+    ),
+    Command(
+        "check",
+        "find the mistakes in a VPL program; exit code 1 when there are any",
+        "cli.commands.programs:check",
+        arguments=(_FILE,),
+        example="varpulis check deploy/examples/doors.vpl",
+    ),
+    Command(
+        "coordinator",
+        "run one coordinator in the foreground",
+        "cli.commands.nodes:coordinator",
+        (*_COORDINATOR_KEYS, *_NODE_KEYS),
+        shows=False,
+    ),
+    Command(
+        "worker",
+        "run one worker in the foreground",
+        "cli.commands.nodes:worker",
+        (*_WORKER_KEYS, *_NODE_KEYS),
+        shows=False,
+    ),
+    Command(
+        "config show", "every setting, its value and where that came from", "cli.commands.about:config_show"
+    ),
+    Command(
+        "schema", "the AsyncAPI document of all NATS messages (always JSON)", "cli.commands.about:schema"
+    ),
+    Command("version", "versions of varpulis and of what it stands on", "cli.commands.about:version"),
+    Command(
+        "demo-generator",
+        "publish the demo's numbered trades",
+        "cli.commands.nodes:demo_generator",
+        NATS_KEYS,
+        options=(
+            Option("--rate", "trades a second", float, 200.0),
+            Option("--count", "how many; 0: until stopped", int, 0),
+        ),
+        shows=False,
+        hidden=True,
+    ),
+)

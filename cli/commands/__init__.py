@@ -1,0 +1,1 @@
+"""What each command does: functions from an `Invocation` to an exit code, a module for each kind."""

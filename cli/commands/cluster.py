@@ -1,0 +1,109 @@
+"""Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`."""
+
+from typing import Any, Final
+
+from cli.client import ClusterClient
+from cli.errors import OK
+from cli.invocation import Invocation, Rows
+
+_PAGE: Final = 1000
+
+
+def status(call: Invocation) -> int:
+    """The summary, the coordinators, and every pipeline that does not run, with its reason."""
+    with call.connect() as client:
+        summary, raft = client.get("/summary"), client.get("/raft")
+        found = _all(client, "/pipeline-groups", "pipeline_groups")
+    rows = [(name.replace("_", " "), value) for name, value in summary.items()]
+    tables = [Rows(("CLUSTER", ""), rows), _coordinators(raft)]
+    waiting = [row for row in _placements(found) if row[2] != "running"]
+    if waiting:
+        tables.append(
+            Rows(("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON"), waiting, "not running")
+        )
+    call.show({"summary": summary, "raft": raft}, *tables)
+    return OK
+
+
+def workers(call: Invocation) -> int:
+    """Every worker."""
+    with call.connect() as client:
+        found = _all(client, "/workers", "workers")
+    headings = ("WORKER", "STATUS", "PIPELINES", "MAX", "EVENTS", "HEARTBEAT", "ADDRESS", "ASSIGNED")
+    rows = [
+        (
+            worker["id"],
+            worker["status"] + (" (cordoned)" if worker["cordoned"] else ""),
+            worker["pipelines_running"],
+            worker["max_pipelines"],
+            worker["events_processed"],
+            _age(worker["last_heartbeat_age_ms"]),
+            worker["address"],
+            worker["assigned_pipelines"],
+        )
+        for worker in found
+    ]
+    call.show({"workers": found, "total": len(found)}, Rows(headings, rows))
+    return OK
+
+
+def groups(call: Invocation) -> int:
+    """Every group, pipeline by pipeline."""
+    with call.connect() as client:
+        found = _all(client, "/pipeline-groups", "pipeline_groups")
+    headings = ("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON")
+    call.show({"pipeline_groups": found, "total": len(found)}, Rows(headings, _placements(found)))
+    return OK
+
+
+def raft_status(call: Invocation) -> int:
+    """The Raft group as the answering coordinator sees it."""
+    with call.connect() as client:
+        raft = client.get("/raft")
+    rows = [(name.replace("_", " "), value) for name, value in raft.items() if name != "nodes"]
+    call.show(raft, Rows(("RAFT", ""), rows), _coordinators(raft))
+    return OK
+
+
+def _all(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = client.get(path, limit=_PAGE, offset=len(found))
+        found += page[items]
+        if not page["pagination"]["has_more"] or not page[items]:
+            return found
+
+
+def _coordinators(raft: dict[str, Any]) -> Rows:
+    headings = ("COORDINATOR", "ROLE", "MATCH", "LAG", "CONTACT", "URL")
+    rows = [
+        (
+            node["id"],
+            node["role"],
+            node["match_index"],
+            node["lag"],
+            _age(node["last_contact_ms"]),
+            node["url"],
+        )
+        for node in raft["nodes"]
+    ]
+    return Rows(headings, rows)
+
+
+def _placements(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            group["name"],
+            placement["pipeline_name"],
+            placement["status"],
+            placement["worker_id"],
+            placement["epoch"],
+            placement["reason"],
+        )
+        for group in found
+        for placement in group["placements"]
+    ]
+
+
+def _age(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds} ms ago"

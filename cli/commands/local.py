@@ -1,0 +1,84 @@
+"""`up` and `down`: the cluster of a data directory on this machine."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cli.errors import OK
+from cli.invocation import Invocation, Rows
+from cli.settings import BY_KEY
+from cli.up import cluster, screen
+from cli.up.plan import Wanted
+from cli.up.record import Process, Record
+
+
+def up(call: Invocation) -> int:
+    """Start what is missing, wait until all is ready, show it; then watch it, or with `--detach` return."""
+    settings = call.settings
+    request = cluster.Request(
+        data_dir=call.data_dir.resolve(),
+        wanted=Wanted(
+            **{name: settings[f"up.{name}"] for name in _WISHES if settings.resolved(f"up.{name}").given}
+        ),
+        defaults=Wanted(**{name: BY_KEY[f"up.{name}"].default for name in _WISHES}),
+        demo=settings["up.demo"],
+        nats_server=settings["up.nats_server"],
+        config=settings.file,
+        ready_timeout=settings["up.ready_timeout"],
+    )
+    with _termination_interrupts(), screen.progress() as tell:
+        started = cluster.start(request, tell)
+    call.show(document(started.record, str(request.data_dir)), _table(started.record))
+    if call.arguments["detach"]:
+        return OK
+    screen.watch(request.data_dir, started, demo=request.demo)
+    return OK
+
+
+def down(call: Invocation) -> int:
+    """Stop everything; nothing running is no error."""
+    data_dir = call.data_dir.resolve()
+    stopped = cluster.stop(data_dir)
+    rows = [(process.id, process.pid) for process in stopped]
+    title = f"stopped {len(stopped)} processes" if stopped else f"nothing runs in {data_dir}"
+    call.show({"stopped": [process.id for process in stopped]}, Rows(("STOPPED", "PID"), rows, title))
+    return OK
+
+
+def document(record: Record, data_dir: str) -> dict[str, Any]:
+    """What runs, as `up -o json` prints it."""
+    nats = next((process.url for process in record.running if process.role == "nats"), None)
+    return {
+        "nats": nats,
+        "processes": [
+            {"role": process.role, "id": process.id, "pid": process.pid, "url": process.url}
+            for process in record.running
+        ],
+        "cluster_id": record.cluster_id,
+        "data_dir": data_dir,
+    }
+
+
+_WISHES = ("coordinators", "workers", "http_port", "nats_port")
+
+
+def _table(record: Record) -> Rows:
+    def row(process: Process) -> tuple[Any, ...]:
+        return process.id, process.role, process.pid, process.url
+
+    return Rows(("PROCESS", "ROLE", "PID", "URL"), [row(process) for process in record.running])
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a start as Ctrl-C does: what was begun is stopped again."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,115 @@
+"""Commands that are a process of the cluster: `coordinator`, `worker`, and the demo's generator.
+
+Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from cli.errors import OK, CliError, UsageError
+from cli.invocation import Invocation
+from cli.resolve import Settings
+from cli.settings import NATS_KEYS
+from transport.config import NatsConfig
+from transport.errors import NatsTransportError
+from transport.loop import run
+
+_TIMES: Final = (
+    "nats_wait",
+    "heartbeat_interval",
+    "heartbeat_timeout",
+    "raft_heartbeat",
+    "election_timeout_min",
+    "election_timeout_max",
+)
+
+
+def coordinator(call: Invocation) -> int:
+    """Run one coordinator until SIGTERM or SIGINT."""
+    from coordinator.app import serve
+
+    from coordinator.config import CoordinatorConfig
+
+    settings = call.settings
+    node_id = settings.required("coordinator.id")
+    config = CoordinatorConfig(
+        node_id=node_id,
+        members=settings.required("coordinator.members"),
+        cluster_id=settings["cluster.id"],
+        prefix=settings["cluster.prefix"],
+        nats=nats_config(settings, node_id),
+        http_host=settings["coordinator.http_host"],
+        http_port=settings["coordinator.http_port"],
+        data_dir=_directory(settings, "coordinator", node_id),
+        insecure=settings["coordinator.insecure"],
+        **{name: settings[f"coordinator.{name}"] for name in _TIMES},
+    )
+    return run(serve(config))
+
+
+def worker(call: Invocation) -> int:
+    """Run one worker until SIGTERM or SIGINT."""
+    from worker.app import serve
+    from worker.config import WorkerConfig
+
+    settings = call.settings
+    worker_id = settings.required("worker.id")
+    config = WorkerConfig(
+        worker_id=worker_id,
+        prefix=settings["cluster.prefix"],
+        nats=nats_config(settings, worker_id),
+        http_host=settings["worker.http_host"],
+        http_port=settings["worker.http_port"],
+        data_dir=_directory(settings, "worker", worker_id),
+        max_pipelines=settings["worker.max_pipelines"],
+        labels=labels(settings["worker.labels"]),
+        api_key=settings["worker.api_key"],
+    )
+    return run(serve(config))
+
+
+def demo_generator(call: Invocation) -> int:
+    """Publish trades until SIGTERM or SIGINT, or until `--count` of them are out."""
+    from cli.demo.generator import generate
+
+    rate, count = call.arguments["rate"], call.arguments["count"]
+    if not 1 <= rate <= 100_000 or count < 0:
+        raise UsageError(
+            f"--rate {rate:g} or --count {count} is out of range: give 1 to 100000, and 0 or more"
+        )
+    try:
+        sent = run(generate(nats_config(call.settings, "demo-generator"), rate=rate, count=count))
+    except NatsTransportError as error:
+        raise CliError(str(error)) from None
+    call.note(f"{sent} trades published")
+    return OK
+
+
+def nats_config(settings: Settings, name: str) -> NatsConfig:
+    """How to reach NATS, from the settings under `nats`.
+
+    Raises:
+        transport.errors.ConfigError: they contradict each other, or an `env:` or `file:` is not there.
+    """
+    given: dict[str, Any] = {key.partition(".")[2]: settings[key] for key in NATS_KEYS if settings[key]}
+    given["servers"] = given.pop("url")
+    return NatsConfig.from_params({**given, "name": name})
+
+
+def labels(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Labels from `key=value` words.
+
+    Raises:
+        UsageError: a word without a key or without "=".
+    """
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise UsageError(f"label {pair!r} is not key=value: write it as --label zone=a")
+        found[key] = value
+    return found
+
+
+def _directory(settings: Settings, room: str, node_id: str) -> Path:
+    return Path(settings[f"{room}.data_dir"] or Path(".varpulis") / node_id)

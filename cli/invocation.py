@@ -1,0 +1,117 @@
+"""One call of a command: its settings, its arguments, and where its output goes.
+
+With `-o json` stdout carries exactly one JSON document; whatever else there is to say goes to stderr.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from cli.resolve import Settings
+from cli.up import record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cli.client import ClusterClient
+
+DEFAULT_URL: Final = "http://127.0.0.1:9100"
+_PIPE_WIDTH: Final = 160
+"""Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a command's function gets."""
+
+    settings: Settings
+    arguments: dict[str, Any] = field(default_factory=dict)
+    output: str = "table"
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.settings["up.data_dir"])
+
+    def connect(self) -> "ClusterClient":
+        """A client of the cluster at `urls`."""
+        from cli.client import ClusterClient  # only those who ask pay for an HTTP client
+
+        return ClusterClient(self.urls(), timeout=self.settings["client.timeout"])
+
+    def urls(self) -> list[str]:
+        """The coordinators meant: `--url`, else those that run in the data directory, else the default."""
+        given: tuple[str, ...] | None = self.settings["client.url"]
+        if given:
+            return list(given)
+        known = record.load(self.data_dir)
+        running = known.running if known else []
+        return [process.url for process in running if process.role == "coordinator" and process.url] or [
+            DEFAULT_URL
+        ]
+
+    def show(self, document: Any, *tables: "Rows") -> None:
+        """Print the document as JSON, or the tables."""
+        if self.output == "json":
+            sys.stdout.write(to_json(document) + "\n")
+            sys.stdout.flush()
+            return
+        console = console_on_stdout()
+        for table in tables:
+            if table.title:
+                console.print(table.title, markup=False, soft_wrap=True)
+            if table.rows or not table.title:
+                console.print(table.rich())
+
+    def note(self, text: str) -> None:
+        """Say something that is not the result."""
+        print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table to show, `-` standing for nothing; where there are no rows, the title alone tells."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+
+    def rich(self) -> Any:
+        """As a rich table; cells are text, never markup, since they hold what strangers named."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE, pad_edge=False)
+        for heading in self.headings:
+            table.add_column(heading, overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(_cell(value)) for value in row))
+        return table
+
+
+def to_json(document: Any) -> str:
+    """Readable JSON."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def console_on_stdout() -> "Console":
+    """A rich console that does not squeeze tables into 80 columns when nobody has that terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    return str(value)

@@ -1,0 +1,117 @@
+"""The command line, made from the tables of commands and settings.
+
+argparse, because the tables already say everything: it adds the reading and costs no start-up time, of
+which five processes of a cluster pay each their own. What it refuses becomes a `UsageError`, like any
+other mistake.
+"""
+
+import argparse
+import difflib
+import re
+from typing import Any, Final, NoReturn
+
+from cli.catalog import COMMANDS, Argument, Command, Option
+from cli.errors import UsageError
+from cli.setting import Setting
+from cli.settings import BY_KEY
+
+_EXIT_CODES: Final = "exit codes: 0 done, 1 the operation failed, 2 wrong usage or configuration"
+_CHOICE: Final = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
+_GROUPS: Final = {"raft": "the Raft group of the coordinators", "config": "the configuration"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        if choice := _CHOICE.search(message):
+            known = [word.strip(" '") for word in choice["known"].split(",")]
+            close = difflib.get_close_matches(choice["word"], known, n=1)
+            message = f"no command {choice['word']!r}" + (f": did you mean {close[0]!r}?" if close else "")
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
+    """The command that was called and what was given with it, by setting key or option name.
+
+    Raises:
+        UsageError: no such command, unknown or missing arguments.
+        SystemExit: 0, after `--help`.
+    """
+    parser = build()
+    given = vars(parser.parse_args(arguments))
+    command = given.pop("command", None)
+    if command is None:
+        parser.print_usage()
+        raise UsageError("which command? `varpulis --help` lists them")
+    return command, given
+
+
+def build() -> argparse.ArgumentParser:
+    """The whole parser."""
+    parser = _Parser(
+        prog="varpulis",
+        description="Streaming pipelines on a cluster of workers, placed by coordinators that agree by Raft.",
+        epilog=_EXIT_CODES,
+        allow_abbrev=False,
+    )
+    top = parser.add_subparsers(metavar="COMMAND", title="commands")
+    nested: dict[str, Any] = {}
+    for command in COMMANDS:
+        first, _, second = command.name.partition(" ")
+        place = top
+        if second:
+            if first not in nested:
+                group = top.add_parser(first, help=_GROUPS[first], allow_abbrev=False)
+                nested[first] = group.add_subparsers(metavar="COMMAND", required=True)
+            place = nested[first]
+        _add_command(place, second or first, command)
+    return parser
+
+
+def _add_command(place: Any, name: str, command: Command) -> None:
+    shown = {} if command.hidden else {"help": command.summary}
+    epilog = f"example: {command.example}; {_EXIT_CODES}" if command.example else _EXIT_CODES
+    parser = place.add_parser(name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown)
+    parser.set_defaults(command=command)
+    for argument in command.arguments:
+        _add_argument(parser, argument)
+    for option in command.options:
+        _add_option(parser, option)
+    for key in command.settings:
+        _add_setting(parser, BY_KEY[key])
+    if command.shows:
+        parser.add_argument(
+            "-o", "--output", choices=("table", "json"), default="table", help="how to show it"
+        )
+    parser.add_argument("--config", metavar="FILE", help="TOML file (VARPULIS_CONFIG, ./varpulis.toml)")
+
+
+def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    if argument.many:
+        parser.add_argument(argument.name, nargs="*", help=argument.help)
+    else:
+        parser.add_argument(argument.name, help=argument.help)
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    if option.kind is bool:
+        parser.add_argument(option.flag, dest=option.name, action="store_true", help=option.help)
+        return
+    default = "" if option.default is None else f" (default: {option.default:g})"
+    parser.add_argument(
+        option.flag, dest=option.name, type=option.kind, default=option.default, help=option.help + default
+    )
+
+
+def _add_setting(parser: argparse.ArgumentParser, setting: Setting) -> None:
+    if not setting.flag:
+        return
+    default = "" if setting.default in (None, "", ()) else f", default {setting.in_words}"
+    text = f"{setting.help} ({setting.variable}{default})"
+    if setting.kind == "switch":
+        parser.add_argument(setting.flag, dest=setting.key, action=argparse.BooleanOptionalAction, help=text)
+        return
+    action = "append" if setting.kind == "list" else "store"
+    metavar = setting.flag.rpartition("-")[2].upper()
+    parser.add_argument(setting.flag, dest=setting.key, action=action, metavar=metavar, help=text)

@@ -1,0 +1,173 @@
+"""Start what is missing, wait until all is ready, stop everything.
+
+The order of effects is a contract: the lock is taken before the record is read; a process is in the
+record before the next one is started, so that whatever interrupts a start, `down` finds all; and a start
+that fails stops what it began, and nothing that ran before it.
+"""
+
+import secrets
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from cli.demo import group as demo_group
+from cli.errors import CliError
+from cli.up import nats_conf, plan, ports, processes, record
+from cli.up.readiness import Progress, Readiness
+from cli.up.record import Process, Record
+from transport.nats_binary import NatsServerNotFound, nats_server_binary
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one `up` asks for. `config`: the TOML file that was named, handed on to the processes."""
+
+    data_dir: Path
+    wanted: plan.Wanted
+    defaults: plan.Wanted
+    demo: bool = True
+    nats_server: str = ""
+    config: Path | None = None
+    ready_timeout: float = 30.0
+
+    @property
+    def logs(self) -> Path:
+        return self.data_dir / "logs"
+
+
+@dataclass(slots=True)
+class Started:
+    """A cluster that is ready, and the children among its processes (those that this start began)."""
+
+    record: Record
+    children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+
+def start(request: Request, progress: Progress) -> Started:
+    """Complete the cluster of a data directory.
+
+    Raises:
+        CliError: a port is taken, a process ended, it was not ready in time; what this call began is stopped.
+    """
+    with record.locked(request.data_dir):
+        cluster_id = f"c-{secrets.token_hex(4)}"
+        settled = plan.settle(
+            request.wanted, record.load(request.data_dir), defaults=request.defaults, cluster_id=cluster_id
+        )
+        launch = _Launch(request, settled, progress)
+        try:
+            launch.run()
+        except BaseException:
+            launch.undo()
+            raise
+        return Started(launch.record, launch.children)
+
+
+def stop(data_dir: Path) -> list[Process]:
+    """Stop what runs of the cluster of a data directory; returns what was stopped, which may be nothing."""
+    if not (data_dir / "cluster.json").exists():
+        return []
+    with record.locked(data_dir):
+        current = record.load(data_dir)
+        if current is None:
+            return []
+        stopping = current.running
+        processes.stop(stopping)
+        for process in stopping:
+            current = current.with_process(msgspec.structs.replace(process, pid=0, created=0.0))
+        record.save(data_dir, current)
+        return stopping
+
+
+class _Launch:
+    """One start in progress."""
+
+    def __init__(self, request: Request, settled: Record, progress: Progress) -> None:
+        self.record = settled
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self._request = request
+        self._progress = progress
+        self._deadline = time.monotonic() + request.ready_timeout
+        self._readiness = Readiness(request.logs, self._deadline, progress)
+
+    def run(self) -> None:
+        missing = plan.missing(self.record)
+        self._require_ports(missing)
+        record.save(self._request.data_dir, self.record)
+        for process in missing:
+            self._spawn(process)
+            if process.role == "nats":
+                self._readiness.wait_for_nats(process, self.children)
+        self._readiness.wait_for_cluster(self.record.running, self.children)
+        if self._request.demo and self.record.workers:
+            self._run_demo()
+
+    def undo(self) -> None:
+        """Stop what this start began."""
+        began = [process for process in self.record.processes if process.id in self.children]
+        processes.stop(began)
+        for process in began:
+            self.record = self.record.with_process(msgspec.structs.replace(process, pid=0, created=0.0))
+        if began:
+            record.save(self._request.data_dir, self.record)
+
+    def _require_ports(self, missing: list[Process]) -> None:
+        for process in missing:
+            if process.role == "nats":
+                ports.require_free(process.port, "nats-server", "--nats-port")
+            elif process.role == "coordinator":
+                ports.require_free(process.port, process.id, "--http-port")
+
+    def _spawn(self, process: Process) -> None:
+        if process.role == "worker":
+            process = msgspec.structs.replace(process, port=self._worker_port(process))
+        self._progress(f"starting {process.id}")
+        log = self._request.logs / f"{process.id}.log"
+        started, self.children[process.id] = processes.spawn(process, self._command(process), log)
+        self.record = self.record.with_process(started)
+        record.save(self._request.data_dir, self.record)
+
+    def _worker_port(self, process: Process) -> int:
+        if process.port and ports.is_free(process.port):
+            return process.port
+        taken = {other.port for other in self.record.processes if other.id != process.id} | {
+            self.record.nats_port
+        }
+        return ports.next_free(self.record.http_port + plan.WORKER_PORT_OFFSET, taken)
+
+    def _command(self, process: Process) -> list[str]:
+        directory = self._request.data_dir / process.id
+        nats_url = f"nats://127.0.0.1:{self.record.nats_port}"
+        if process.role == "nats":
+            return [str(self._nats_server()), "-c", str(nats_conf.write(directory, process.port))]
+        if process.role == "generator":
+            return processes.varpulis("demo-generator", "--nats", nats_url)
+        arguments = [process.role, "--id", process.id, "--nats", nats_url, "--http-port", str(process.port)]
+        arguments += ["--data-dir", str(directory)]
+        if process.role == "coordinator":
+            members = ",".join(f"coordinator-{number}" for number in range(self.record.coordinators))
+            arguments += ["--members", members, "--cluster-id", self.record.cluster_id]
+        if self._request.config:
+            arguments += ["--config", str(self._request.config.resolve())]
+        return processes.varpulis(*arguments)
+
+    def _nats_server(self) -> Path:
+        try:
+            return nats_server_binary(self._request.nats_server or None)
+        except NatsServerNotFound as error:
+            raise CliError(str(error)) from None
+
+    def _run_demo(self) -> None:
+        self._progress("deploying the demo group")
+        urls = [
+            process.url for process in self.record.running if process.role == "coordinator" and process.url
+        ]
+        left = max(1.0, self._deadline - time.monotonic())
+        demo_group.ensure(urls, f"nats://127.0.0.1:{self.record.nats_port}", timeout=left)
+        known = self.record.find("generator")
+        if known is None or not known.running:
+            self._spawn(Process(role="generator", id="generator"))
+            self._readiness.check_alive(self.children)

@@ -1,0 +1,68 @@
+"""Puts the REST face together: handlers under the base behind the way to the leader, probes beside it.
+
+Around everything: bounds on body and time (`transport.limits`), one form for every error, and a count of
+every answer by route template (never by path: that would be unbounded) and status.
+"""
+
+from typing import Any
+
+from litestar import Litestar, Router, get
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.types import Message, Scope
+
+from coordinator.api import cluster, groups, inject, probes, workers
+from coordinator.api.context import AnyRequest, Context, version
+from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
+from coordinator.api.leader import STALENESS, to_leader
+from coordinator.api.schema import with_bodies
+from proto_schemas.errors import WireError
+from proto_schemas.rest import API_BASE
+from transport.limits import RequestLimits
+
+_TITLE = "Varpulis cluster"
+
+
+def build(context: Context) -> RequestLimits:
+    """The ASGI application of one coordinator."""
+
+    def provide_context() -> Context:
+        return context
+
+    api = Router(
+        API_BASE,
+        route_handlers=[*workers.HANDLERS, *groups.HANDLERS, *inject.HANDLERS, *cluster.HANDLERS],
+        before_request=to_leader,
+    )
+    app = Litestar(
+        route_handlers=[api, *probes.HANDLERS, openapi],
+        dependencies={"context": Provide(provide_context, sync_to_thread=False)},
+        exception_handlers={
+            WireError: on_wire_error,
+            HTTPException: on_http_exception,
+            Exception: on_defect,
+        },
+        before_send=[_finish],
+        openapi_config=OpenAPIConfig(title=_TITLE, version=version(), path="/_openapi"),
+        logging_config=None,
+    )
+    app.state.context = context
+    return RequestLimits(app)
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: AnyRequest) -> dict[str, Any]:
+    """This API, described."""
+    return with_bodies(request.app)
+
+
+async def _finish(message: Message, scope: Scope) -> None:
+    """Add the staleness to the head of an answer, and count it."""
+    if message["type"] != "http.response.start":
+        return
+    age = scope.get("state", {}).get("staleness")
+    if age is not None:
+        message["headers"] = [*message["headers"], (STALENESS.encode(), str(age).encode())]
+    context: Context = scope["litestar_app"].state.context
+    context.counts.answered(str(scope.get("path_template", "unknown")), message["status"])

@@ -1,0 +1,71 @@
+"""`/topology`, `/summary`, `/raft`, `/validate`: the cluster as a whole."""
+
+from litestar import get, post
+
+from coordinator.api.context import AnyRequest, Given, read_body
+from coordinator.api.programs import diagnose
+from coordinator.state.views import summary_view, topology_view
+from proto_schemas.rest import (
+    RaftPeer,
+    RaftView,
+    SummaryView,
+    TopologyView,
+    ValidateRequest,
+    ValidateResponse,
+)
+
+
+@get("/topology")
+async def topology(context: Given) -> TopologyView:
+    """What runs where, and how events flow."""
+    return topology_view(context.ledger.state, context.observed_all(), context.subjects)
+
+
+@get("/summary")
+async def summary(context: Given) -> SummaryView:
+    """The cluster in a few numbers."""
+    return summary_view(
+        context.ledger.state,
+        context.observed_all(),
+        cluster_id=context.config.cluster_id,
+        leader_id=context.ledger.leader_id,
+        term=context.ledger.term,
+    )
+
+
+@get("/raft", opt={"anywhere": True})
+async def raft(context: Given) -> RaftView:
+    """Raft as this node sees it: answered here, with or without a leader."""
+    status = context.raft.status()
+    urls = context.ledger.state.coordinators
+    return RaftView(
+        enabled=status.enabled,
+        this_node_id=status.this_node_id,
+        leader_id=status.leader_id,
+        term=status.term,
+        commit_index=status.commit_index,
+        applied_index=status.applied_index,
+        nodes=[
+            RaftPeer(
+                id=node.id,
+                role=node.role,
+                match_index=node.match_index,
+                lag=node.lag,
+                last_contact_ms=node.last_contact_ms,
+                url=urls.get(node.id),
+            )
+            for node in status.nodes
+        ],
+    )
+
+
+@post("/validate", status_code=200, opt={"body": ValidateRequest, "anywhere": True})
+async def validate(request: AnyRequest) -> ValidateResponse:
+    """Every finding in a program; nothing is deployed."""
+    body = await read_body(request, ValidateRequest)
+    findings = await diagnose(body.source)
+    valid = not any(finding.severity == "error" for finding in findings)
+    return ValidateResponse(valid=valid, diagnostics=findings)
+
+
+HANDLERS = [topology, summary, raft, validate]

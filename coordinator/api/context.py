@@ -1,0 +1,147 @@
+"""What the handlers work with, and the few things they all do with a request."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Annotated, Any, Final, Protocol, TypeVar
+
+import httpx
+import msgspec
+from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from coordinator.config import CoordinatorConfig
+from coordinator.heartbeats import HeartbeatTable
+from coordinator.ledger import Ledger
+from coordinator.metrics import HttpCounts
+from coordinator.nats_handlers import WorkerListener
+from coordinator.state.views import Observed
+from coordinator.worker_commands import WorkerCommands
+from proto_schemas.codec import MAX_PAYLOAD, decode
+from proto_schemas.errors import ErrorCode, WireError
+from proto_schemas.rest import Pagination
+from proto_schemas.subjects import Subjects
+from raft.status import RaftStatus
+
+MAX_WAIT: Final = 60.0
+MAX_KEY: Final = 200
+_JSON_TYPES: Final = frozenset({"", "application/json", "text/json"})
+
+AnyRequest = Request[Any, Any, Any]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="how many at most")]
+Offset = Annotated[int, QueryParameter(name="offset", ge=0, description="how many to leave out")]
+Wait = Annotated[float, QueryParameter(name="wait", ge=0, le=MAX_WAIT, description="seconds to wait for it")]
+
+T = TypeVar("T")
+
+
+class Raft(Protocol):
+    """What is needed of `raft.node.RaftNode` beside the ledger."""
+
+    @property
+    def ready(self) -> bool: ...
+    def status(self) -> RaftStatus: ...
+
+
+class Connection(Protocol):
+    """What is needed of `transport.nats.NatsTransport`."""
+
+    @property
+    def connected(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The parts of one coordinator."""
+
+    config: CoordinatorConfig
+    ledger: Ledger
+    raft: Raft
+    nats: Connection
+    table: HeartbeatTable
+    listener: WorkerListener
+    commands: WorkerCommands
+    subjects: Subjects
+    http: httpx.AsyncClient
+    counts: HttpCounts
+    clock: Callable[[], float]
+    exposition: Callable[[], bytes]
+
+    def observed(self, worker_id: str) -> Observed:
+        """What was last heard of a worker."""
+        heard = self.table.get(worker_id)
+        if heard is None or not heard.count:
+            return Observed()
+        return Observed(
+            age_ms=max(int((self.clock() - heard.at) * 1000), 0),
+            pipelines_running=heard.pipelines_running,
+            events_processed=heard.events_processed,
+        )
+
+    def observed_all(self) -> dict[str, Observed]:
+        """The same of every worker."""
+        return {worker_id: self.observed(worker_id) for worker_id in self.ledger.state.workers}
+
+
+Given = NamedDependency[Context]
+"""The context as a handler's parameter."""
+
+
+async def read_body(request: AnyRequest, kind: type[T], *, limit: int = MAX_PAYLOAD) -> T:
+    """The request's JSON body as `kind`.
+
+    Raises:
+        WireError: 400 with the path of what is wrong, 413, 415.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in _JSON_TYPES and not content_type.endswith("+json"):
+        raise WireError(
+            ErrorCode.BAD_REQUEST,
+            f"content-type {content_type[:80]!r} is not understood: send application/json",
+            status=415,
+        )
+    return decode(await request.body(), kind, limit=limit)
+
+
+def request_id(request: AnyRequest) -> str:
+    """The id under which a write is done once: the client's `Idempotency-Key`, else a new one.
+
+    Raises:
+        WireError: the key is empty or too long.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return uuid.uuid4().hex
+    if not 1 <= len(key) <= MAX_KEY:
+        raise WireError(
+            ErrorCode.BAD_REQUEST,
+            f"Idempotency-Key has {len(key)} characters: give 1 to {MAX_KEY}, such as a UUID",
+        )
+    return f"key:{key}"
+
+
+def page(items: Sequence[T], limit: int, offset: int) -> tuple[list[T], Pagination]:
+    """One part of a list, and which part it is."""
+    part = list(items[offset : offset + limit])
+    total = len(items)
+    return part, Pagination(total=total, limit=limit, offset=offset, has_more=offset + len(part) < total)
+
+
+def not_found(what: str, name: str, where: str) -> WireError:
+    """404, naming where to look."""
+    return WireError(ErrorCode.NOT_FOUND, f"there is no {what} {name[:80]!r}: see GET {where}")
+
+
+def version() -> str:
+    """Of this program, as installed."""
+    try:
+        return metadata.version("varpulis-cluster")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def encode_json(value: Any) -> bytes:
+    """Compact JSON."""
+    return msgspec.json.encode(value)

@@ -1,0 +1,201 @@
+"""`/pipeline-groups/{id}/inject` and `/inject-batch`: events from outside into a group, with what came out.
+
+Events of a batch are checked one by one, kept in order for each pipeline, and cut into parts that fit a NATS
+message; the pipelines get theirs side by side. Counts are over all targets: an event that goes into two
+pipelines counts twice, one that nothing takes counts as failed. Nothing is sent twice: a part that was not
+answered is reported as failed, though it may have been taken.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from litestar import post
+from litestar.params import FromPath
+
+from coordinator.api.context import AnyRequest, Context, Given, not_found, read_body
+from coordinator.api.leader import DEADLINE
+from coordinator.api.routing import running_copy, takers
+from coordinator.state.model import Group
+from proto_schemas.codec import decode_fields, encode_fields
+from proto_schemas.errors import ErrorCode, WireError
+from proto_schemas.messages import BatchInjected, Inject, InjectBatch
+from proto_schemas.rest import (
+    InjectBatchRequest,
+    InjectBatchResponse,
+    InjectRequest,
+    InjectResponse,
+    InjectResult,
+)
+from transport.errors import NatsTransportError
+from transport.limits import MAX_BODY
+
+PART_BYTES: Final = 256 * 1024
+"""Of events in one message: well below a NATS payload, because what comes out has to fit into one as well."""
+MAX_ERRORS: Final = 100
+
+
+@post(
+    "/pipeline-groups/{group_id:str}/inject",
+    status_code=200,
+    opt={"body": InjectRequest, "repeatable": False},
+)
+async def inject(request: AnyRequest, context: Given, group_id: FromPath[str]) -> InjectResponse:
+    """One event; answers what each pipeline put out."""
+    event = await read_body(request, InjectRequest)
+    group = _group(context, group_id)
+    names = takers(group, event.event_type)
+    outcomes = await asyncio.gather(*(_inject_one(context, group_id, name, event) for name in names))
+    results = [outcome for outcome in outcomes if isinstance(outcome, InjectResult)]
+    failures = [outcome for outcome in outcomes if isinstance(outcome, WireError)]
+    if failures and len(failures) == len(outcomes):
+        raise failures[0]
+    for name, outcome in zip(names, outcomes, strict=True):
+        if isinstance(outcome, WireError):
+            told: dict[str, Any] = msgspec.to_builtins(outcome.reply())
+            results.append(InjectResult(pipeline=name, worker_id="", worker_response=told))
+    first = results[0]
+    return InjectResponse(
+        routed_to=first.pipeline,
+        worker_id=first.worker_id,
+        worker_response=first.worker_response,
+        results=results,
+    )
+
+
+@post(
+    "/pipeline-groups/{group_id:str}/inject-batch",
+    status_code=200,
+    opt={"body": InjectBatchRequest, "repeatable": False},
+)
+async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[str]) -> InjectBatchResponse:
+    """Many events; answers true counts."""
+    started = time.monotonic()
+    body = await read_body(request, InjectBatchRequest, limit=MAX_BODY)
+    group = _group(context, group_id)
+    batch = _Batch(group)
+    for number, event in enumerate(_events(body)):
+        batch.add(number, event)
+    await asyncio.gather(
+        *(
+            _send(context, batch, name, events, started + DEADLINE)
+            for name, events in batch.by_pipeline.items()
+        )
+    )
+    return InjectBatchResponse(
+        events_sent=batch.sent,
+        events_failed=batch.failed,
+        output_events=batch.outputs,
+        errors=batch.errors,
+        processing_time_us=int((time.monotonic() - started) * 1_000_000),
+    )
+
+
+class _Batch:
+    """The events of a batch by pipeline, and what became of them."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.by_pipeline: dict[str, list[bytes]] = {}
+        self.sent = 0
+        self.failed = 0
+        self.errors: list[str] = []
+        self.outputs: list[dict[str, Any]] = []
+
+    def add(self, number: int, event: Any) -> None:
+        """Route one event; a bad one is failed and hurts no other."""
+        event_type = event.get("event_type") if isinstance(event, dict) else None
+        if not isinstance(event_type, str) or not event_type:
+            self.fail(1, f"event {number}: it is no object with an event_type")
+            return
+        try:
+            names = takers(self.group, event_type)
+            data = encode_fields(event)
+        except WireError as error:
+            self.fail(1, f"event {number}: {error}")
+            return
+        except (TypeError, ValueError, RecursionError) as error:
+            self.fail(1, f"event {number}: {error}")
+            return
+        for name in names:
+            if len(data) > PART_BYTES:
+                self.fail(1, f"event {number}: {len(data)} bytes, the limit is {PART_BYTES}")
+            else:
+                self.by_pipeline.setdefault(name, []).append(data)
+
+    def fail(self, count: int, reason: str) -> None:
+        self.failed += count
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(reason)
+
+    def take(self, answer: BatchInjected) -> None:
+        self.sent += answer.events_sent
+        self.failed += answer.events_failed
+        self.errors.extend(answer.errors[: MAX_ERRORS - len(self.errors)])
+        self.outputs.extend(msgspec.to_builtins(answer.output_events))
+
+
+def _events(body: InjectBatchRequest) -> Iterator[Any]:
+    if (body.events is None) == (body.events_text is None):
+        raise WireError(ErrorCode.BAD_REQUEST, "InjectBatchRequest: give either events or events_text")
+    if body.events is not None:
+        yield from body.events
+        return
+    for text in (body.events_text or "").splitlines():
+        if text.strip():
+            try:
+                yield decode_fields(text.encode())
+            except (ValueError, RecursionError):
+                yield None
+
+
+async def _inject_one(
+    context: Context, group: str, pipeline: str, event: InjectRequest
+) -> InjectResult | WireError:
+    try:
+        copy = running_copy(context.ledger.state, group, pipeline)
+        message = Inject(pipeline_id=copy.pipeline_id, event_type=event.event_type, fields=event.fields)
+        answer = await context.commands.inject(copy.worker_id, message)
+    except WireError as error:
+        return error
+    except NatsTransportError as error:
+        return WireError(ErrorCode.UNAVAILABLE, f"worker {copy.worker_id}: {error}")
+    response: dict[str, Any] = msgspec.to_builtins(answer)
+    return InjectResult(pipeline=pipeline, worker_id=copy.worker_id, worker_response=response)
+
+
+async def _send(context: Context, batch: _Batch, pipeline: str, events: list[bytes], deadline: float) -> None:
+    for part in _parts(events):
+        try:
+            if time.monotonic() > deadline:
+                raise WireError(ErrorCode.TIMEOUT, f"not sent within {DEADLINE:g} s: send smaller batches")
+            copy = running_copy(context.ledger.state, batch.group.spec.name, pipeline)
+            message = InjectBatch(pipeline_id=copy.pipeline_id, events=[msgspec.Raw(event) for event in part])
+            batch.take(await context.commands.inject_batch(copy.worker_id, message))
+        except (WireError, NatsTransportError) as error:
+            batch.fail(len(part), f"pipeline {pipeline}: {len(part)} events: {error}")
+
+
+def _parts(events: list[bytes]) -> Iterator[list[bytes]]:
+    part: list[bytes] = []
+    size = 0
+    for event in events:
+        if part and size + len(event) > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += len(event) + 1
+    if part:
+        yield part
+
+
+def _group(context: Context, name: str) -> Group:
+    group = context.ledger.state.groups.get(name)
+    if group is None or group.deleting:
+        raise not_found("group", name, "/pipeline-groups")
+    return group
+
+
+HANDLERS = [inject, inject_batch]

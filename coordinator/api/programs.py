@@ -1,0 +1,107 @@
+"""What is checked of a group before anything is replicated: its shape, its routes, and every program in it.
+
+Programs are compiled in a thread, so that a large one does not hold up heartbeats and elections.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import NoReturn
+
+from proto_schemas.errors import Diagnostic, ErrorCode, WireError
+from proto_schemas.rest import GroupSpec
+from proto_schemas.subjects import EXTERNAL, check_id, check_publishable
+from vpl import Diagnostic as Finding
+from vpl import VplError, check_source, compile_source
+
+
+async def check_group(spec: GroupSpec) -> dict[str, list[str]]:
+    """The event types each pipeline takes from outside.
+
+    Raises:
+        WireError: 400 for a shape that does not hold, 422 `parse_error` with every finding in every program.
+    """
+    _check_pipelines(spec)
+    _check_routes(spec)
+    return await asyncio.to_thread(_compile, spec)
+
+
+async def diagnose(source: str) -> list[Diagnostic]:
+    """Every finding in one program."""
+    findings = await asyncio.to_thread(check_source, source)
+    return [_wire(finding) for finding in findings]
+
+
+def _check_pipelines(spec: GroupSpec) -> None:
+    if spec.delivery != "at_most_once":
+        _refuse(f"$.delivery: {spec.delivery} is not available in this version: use at_most_once")
+    twice = [name for name, count in Counter(p.name for p in spec.pipelines).items() if count > 1]
+    if twice:
+        _refuse(f"$.pipelines: {twice[0]!r} is there twice: give each pipeline a name of its own")
+    for number, pipeline in enumerate(spec.pipelines):
+        path = f"$.pipelines[{number}]"
+        if pipeline.name == EXTERNAL:
+            _refuse(f"{path}.name: {EXTERNAL} means events from outside: choose another name")
+        if pipeline.replicas > 1:
+            _refuse(f"{path}.replicas: {pipeline.replicas} is not available in this version: leave it at 1")
+        if pipeline.partition_key is not None:
+            _refuse(f"{path}.partition_key: not available in this version: leave it out")
+        if pipeline.worker_affinity is not None:
+            _checked(f"{path}.worker_affinity", check_id, pipeline.worker_affinity)
+
+
+def _check_routes(spec: GroupSpec) -> None:
+    names = {pipeline.name for pipeline in spec.pipelines}
+    for number, route in enumerate(spec.routes):
+        path = f"$.routes[{number}]"
+        if route.from_pipeline not in names | {EXTERNAL}:
+            _refuse(f"{path}.from_pipeline: there is no pipeline {route.from_pipeline!r} in this group")
+        if route.to_pipeline not in names:
+            _refuse(f"{path}.to_pipeline: there is no pipeline {route.to_pipeline!r} in this group")
+        if not route.event_types:
+            _refuse(f"{path}.event_types: empty: name at least one type, or '*'")
+        if route.nats_subject is not None:
+            _checked(f"{path}.nats_subject", check_publishable, route.nats_subject)
+
+
+def _checked(path: str, check: Callable[[str], str], value: str) -> None:
+    try:
+        check(value)
+    except ValueError as error:
+        _refuse(f"{path}: {error}")
+
+
+def _refuse(text: str) -> NoReturn:
+    raise WireError(ErrorCode.BAD_REQUEST, f"GroupSpec: {text}")
+
+
+def _compile(spec: GroupSpec) -> dict[str, list[str]]:
+    consumes: dict[str, list[str]] = {}
+    findings: list[Diagnostic] = []
+    broken: list[str] = []
+    for pipeline in spec.pipelines:
+        try:
+            consumes[pipeline.name] = sorted(compile_source(pipeline.source).consumes)
+        except VplError as error:
+            broken.append(pipeline.name)
+            findings.extend(_wire(finding, f"pipeline {pipeline.name}: ") for finding in error.diagnostics)
+    if findings:
+        first = findings[0]
+        raise WireError(
+            ErrorCode.PARSE_ERROR,
+            f"{len(findings)} findings in {', '.join(broken)}; the first: "
+            f"line {first.line}, column {first.column}: {first.message}"
+            + (f" ({first.hint})" if first.hint else ""),
+            diagnostics=findings,
+        )
+    return consumes
+
+
+def _wire(finding: Finding, prefix: str = "") -> Diagnostic:
+    return Diagnostic(
+        severity=finding.severity,
+        line=finding.line,
+        column=finding.column,
+        message=prefix + finding.message,
+        hint=finding.hint,
+    )

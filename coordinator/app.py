@@ -1,0 +1,216 @@
+"""One coordinator: its parts, put together, started in order and stopped in order.
+
+Start: reach NATS, bind HTTP (so that a port in use stops us before we take part), join Raft, then listen to
+workers and let the control loop run. Until Raft is ready the API answers `unavailable`, and `/livez` 200.
+Stop is the same backwards, bounded: leave HTTP, end what is under way, leave Raft, close NATS.
+
+What keeps a node from starting is one line on stderr, cause and remedy, and exit code 1.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from typing import Final
+
+import httpx
+
+from coordinator.api.app import build
+from coordinator.api.context import Context, version
+from coordinator.config import CoordinatorConfig
+from coordinator.controllers.actions import Actions
+from coordinator.controllers.convergence import Convergence
+from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.liveness import Liveness
+from coordinator.controllers.loop import ControlLoop
+from coordinator.controllers.placement import PlacementController
+from coordinator.heartbeats import HeartbeatTable
+from coordinator.ledger import Ledger
+from coordinator.log import line, to_stderr
+from coordinator.machine import ClusterMachine
+from coordinator.metrics import HttpCounts, Sources, exposition
+from coordinator.nats_handlers import WorkerListener
+from coordinator.state.commands import Announce
+from coordinator.state.model import Event
+from coordinator.worker_commands import WorkerCommands
+from proto_schemas.errors import WireError
+from proto_schemas.subjects import Subjects
+from raft.errors import RaftError
+from raft.node import RaftNode
+from transport.errors import ConfigError, NatsTransportError
+from transport.http import HttpServer, PortInUse, StartFailed
+from transport.nats import NatsTransport
+
+STOP_TIMEOUT: Final = 4.0
+ANNOUNCE_EVERY: Final = 0.25
+START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
+"""What stops a start with a text meant for people."""
+
+_log = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """One coordinator in this event loop. Make it, `start` it, `stop` it; not to be started twice."""
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        self.config = config
+        self._server: HttpServer | None = None
+        self._nats: NatsTransport | None = None
+        self._raft: RaftNode | None = None
+        self._http: httpx.AsyncClient | None = None
+        self._loop: ControlLoop | None = None
+        self._listener: WorkerListener | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """Where its REST face is, once started."""
+        if self._server is None:
+            raise RuntimeError("the coordinator is not started: call start() first")
+        return self._server.url
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether it leads now."""
+        return self._raft is not None and self._raft.is_leader
+
+    async def start(self) -> None:
+        """Start everything, or nothing.
+
+        Raises:
+            ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError: each text has cause and
+            remedy.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
+        machine, table, clock, wake = ClusterMachine(), HeartbeatTable(), time.monotonic, asyncio.Event()
+        raft = self._raft = RaftNode(config.raft, nats, machine)
+        ledger, subjects = Ledger(raft, machine), Subjects(config.prefix)
+        commands = WorkerCommands(nats, subjects)
+        actions = Actions(clock, wake.set)
+        deployment = Deployment(ledger, commands)
+        convergence = Convergence(ledger, deployment, table, actions)
+        placement = PlacementController(ledger, deployment, table, actions, clock)
+        liveness = Liveness(ledger, table, actions, clock, config.heartbeat_timeout)
+        loop = self._loop = ControlLoop(ledger, liveness, convergence, placement, actions, clock, wake)
+        listener = self._listener = WorkerListener(
+            config, nats, ledger, table, convergence, loop, clock, wake
+        )
+
+        def on_change(events: tuple[Event, ...]) -> None:
+            wake.set()
+            for event in events:
+                worker = machine.state.workers.get(event.about)
+                if event.what == "worker_registered" and worker is not None:
+                    table.registered(worker.id, worker.incarnation, clock())
+                elif event.what == "worker_removed":
+                    table.forget(event.about)
+
+        def on_connection(connected: bool) -> None:
+            _log.warning("%s", line("nats_connected" if connected else "nats_lost", server=nats.server_url))
+            loop.could_not_hear()
+
+        machine.watch(on_change)
+        nats.on_connection_change(on_connection)
+        raft.on_leadership(lambda leads: wake.set())
+        counts = HttpCounts()
+        sources = Sources(
+            node_id=config.node_id,
+            version=version(),
+            machine=machine,
+            ledger=ledger,
+            table=table,
+            listener=listener,
+            loop=loop,
+            actions=actions,
+            http=counts,
+            raft_status=raft.status,
+            raft_counters=raft.counters,
+            nats=nats.stats,
+        )
+        http = self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+        context = Context(
+            config=config,
+            ledger=ledger,
+            raft=raft,
+            nats=nats,
+            table=table,
+            listener=listener,
+            commands=commands,
+            subjects=subjects,
+            http=http,
+            counts=counts,
+            clock=clock,
+            exposition=exposition(sources),
+        )
+        server = HttpServer(build(context), config.http_host, config.http_port, flag="--http-port")
+        await server.start()
+        self._server = server
+        await raft.start()
+        await listener.start()
+        self._tasks = [
+            asyncio.create_task(loop.run(), name="control loop"),
+            asyncio.create_task(self._announce(ledger, server.url), name="announce"),
+        ]
+        _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
+
+    async def stop(self) -> None:
+        """Stop what was started, in bounded time; safe to call twice."""
+        if self._server is not None:
+            await self._server.stop(timeout=1.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._listener is not None and self._nats is not None and self._nats.connected:
+            await self._listener.stop()
+        if self._loop is not None:
+            await self._loop.close()
+        if self._raft is not None:
+            await self._raft.stop()
+        if self._http is not None:
+            await self._http.aclose()
+        if self._nats is not None:
+            await self._nats.close(timeout=1.0)
+        self._tasks, self._raft, self._nats, self._http = [], None, None, None
+
+    async def _announce(self, ledger: Ledger, url: str) -> None:
+        """Keep our URL in the state, where followers look for the leader's."""
+        node_id = self.config.node_id
+        while True:
+            if ledger.leader_id is not None and ledger.state.coordinators.get(node_id) != url:
+                try:
+                    await ledger.propose(Announce(at=0, by=node_id, node_id=node_id, url=url))
+                except WireError as error:
+                    _log.info("%s", line("announce_put_off", reason=error))
+            await asyncio.sleep(ANNOUNCE_EVERY)
+
+
+async def serve(config: CoordinatorConfig) -> int:
+    """Run one coordinator until SIGTERM or SIGINT; the exit code: 0, or 1 when it could not start."""
+    to_stderr(config.node_id)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    coordinator = Coordinator(config)
+    try:
+        await coordinator.start()
+    except START_ERRORS as error:
+        print(f"coordinator {config.node_id} cannot start: {error}", file=sys.stderr)
+        return 1
+    await stop.wait()
+    _log.info("%s", line("stopping"))
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await coordinator.stop()
+    except TimeoutError:
+        _log.warning("%s", line("stop_cut_off", after_secs=STOP_TIMEOUT))
+    return 0

@@ -1,0 +1,110 @@
+"""The things under way: one per object, so many together, and after a failure a pause that grows.
+
+A pass may ask for the same thing every time it runs; `start` says no while it is under way, while its pause
+lasts, or while there are `limit` others (the end of each wakes the loop, so nothing is queued here). A
+failure doubles the object's pause from `FIRST_PAUSE` to `LONGEST_PAUSE`, with jitter, so that a thousand
+pipelines of one dead worker do not come back in step; a success clears it.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator.log import line
+from proto_schemas.errors import WireError
+from transport.errors import NatsTransportError
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+_SWEEP_ABOVE: Final = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pause:
+    until: float
+    failures: int
+
+
+class Actions:
+    """Runs coroutines by key; `clock` gives monotonic seconds, `on_end` is called after each."""
+
+    def __init__(self, clock: Callable[[], float], on_end: Callable[[], None], *, limit: int = 64) -> None:
+        self._clock = clock
+        self._on_end = on_end
+        self._limit = limit
+        self._running: dict[Hashable, asyncio.Task[None]] = {}
+        self._pauses: dict[Hashable, _Pause] = {}
+        self.ended: Counter[str] = Counter()
+
+    @property
+    def in_flight(self) -> int:
+        """How many are under way."""
+        return len(self._running)
+
+    def free(self, key: Hashable) -> bool:
+        """Whether `start` would take an action for `key` now."""
+        pause = self._pauses.get(key)
+        return (
+            key not in self._running
+            and len(self._running) < self._limit
+            and (pause is None or pause.until <= self._clock())
+        )
+
+    def start(self, key: Hashable, action: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Begin `action()` for `key`, unless it may not begin now."""
+        if not self.free(key):
+            return False
+        task = asyncio.get_running_loop().create_task(self._run(key, action))
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._ended(key))
+        return True
+
+    def hold(self, key: Hashable, seconds: float) -> None:
+        """Let nothing begin for `key` for about `seconds`."""
+        self._pauses[key] = _Pause(self._clock() + seconds * (0.75 + random.random() / 2), 0)
+
+    def forget(self) -> None:
+        """Cancel what is under way and drop all pauses: somebody else leads now."""
+        for task in self._running.values():
+            task.cancel()
+        self._pauses.clear()
+
+    async def close(self) -> None:
+        """Cancel everything and wait for its end."""
+        self.forget()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _run(self, key: Hashable, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await action()
+        except (WireError, NatsTransportError) as error:
+            self._failed(key, str(error))
+        except Exception:
+            _log.exception("%s", line("action_failed", about=key))
+            self._failed(key, "a defect; the log has its traceback")
+        else:
+            self.ended["done"] += 1
+            pause = self._pauses.get(key)
+            if pause is not None and pause.until <= self._clock():
+                del self._pauses[key]
+
+    def _failed(self, key: Hashable, reason: str) -> None:
+        self.ended["failed"] += 1
+        last = self._pauses.get(key)
+        failures = last.failures + 1 if last is not None else 1
+        pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * (0.5 + random.random() / 2)
+        self._pauses[key] = _Pause(self._clock() + pause, failures)
+        _log.warning("%s", line("action_retried", about=key, failures=failures, reason=reason))
+
+    def _ended(self, key: Hashable) -> None:
+        del self._running[key]
+        if len(self._pauses) > _SWEEP_ABOVE:
+            now = self._clock()
+            self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > now}
+        self._on_end()

@@ -1,0 +1,168 @@
+"""What workers say they run, held against what they should run.
+
+Heartbeats of our workers list their copies (group, name, epoch). An epoch is wanted on at most one worker,
+so:
+
+- a copy of the current epoch, on a ready worker: it runs, whether or not we heard the answer to its deploy
+  (adopted);
+- a copy of the current epoch that says it failed: the placement failed;
+- any other copy: stale, it is ended (by the heartbeat's answer and by a command);
+- a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
+  because the first may have been sent before the deploy was done;
+- strays (see `state.model`) on workers that can be asked: ended.
+
+A copy without a group or epoch was not deployed by a coordinator of ours and is left alone. Seed workers
+list nothing: for them there are only the strays. Heartbeats of another incarnation than the registered one
+tell nothing here.
+"""
+
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from coordinator.controllers.actions import Actions
+from coordinator.controllers.deployment import RETRY_FAILED, Deployment, Target
+from coordinator.heartbeats import Heard, HeartbeatTable
+from coordinator.ledger import Ledger
+from coordinator.state.commands import ReportRunning
+from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
+from proto_schemas.messages import RunningPipeline
+
+_ADOPTABLE = frozenset({Phase.PENDING, Phase.DEPLOYING, Phase.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one worker's last heartbeat means."""
+
+    adopt: tuple[tuple[Target, RunningPipeline], ...] = ()
+    failed: tuple[tuple[Target, str], ...] = ()
+    stale: tuple[tuple[Target, RunningPipeline], ...] = ()
+    missing: tuple[Target, ...] = ()
+
+
+def examine(state: State, worker: Worker, heard: Heard) -> Findings:
+    """Compare; pure. `missing` is what this one heartbeat does not list: the caller waits for a second."""
+    if heard.pipelines is None or heard.incarnation != worker.incarnation:
+        return Findings()
+    adopt, failed, stale = [], [], []
+    listed: set[Target] = set()
+    for copy in heard.pipelines.values():
+        target = Target(copy.group, copy.name, copy.epoch)
+        placement = state.placement(copy.group, copy.name)
+        if not copy.group or not copy.epoch:
+            continue
+        if placement is None or placement.epoch != copy.epoch or not _wanted(placement, worker):
+            stale.append((target, copy))
+            continue
+        listed.add(target)
+        if placement.phase is Phase.REMOVING:
+            continue
+        if copy.state == "failed":
+            failed.append((target, copy.reason or f"worker {worker.id} says it failed"))
+        elif placement.phase is not Phase.RUNNING or placement.pipeline_id != copy.pipeline_id:
+            adopt.append((target, copy))
+    missing = tuple(
+        target
+        for group, pipeline, placement in state.placed_on(worker.id)
+        if placement.phase is Phase.RUNNING
+        and (target := Target(group, pipeline, placement.epoch)) not in listed
+    )
+    return Findings(tuple(adopt), tuple(failed), tuple(stale), missing)
+
+
+def _wanted(placement: Placement, worker: Worker) -> bool:
+    """Whether a copy of the current epoch may stay on this worker."""
+    if placement.phase is Phase.REMOVING:
+        return placement.worker_id == worker.id
+    if placement.worker_id is None:
+        return placement.phase in _ADOPTABLE and worker.status is WorkerStatus.READY
+    return placement.worker_id == worker.id
+
+
+class Convergence:
+    """The controller; `step` is one pass."""
+
+    def __init__(
+        self, ledger: Ledger, deployment: Deployment, table: HeartbeatTable, actions: Actions
+    ) -> None:
+        self._ledger = ledger
+        self._do = deployment
+        self._table = table
+        self._actions = actions
+        self._missed: dict[Target, int] = {}
+
+    def forget(self) -> None:
+        """Somebody else leads now."""
+        self._missed.clear()
+
+    def step(self) -> None:
+        """Act on every worker's last heartbeat, then on the strays."""
+        missing: dict[Target, int] = {}
+        for worker, heard, findings in self._findings():
+            for target, copy in findings.adopt:
+                self._start(target, partial(self._adopt, worker, target, copy))
+            for target, reason in findings.failed:
+                self._start(target, partial(self._fail, target, reason))
+            for target, copy in findings.stale:
+                self._end(worker, target, copy)
+            for target in findings.missing:
+                missing[target] = self._missed.get(target, heard.count)
+                if heard.count >= missing[target] + 2:
+                    reason = f"worker {worker.id} no longer reports it"
+                    self._start(target, partial(self._do.displace, target, reason))
+        self._missed = missing
+        self._clear_strays()
+
+    def stale_copies(self, worker_id: str) -> list[RunningPipeline]:
+        """What the worker's last heartbeat lists and nobody wants; for the answer to that heartbeat."""
+        worker, heard = self._ledger.state.workers.get(worker_id), self._table.get(worker_id)
+        if worker is None or heard is None:
+            return []
+        return [copy for _, copy in examine(self._ledger.state, worker, heard).stale]
+
+    def _findings(self) -> Iterator[tuple[Worker, Heard, Findings]]:
+        for worker in list(self._ledger.state.workers.values()):
+            heard = self._table.get(worker.id)
+            if heard is not None and worker.status is not WorkerStatus.UNHEALTHY:
+                yield worker, heard, examine(self._ledger.state, worker, heard)
+
+    def _start(self, target: Target, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._actions.start(target.key, action)
+
+    async def _adopt(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
+        await self._ledger.propose(
+            ReportRunning(
+                at=0,
+                by="convergence",
+                group=target.group,
+                pipeline=target.pipeline,
+                epoch=target.epoch,
+                worker_id=worker.id,
+                session=worker.session,
+                pipeline_id=copy.pipeline_id,
+            )
+        )
+
+    async def _fail(self, target: Target, reason: str) -> None:
+        await self._do.fail(target, reason)
+        self._actions.hold(target.key, RETRY_FAILED)
+
+    def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
+        self._actions.start(
+            ("copy", worker.id, copy.pipeline_id),
+            partial(self._do.end_copy, worker.id, target, copy.pipeline_id),
+        )
+
+    def _clear_strays(self) -> None:
+        state = self._ledger.state
+        for stray in list(state.strays.values()):
+            worker = state.workers.get(stray.worker_id)
+            placement = state.placement(stray.group, stray.pipeline)
+            given_up = placement is None or placement.epoch != stray.epoch
+            if given_up and (worker is None or worker.status is not WorkerStatus.UNHEALTHY):
+                self._actions.start(
+                    ("copy", stray.worker_id, stray.pipeline_id),
+                    partial(self._do.clear_stray, stray, known=worker is not None),
+                )

@@ -1,0 +1,118 @@
+"""The loop: passes over liveness, convergence and placement, on the leader, for as long as it leads.
+
+A pass runs when something changed (`wake`) and at least every `interval` seconds; it starts actions and never
+waits, so it is short. Leadership begins with a barrier: what earlier leaders committed is applied before
+anything is decided. Then everybody gets one full heartbeat timeout, as after a time in which we could not
+hear: our own connection was down, or this process did not run (a pass that comes more than half a timeout
+late).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from coordinator.controllers.actions import Actions
+from coordinator.controllers.convergence import Convergence
+from coordinator.controllers.liveness import Liveness
+from coordinator.controllers.placement import PlacementController
+from coordinator.ledger import Ledger
+from coordinator.log import line
+from proto_schemas.errors import WireError
+
+INTERVAL: Final = 0.25
+BREATH: Final = 0.002
+"""Seconds between two passes at least, so that a burst of changes is one pass."""
+
+_log = logging.getLogger(__name__)
+
+
+class ControlLoop:
+    """Drives the controllers. `leads` is True once this node decides."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        liveness: Liveness,
+        convergence: Convergence,
+        placement: PlacementController,
+        actions: Actions,
+        clock: Callable[[], float],
+        wake: asyncio.Event,
+    ) -> None:
+        self._ledger = ledger
+        self._liveness = liveness
+        self._convergence = convergence
+        self._placement = placement
+        self._actions = actions
+        self._clock = clock
+        self._wake = wake
+        self._last_pass = clock()
+        self._term = 0
+        self.leads = False
+        self.passes = 0
+        self.failed_passes = 0
+
+    def could_not_hear(self) -> None:
+        """We were deaf until now: nobody's silence counts before."""
+        self._liveness.listening_since = self._clock()
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(INTERVAL):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                await self._turn()
+            except WireError as error:
+                _log.warning("%s", line("pass_put_off", reason=error))
+            except Exception:
+                self.failed_passes += 1
+                _log.exception("%s", line("pass_failed", passes=self.passes))
+            await asyncio.sleep(BREATH)
+
+    async def _turn(self) -> None:
+        if not self._ledger.is_leader or self._ledger.term != self._term:
+            self._stand_down()
+        if self._ledger.is_leader and not self.leads:
+            await self._take_over()
+        if self.leads:
+            self.step()
+
+    def step(self) -> None:
+        """One pass."""
+        now = self._clock()
+        if now - self._last_pass > self._liveness.timeout / 2:
+            self.could_not_hear()
+        self._last_pass = now
+        self.passes += 1
+        self._liveness.step()
+        self._convergence.step()
+        self._placement.step()
+
+    async def _take_over(self) -> None:
+        term = self._ledger.term
+        await self._ledger.barrier()
+        if self._ledger.is_leader and self._ledger.term == term:
+            self._term = term
+            self._last_pass = self._clock()
+            self.could_not_hear()
+            self.leads = True
+            _log.info("%s", line("leading", term=term))
+
+    def _stand_down(self) -> None:
+        if self.leads:
+            self.leads = False
+            self._actions.forget()
+            self._convergence.forget()
+            self._placement.forget()
+            _log.info("%s", line("no_longer_leading", term=self._ledger.term))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        self.leads = False
+        await self._actions.close()

@@ -1,0 +1,86 @@
+"""Who was heard, when, and what they said they run. In memory, on every coordinator, never replicated.
+
+Every coordinator hears all heartbeats, so a new leader knows at once who is alive. Times are seconds of a
+monotonic clock, given by the caller. `count` counts the heartbeats of one incarnation; a decision that
+needs "a heartbeat sent after X" waits until it has grown by two, because one may have been on its way when
+X happened.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proto_schemas.messages import Heartbeat, RunningPipeline
+
+MAX_TRACKED: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The last heartbeat of a worker. `pipelines` is None for a seed worker, which does not tell."""
+
+    at: float
+    count: int = 0
+    incarnation: str | None = None
+    seq: int | None = None
+    pipelines: Mapping[str, RunningPipeline] | None = None
+    pipelines_running: int = 0
+    events_processed: int = 0
+    draining: bool = False
+
+
+class HeartbeatTable:
+    """The last word of each worker. Bounded: beyond `MAX_TRACKED` names, new ones are not tracked but
+    counted."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, Heard] = {}
+        self.received = 0
+        self.out_of_order = 0
+        self.untracked = 0
+
+    def get(self, worker_id: str) -> Heard | None:
+        """What was heard last; None when nothing was."""
+        return self._heard.get(worker_id)
+
+    def forget(self, worker_id: str) -> None:
+        """The worker was removed."""
+        self._heard.pop(worker_id, None)
+
+    def registered(self, worker_id: str, incarnation: str | None, at: float) -> None:
+        """A registration is a sign of life too; a new process starts a new count."""
+        last = self._heard.get(worker_id)
+        if last is not None and incarnation is not None and last.incarnation == incarnation:
+            self._heard[worker_id] = replace(last, at=at)
+        else:
+            self._heard[worker_id] = Heard(at=at, incarnation=incarnation)
+
+    def heard(self, worker_id: str, heartbeat: Heartbeat, at: float) -> bool:
+        """Note a heartbeat; True when it tells something new beside "alive"."""
+        self.received += 1
+        last = self._heard.get(worker_id)
+        if last is None and len(self._heard) >= MAX_TRACKED:
+            self.untracked += 1
+            return False
+        same = last is not None and last.incarnation == heartbeat.incarnation
+        if last is not None and same and _not_after(heartbeat.seq, last.seq):
+            self.out_of_order += 1
+            return False
+        copies = heartbeat.pipelines
+        now = self._heard[worker_id] = Heard(
+            at=at,
+            count=last.count + 1 if last is not None and same else 1,
+            incarnation=heartbeat.incarnation,
+            seq=heartbeat.seq,
+            pipelines=None if copies is None else {copy.pipeline_id: copy for copy in copies},
+            pipelines_running=heartbeat.pipelines_running,
+            events_processed=heartbeat.events_processed,
+            draining=heartbeat.draining,
+        )
+        return (
+            last is None or not same or last.pipelines != now.pipelines or last.draining is not now.draining
+        )
+
+
+def _not_after(seq: int | None, last: int | None) -> bool:
+    return seq is not None and last is not None and seq <= last

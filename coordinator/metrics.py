@@ -1,0 +1,181 @@
+"""Metrics: read from plain integers when Prometheus asks, nothing on the hot paths.
+
+Every label is bounded: statuses and phases are enumerations, routes are templates, reasons are codes. A
+scrape runs in a thread beside the event loop, so each dictionary is copied before it is walked.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from coordinator.controllers.actions import Actions
+from coordinator.controllers.loop import ControlLoop
+from coordinator.heartbeats import HeartbeatTable
+from coordinator.ledger import Ledger
+from coordinator.machine import ClusterMachine
+from coordinator.nats_handlers import WorkerListener
+from coordinator.state.model import Phase, WorkerStatus
+from raft.counters import FSYNC_BOUNDS, Counters
+from raft.status import RaftStatus
+from transport.stats import Stats
+
+_P: Final = "varpulis_cluster_"
+_ROLES: Final = {"follower": 0, "candidate": 1, "leader": 2}
+
+
+class HttpCounts:
+    """Answers by route template and status."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, int]] = Counter()
+
+    def answered(self, route: str, status: int) -> None:
+        """Count one."""
+        self.answers[route, status] += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the numbers come from."""
+
+    node_id: str
+    version: str
+    machine: ClusterMachine
+    ledger: Ledger
+    table: HeartbeatTable
+    listener: WorkerListener
+    loop: ControlLoop
+    actions: Actions
+    http: HttpCounts
+    raft_status: Callable[[], RaftStatus]
+    raft_counters: Counters
+    nats: Stats
+
+
+class ClusterCollector(Collector):
+    """Reads `Sources` when it is asked."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._from = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family."""
+        yield from self._state()
+        yield from self._decisions()
+        yield from self._raft()
+        yield from self._carriers()
+
+    def _state(self) -> Iterator[Metric]:
+        state = self._from.machine.state
+        workers = Counter(worker.status for worker in list(state.workers.values()))
+        yield _gauge(
+            "workers_total", "Workers by status.", "status", {s.value: workers[s] for s in WorkerStatus}
+        )
+        yield GaugeMetricFamily(_P + "pipeline_groups_total", "Pipeline groups.", len(state.groups))
+        phases = Counter(
+            placement.phase
+            for placements in list(state.placements.values())
+            for placement in list(placements.values())
+        )
+        yield _gauge(
+            "pipelines", "Pipelines by phase.", "phase", {phase.value: phases[phase] for phase in Phase}
+        )
+        yield GaugeMetricFamily(
+            _P + "strays", "Copies to be ended where they may still run.", len(state.strays)
+        )
+
+    def _decisions(self) -> Iterator[Metric]:
+        took = self._from.ledger.decisions
+        yield _counter(
+            "deployments",
+            "Deployments while this node led.",
+            "result",
+            {"running": took["pipeline_running"], "failed": took["pipeline_failed"]},
+        )
+        yield _counter(
+            "placements",
+            "Placements while this node led.",
+            "reason",
+            {"new": took["pipeline_placed"], "again": took["pipeline_placed_again"]},
+        )
+        yield _counter("actions", "Actions of the controllers.", "result", dict(self._from.actions.ended))
+        yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
+
+    def _raft(self) -> Iterator[Metric]:
+        status, counters = self._from.raft_status(), self._from.raft_counters
+        role = next((node.role for node in status.nodes if node.id == status.this_node_id), "unknown")
+        gauges = {
+            "raft_role": ("Role: 0 follower, 1 candidate, 2 leader.", _ROLES.get(role, 0)),
+            "raft_term": ("Term.", status.term),
+            "raft_commit_index": ("Last committed entry.", status.commit_index),
+            "raft_applied_index": ("Last applied entry.", status.applied_index),
+            "has_leader": ("1 when a leader is known.", int(status.leader_id is not None)),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(_P + name, text, value)
+        yield _count("leader_changes", "Changes of leader seen here.", counters.leader_changes)
+        yield _count("raft_proposals", "Proposals made here.", counters.proposals)
+        yield _count("raft_commits", "Entries committed.", counters.commits)
+        yield _counter(
+            "raft_frames_dropped", "Frames dropped.", "reason", dict(counters.frames_dropped.copy())
+        )
+        yield _fsyncs(counters)
+
+    def _carriers(self) -> Iterator[Metric]:
+        part = self._from
+        yield _count("heartbeats", "Heartbeats heard.", part.table.received)
+        yield _count("heartbeats_out_of_order", "Heartbeats older than one heard.", part.table.out_of_order)
+        bad = CounterMetricFamily(_P + "bad_messages", "Messages refused.", labels=("kind", "reason"))
+        for labels, count in part.listener.bad_messages.copy().items():
+            bad.add_metric(labels, count)
+        yield bad
+        yield _count("nats_reconnects", "Reconnects to NATS.", part.nats.reconnects)
+        errors = {kind.value: count for kind, count in part.nats.request_errors.copy().items()}
+        yield _counter("nats_request_errors", "Requests over NATS that failed.", "kind", errors)
+        yield _count("nats_dropped_messages", "Messages that found a full queue.", part.nats.dropped_messages)
+        http = CounterMetricFamily(_P + "http_requests", "Answers over HTTP.", labels=("route", "status"))
+        for (route, status), count in part.http.answers.copy().items():
+            http.add_metric((route, str(status)), count)
+        yield http
+        build = GaugeMetricFamily(_P + "build_info", "This program.", labels=("version", "node"))
+        build.add_metric((part.version, part.node_id), 1)
+        yield build
+
+
+def exposition(sources: Sources) -> Callable[[], bytes]:
+    """A function that writes the page for Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ClusterCollector(sources))
+    return lambda: generate_latest(registry)
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(_P + name, text, labels=(label,))
+    for value, count in values.items():
+        family.add_metric((value,), count)
+    return family
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(_P + name, text, labels=(label,))
+    for value, count in values.items():
+        family.add_metric((value,), count)
+    return family
+
+
+def _count(name: str, text: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(_P + name, text, value)
+
+
+def _fsyncs(counters: Counters) -> HistogramMetricFamily:
+    histogram = counters.fsync_seconds
+    bounds = [*(str(bound) for bound in FSYNC_BOUNDS), "+Inf"]
+    cumulative = list(zip(bounds, accumulate(histogram.buckets), strict=True))
+    name = _P + "raft_fsync_seconds"
+    return HistogramMetricFamily(name, "Journal syncs.", cumulative, histogram.total)

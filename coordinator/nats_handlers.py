@@ -1,0 +1,202 @@
+"""The two subjects workers speak on: `register` and `heartbeat.>`.
+
+`register` is answered once: every coordinator subscribes in one queue group, and whichever gets it takes it
+through Raft, leader or not. A heartbeat is heard by all; only the leader answers, and only one that has a
+reply subject (a seed worker's has none): with its term, the lease, and what the worker is to do. Answering
+renews the lease, so a node answers only while it leads.
+
+A callback hands over and returns. What cannot be read is answered with an error where there is somebody to
+answer, and counted by kind and reason; it never reaches its neighbours.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from coordinator.config import CoordinatorConfig
+from coordinator.controllers.convergence import Convergence
+from coordinator.heartbeats import HeartbeatTable
+from coordinator.ledger import Ledger
+from coordinator.log import line
+from coordinator.state.commands import RegisterWorker
+from proto_schemas.codec import decode, encode
+from proto_schemas.errors import ErrorCode, WireError
+from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
+from proto_schemas.subjects import Subjects, check_id, last_token
+from transport.errors import NatsTransportError
+from transport.nats import Message, NatsTransport, Subscription
+
+QUEUE: Final = "coordinators"
+MAX_REGISTRATIONS: Final = 256
+"""Registrations under way at once; one more is told to come back."""
+
+_log = logging.getLogger(__name__)
+
+
+class Leading(Protocol):
+    """What is needed of the control loop."""
+
+    leads: bool
+
+
+async def register(ledger: Ledger, config: CoordinatorConfig, message: Register) -> Registered:
+    """Take a worker in; the same for both carriers. Its `api_key` is neither kept nor passed on.
+
+    Raises:
+        WireError: as `Ledger.propose`.
+    """
+    await ledger.propose(
+        RegisterWorker(
+            at=0,
+            by="register",
+            worker_id=message.worker_id,
+            incarnation=message.incarnation,
+            address=message.address,
+            cpu_cores=message.capacity.cpu_cores,
+            max_pipelines=message.capacity.max_pipelines,
+            labels=message.labels or {},
+            version=message.version,
+            pipelines=message.pipelines or [],
+        )
+    )
+    interval = config.heartbeat_interval
+    return Registered(
+        worker_id=message.worker_id,
+        status="registered",
+        heartbeat_interval_secs=int(interval) if interval == int(interval) else interval,
+        lease_secs=config.lease_secs,
+        term=ledger.term,
+        cluster_id=config.cluster_id,
+    )
+
+
+class WorkerListener:
+    """Subscribes, hears, answers."""
+
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        nats: NatsTransport,
+        ledger: Ledger,
+        table: HeartbeatTable,
+        convergence: Convergence,
+        loop: Leading,
+        clock: Callable[[], float],
+        wake: asyncio.Event,
+    ) -> None:
+        self._config = config
+        self._nats = nats
+        self._ledger = ledger
+        self._table = table
+        self._convergence = convergence
+        self._loop = loop
+        self._clock = clock
+        self._wake = wake
+        self._subjects = Subjects(config.prefix)
+        self._subscriptions: list[Subscription] = []
+        self._registrations: set[asyncio.Task[None]] = set()
+        self.bad_messages: Counter[tuple[str, str]] = Counter()
+
+    async def start(self) -> None:
+        """Subscribe."""
+        self._subscriptions = [
+            await self._nats.subscribe(self._subjects.heartbeats, self._on_heartbeat),
+            await self._nats.subscribe(self._subjects.register, self._on_register, queue=QUEUE),
+        ]
+
+    async def stop(self) -> None:
+        """Hear no more; what is under way is cut off."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        for task in self._registrations:
+            task.cancel()
+        await asyncio.gather(*self._registrations, return_exceptions=True)
+
+    # -- registration
+
+    async def _on_register(self, message: Message) -> None:
+        try:
+            if len(self._registrations) >= MAX_REGISTRATIONS:
+                raise WireError(
+                    ErrorCode.UNAVAILABLE,
+                    f"{MAX_REGISTRATIONS} registrations are under way: try again in a moment",
+                )
+            request = decode(message.data, Register)
+        except WireError as error:
+            self._count("register", error.code)
+            await self._reply(message, error.reply())
+            return
+        task = asyncio.get_running_loop().create_task(self._register(message, request))
+        self._registrations.add(task)
+        task.add_done_callback(self._registrations.discard)
+
+    async def _register(self, message: Message, request: Register) -> None:
+        try:
+            answer: msgspec.Struct = await register(self._ledger, self._config, request)
+        except WireError as error:
+            _log.warning(
+                "%s", line("registration_refused", worker=request.worker_id, code=error.code, reason=error)
+            )
+            answer = error.reply()
+        await self._reply(message, answer)
+
+    # -- heartbeats
+
+    async def _on_heartbeat(self, message: Message) -> None:
+        try:
+            worker_id = check_id(last_token(message.subject), "worker id")
+            heartbeat = decode(message.data, Heartbeat)
+        except ValueError as error:
+            self._count("heartbeat", "bad_subject")
+            _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
+            return
+        except WireError as error:
+            self._count("heartbeat", error.code)
+            _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
+            return
+        self.hear(worker_id, heartbeat)
+        if message.reply and self._leading():
+            await self._reply(message, self._ack(worker_id, heartbeat))
+
+    def hear(self, worker_id: str, heartbeat: Heartbeat) -> None:
+        """Note a heartbeat, whoever carried it."""
+        worker = self._ledger.state.workers.get(worker_id)
+        if worker is None:
+            self._count("heartbeat", "unknown_worker")
+        if self._table.heard(worker_id, heartbeat, self._clock()) and self._leading():
+            self._wake.set()
+
+    def _leading(self) -> bool:
+        return self._loop.leads and self._ledger.is_leader
+
+    def _ack(self, worker_id: str, heartbeat: Heartbeat) -> HeartbeatAck:
+        worker = self._ledger.state.workers.get(worker_id)
+        directives: list[Directive] = []
+        if worker is None:
+            directives.append(Directive(do="register", reason="this cluster does not know you"))
+        elif worker.incarnation != heartbeat.incarnation:
+            directives.append(Directive(do="register", reason="you registered as another process"))
+        else:
+            reason = "it belongs elsewhere, or nowhere"
+            directives.extend(
+                Directive(do="undeploy", pipeline_id=copy.pipeline_id, reason=reason)
+                for copy in self._convergence.stale_copies(worker_id)
+            )
+        return HeartbeatAck(
+            term=self._ledger.term, lease_secs=self._config.lease_secs, directives=directives or None
+        )
+
+    # -- both
+
+    async def _reply(self, message: Message, answer: msgspec.Struct) -> None:
+        if message.reply:
+            with contextlib.suppress(NatsTransportError):
+                await self._nats.publish(message.reply, encode(answer))
+
+    def _count(self, kind: str, reason: str) -> None:
+        self.bad_messages[kind, reason] += 1

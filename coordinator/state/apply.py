@@ -1,0 +1,82 @@
+"""`apply`: one command in, one answer out, the state changed in place or not at all.
+
+A request id that is remembered gets its first answer again, whatever has happened since; the last
+`MAX_REMEMBERED` are remembered, oldest forgotten first. An answer that says "later" is not remembered, or a
+retry could never succeed. Ids are spent on what they were first used for: another request under the same id
+is a conflict.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from coordinator.state import groups, members, placements
+from coordinator.state.change import Change, Refusal
+from coordinator.state.commands import (
+    Announce,
+    Command,
+    CreateGroup,
+    DeleteGroup,
+    Displace,
+    Explain,
+    ForgetStray,
+    LetGo,
+    MarkWorker,
+    Place,
+    RegisterWorker,
+    RemoveWorker,
+    ReportFailed,
+    ReportRunning,
+)
+from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
+from proto_schemas.errors import ErrorCode
+
+
+class Applied(NamedTuple):
+    """The answer, and the decisions that were taken."""
+
+    result: AnyResult
+    events: tuple[Event, ...]
+
+
+_HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
+    Announce: members.announce,
+    RegisterWorker: members.register_worker,
+    RemoveWorker: members.remove_worker,
+    MarkWorker: members.mark_worker,
+    ForgetStray: members.forget_stray,
+    CreateGroup: groups.create_group,
+    DeleteGroup: groups.delete_group,
+    Place: placements.place,
+    ReportRunning: placements.report_running,
+    ReportFailed: placements.report_failed,
+    Displace: placements.displace,
+    Explain: placements.explain,
+    LetGo: placements.let_go,
+}
+
+
+def apply(state: State, command: Command) -> Applied:
+    """Change `state` by `command`. A refusal is an answer (`Refused`), never an exception."""
+    about = f"{type(command).__name__} {command.about}"
+    first = state.remembered.get(command.request_id) if command.request_id else None
+    if first is not None:
+        return Applied(first.result if first.about == about else _id_spent(command, first), ())
+    change = Change(state, command)
+    try:
+        result: AnyResult = _HANDLERS[type(command)](change)
+    except Refusal as refusal:
+        result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
+    if command.request_id and not (isinstance(result, Refused) and result.retryable):
+        _remember(state, command.request_id, Remembered(about, result))
+    return Applied(result, tuple(change.events))
+
+
+def _id_spent(command: Command, first: Remembered) -> Refused:
+    error = f"request id {command.request_id[:80]!r} was used for {first.about}: use a new one"
+    return Refused(code=ErrorCode.CONFLICT.value, error=error)
+
+
+def _remember(state: State, request_id: str, answer: Remembered) -> None:
+    state.remembered[request_id] = answer
+    if len(state.remembered) > MAX_REMEMBERED:
+        del state.remembered[next(iter(state.remembered))]

@@ -1,0 +1,74 @@
+"""What the handlers of `apply` work with: the state, the command, and the three ways to speak.
+
+A handler first checks everything and then changes; so `refuse` leaves the state as it was.
+"""
+
+from typing import Generic, NoReturn, TypeVar
+
+from coordinator.state.commands import Command
+from coordinator.state.model import MAX_AUDIT, MAX_STRAYS, Event, Placement, State, Stray
+from proto_schemas.errors import ErrorCode
+
+C_co = TypeVar("C_co", bound=Command, covariant=True)
+
+
+class Refusal(Exception):
+    """Ends a handler before it has changed anything."""
+
+    def __init__(self, code: str, error: str, retryable: bool) -> None:
+        super().__init__(error)
+        self.code, self.error, self.retryable = code, error, retryable
+
+
+def refuse(code: ErrorCode, error: str, *, retryable: bool = False) -> NoReturn:
+    """Answer `Refused`; `error` names cause and remedy."""
+    raise Refusal(code.value, error, retryable)
+
+
+class Change(Generic[C_co]):
+    """One command being applied."""
+
+    __slots__ = ("command", "events", "state")
+
+    def __init__(self, state: State, command: C_co) -> None:
+        self.state = state
+        self.command = command
+        self.events: list[Event] = []
+
+    def tell(self, what: str, about: str, why: str = "") -> None:
+        """Put a decision into the trail and hand it to the shell."""
+        event = Event(at=self.command.at, by=self.command.by, what=what, about=about, why=why)
+        self.events.append(event)
+        self.state.audit.append(event)
+        if len(self.state.audit) > MAX_AUDIT:
+            del self.state.audit[: len(self.state.audit) - MAX_AUDIT]
+
+    def write(self, group: str, pipeline: str, placement: Placement) -> None:
+        """Replace a placement."""
+        self.state.placements[group][pipeline] = placement
+
+    def drop(self, group: str, pipeline: str) -> None:
+        """Remove a placement, and the group with its last one."""
+        placements = self.state.placements[group]
+        del placements[pipeline]
+        if not placements:
+            del self.state.placements[group]
+            del self.state.groups[group]
+            self.tell("group_removed", group)
+
+    def leave_stray(self, group: str, pipeline: str, placement: Placement) -> None:
+        """Write down that the copy of a placement may still run on its worker."""
+        if placement.worker_id is None or placement.pipeline_id is None:
+            return
+        stray = Stray(
+            worker_id=placement.worker_id,
+            pipeline_id=placement.pipeline_id,
+            group=group,
+            pipeline=pipeline,
+            epoch=placement.epoch,
+        )
+        strays = self.state.strays
+        strays[f"{stray.worker_id}/{stray.pipeline_id}"] = stray
+        if len(strays) > MAX_STRAYS:
+            oldest = strays.pop(next(iter(strays)))
+            self.tell("stray_forgotten", f"{oldest.worker_id}/{oldest.pipeline_id}", "too many strays")

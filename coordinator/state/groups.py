@@ -1,0 +1,53 @@
+"""Commands about pipeline groups."""
+
+from msgspec.structs import replace
+
+from coordinator.state.change import Change, refuse
+from coordinator.state.commands import CreateGroup, DeleteGroup
+from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Placement, Result
+from proto_schemas.errors import ErrorCode
+
+
+def create_group(change: Change[CreateGroup]) -> Result:
+    """A new group: all its pipelines are pending."""
+    state, command = change.state, change.command
+    name = command.spec.name
+    existing = state.groups.get(name)
+    if existing is not None:
+        refuse(
+            ErrorCode.CONFLICT,
+            f"group {name!r} is being torn down: ask again once it is gone"
+            if existing.deleting
+            else f"there is a group {name!r} already: choose another name, or delete it first",
+            retryable=existing.deleting,
+        )
+    if len(state.groups) >= MAX_GROUPS:
+        refuse(ErrorCode.QUOTA_EXCEEDED, f"the cluster has {MAX_GROUPS} groups: delete some first")
+    if not any(state.ready(worker_id) for worker_id in state.workers):
+        refuse(
+            ErrorCode.UNAVAILABLE,
+            f"no worker is ready ({len(state.workers)} known): start one, then ask again",
+            retryable=True,
+        )
+    state.groups[name] = Group(spec=command.spec, consumes=command.consumes, created_at=command.at)
+    state.placements[name] = {pipeline.name: Placement() for pipeline in command.spec.pipelines}
+    change.tell("group_created", name, f"{len(command.spec.pipelines)} pipelines")
+    return Done()
+
+
+def delete_group(change: Change[DeleteGroup]) -> Result:
+    """Begin to tear a group down; what no worker holds is gone at once."""
+    state, name = change.state, change.command.group
+    group = state.groups.get(name)
+    if group is None:
+        refuse(ErrorCode.NOT_FOUND, f"there is no group {name!r}: see GET /pipeline-groups")
+    if group.deleting:
+        return Done()
+    state.groups[name] = replace(group, deleting=True)
+    change.tell("group_deleting", name)
+    for pipeline, placement in list(state.placements[name].items()):
+        if placement.phase in HOLDING:
+            change.write(name, pipeline, replace(placement, phase=Phase.REMOVING, reason=None))
+        else:
+            change.drop(name, pipeline)
+    return Done()

@@ -1,0 +1,69 @@
+"""`cmd.{worker}.{command}`: what the leader tells a worker, over NATS request/reply, each with a deadline."""
+
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from proto_schemas.messages import (
+    BatchInjected,
+    Deploy,
+    Deployed,
+    Inject,
+    InjectBatch,
+    Injected,
+    Ok,
+    Undeploy,
+)
+from proto_schemas.subjects import Subjects
+
+DEPLOY_TIMEOUT: Final = 5.0
+UNDEPLOY_TIMEOUT: Final = 2.0
+INJECT_TIMEOUT: Final = 10.0
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Requests(Protocol):
+    """What is needed of `transport.nats.NatsTransport`."""
+
+    @property
+    def max_payload(self) -> int: ...
+
+    async def request_message(
+        self, subject: str, message: msgspec.Struct, reply_type: type[T], *, timeout: float
+    ) -> T: ...
+
+
+class WorkerCommands:
+    """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`."""
+
+    def __init__(self, nats: Requests, subjects: Subjects) -> None:
+        self._nats = nats
+        self._subjects = subjects
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes one command may have."""
+        return self._nats.max_payload
+
+    async def deploy(self, worker_id: str, message: Deploy) -> Deployed:
+        """Start a copy; with a request id used before, the first answer again."""
+        return await self._ask(worker_id, "deploy", message, Deployed, DEPLOY_TIMEOUT)
+
+    async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:
+        """End a copy."""
+        return await self._ask(worker_id, "undeploy", message, Ok, UNDEPLOY_TIMEOUT)
+
+    async def inject(self, worker_id: str, message: Inject) -> Injected:
+        """One event into a copy; answers what came out."""
+        return await self._ask(worker_id, "inject", message, Injected, INJECT_TIMEOUT)
+
+    async def inject_batch(self, worker_id: str, message: InjectBatch) -> BatchInjected:
+        """Many events into a copy; answers true counts."""
+        return await self._ask(worker_id, "inject_batch", message, BatchInjected, INJECT_TIMEOUT)
+
+    async def _ask(
+        self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
+    ) -> T:
+        subject = self._subjects.command(worker_id, command)
+        return await self._nats.request_message(subject, message, reply, timeout=timeout)

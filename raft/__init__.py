@@ -1,0 +1,49 @@
+"""A replicated, durable, totally ordered log of opaque commands, feeding a state machine, over a message bus.
+
+`RaftNode` is the door; `raft.core` is the same node without a network. Each module opens with its rules.
+"""
+
+from raft.bus import Bus, Message, Subscription
+from raft.config import RaftConfig
+from raft.engine import StateMachine
+from raft.errors import (
+    ApplyFailed,
+    CommandTooLarge,
+    ConfigInvalid,
+    DirectoryInUse,
+    JournalCorrupt,
+    NodeIdInUse,
+    NotLeader,
+    OutcomeUnknown,
+    RaftError,
+    SnapshotCorrupt,
+    Unavailable,
+    WrongCluster,
+)
+from raft.node import RaftNode
+from raft.outcomes import Committed
+from raft.status import PeerStatus, RaftStatus
+
+__all__ = [
+    "ApplyFailed",
+    "Bus",
+    "CommandTooLarge",
+    "Committed",
+    "ConfigInvalid",
+    "DirectoryInUse",
+    "JournalCorrupt",
+    "Message",
+    "NodeIdInUse",
+    "NotLeader",
+    "OutcomeUnknown",
+    "PeerStatus",
+    "RaftConfig",
+    "RaftError",
+    "RaftNode",
+    "RaftStatus",
+    "SnapshotCorrupt",
+    "StateMachine",
+    "Subscription",
+    "Unavailable",
+    "WrongCluster",
+]

@@ -1,0 +1,97 @@
+"""Who may say what, and what counts as an answer.
+
+Requests: of this cluster and generation, from another member, and newer than the last of that kind from that
+sender, by (incarnation, sequence number). The engine's replies carry no term and it counts votes from anyone,
+so a reply counts once, for a request that was asked, from the peer that was asked, in the incarnation and the
+term that asked.
+
+Whatever is refused is counted by reason and logged at each power of two, so that a flood stays readable.
+"""
+
+import itertools
+import logging
+from typing import Any, NamedTuple
+
+from raft.codec import Frame, Reply
+from raft.config import RaftConfig
+from raft.counters import Counters
+
+MOST_UNANSWERED = 4_096
+
+log = logging.getLogger("raft")
+
+
+class Asked(NamedTuple):
+    """A request that waits for its reply: to whom, in which term, and what was asked."""
+
+    peer: str
+    term: int
+    about: Any
+
+
+class Correspondence:
+    """Frames of one node in one incarnation."""
+
+    def __init__(self, config: RaftConfig, incarnation: int, counters: Counters) -> None:
+        self._config, self._counters = config, counters
+        self._peers = frozenset(config.peers)
+        self.incarnation = incarnation
+        self._seqs = itertools.count(1)
+        self._seen: dict[tuple[str, type], tuple[int, int]] = {}
+        self._asked: dict[int, Asked] = {}
+
+    def stamp(self, term: int) -> tuple[str, int, str, int, int, int]:
+        """The common fields of a new frame; the last one is its sequence number."""
+        config = self._config
+        return (
+            config.cluster_id,
+            config.generation,
+            config.node_id,
+            self.incarnation,
+            term,
+            next(self._seqs),
+        )
+
+    def expect_reply(self, seq: int, asked: Asked) -> None:
+        """Remember a request; the oldest is forgotten beyond `MOST_UNANSWERED`."""
+        self._asked[seq] = asked
+        if len(self._asked) > MOST_UNANSWERED:
+            del self._asked[next(iter(self._asked))]
+
+    def admits_request(self, frame: Frame) -> bool:
+        """Whether a request may be handled; remembers that it was."""
+        if not self._belongs(frame):
+            return False
+        key, position = (frame.sender, type(frame)), (frame.incarnation, frame.seq)
+        if position <= self._seen.get(key, (-1, -1)):
+            return self.drop("not_newer", frame.sender)
+        self._seen[key] = position
+        return True
+
+    def match_reply(self, frame: Reply) -> Asked | None:
+        """The request that `frame` answers, which is thereby answered; None when the reply must not count."""
+        if not self._belongs(frame):
+            return None
+        asked = self._asked.get(frame.answers_seq)
+        if frame.answers_incarnation != self.incarnation or asked is None or asked.peer != frame.sender:
+            self.drop("unasked", frame.sender)
+            return None
+        del self._asked[frame.answers_seq]
+        return asked
+
+    def drop(self, reason: str, sender: str) -> bool:
+        """Count a refused frame; always False."""
+        self._counters.frames_dropped[reason] += 1
+        count = self._counters.frames_dropped[reason]
+        if count & (count - 1) == 0:
+            log.warning("frame from %r dropped: %s (%d so far)", sender, reason, count)
+        return False
+
+    def _belongs(self, frame: Frame) -> bool:
+        if frame.cluster != self._config.cluster_id:
+            return self.drop("other_cluster", frame.sender)
+        if frame.generation != self._config.generation:
+            return self.drop("other_generation", frame.sender)
+        if frame.sender not in self._peers:
+            return self.drop("not_a_member", frame.sender)
+        return True

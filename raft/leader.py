@@ -1,0 +1,137 @@
+"""The asking side: what a candidate and a leader send, and what the answers mean.
+
+`frames` turns the notes of a step into frames, after the sync: votes, and per peer what `raft.replication`
+plans. The answers were matched to their requests already (`raft.correspondence`); here they reach the engine,
+which counts votes and matches, and the peer's progress.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from raft.codec import (
+    AnyReply,
+    AnyRequest,
+    Append,
+    AppendReply,
+    SnapshotChunk,
+    SnapshotReply,
+    TimeoutNow,
+    Vote,
+    VoteReply,
+)
+from raft.config import RaftConfig
+from raft.correspondence import Asked, Correspondence
+from raft.counters import Counters
+from raft.engine import Engine
+from raft.replication import AppendPlan, ChunkPlan, Replication
+from raft.snapshot import SnapshotStore
+from raft.transfer import OutgoingSnapshot
+from raft.transport import EngineTransport
+
+
+class Request(NamedTuple):
+    """A request to `peer`, published on `rpc`."""
+
+    peer: str
+    rpc: str
+    frame: AnyRequest
+
+
+class Leader:
+    """Asks for votes, replicates, and reads the answers."""
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        engine: Engine,
+        transport: EngineTransport,
+        letters: Correspondence,
+        store: SnapshotStore,
+        counters: Counters,
+    ) -> None:
+        self._config, self._engine, self._transport = config, engine, transport
+        self._letters, self._store, self._counters = letters, store, counters
+        self.replication = Replication(
+            config.peers,
+            engine.journal,
+            self._open_snapshot,
+            heartbeat_interval=config.heartbeat_interval,
+        )
+
+    def frames(self, now: float) -> Iterator[Request]:
+        """What this step has to ask."""
+        term, due = self._engine.raftCurrentTerm, self._transport.take_due()
+        for peer, message in self._transport.take_votes():
+            if message["term"] == term:
+                vote = Vote(*self._letters.stamp(term), message["last_log_index"], message["last_log_term"])
+                yield self._ask(peer, "vote", vote, None)
+        for peer, message in self._transport.take_handovers():
+            if message["term"] == term:
+                yield Request(peer, "timeout_now", TimeoutNow(*self._letters.stamp(term)))
+        if self._engine._isLeader():
+            for peer in self._config.peers:
+                plan = self.replication.plan(peer, now, due=peer in due)
+                if plan is not None:
+                    yield self._planned(peer, plan, term, now)
+
+    def _planned(self, peer: str, plan: AppendPlan | ChunkPlan, term: int, now: float) -> Request:
+        stamp = self._letters.stamp(term)
+        self.replication.sent(peer, stamp[-1], plan, now)
+        if isinstance(plan, AppendPlan):
+            commit = self._engine.raftCommitIndex
+            append = Append(*stamp, plan.prev_index, plan.prev_term, commit, plan.entries)
+            return self._ask(peer, "append", append, plan)
+        whole = plan.transfer
+        self._counters.snapshots_sent += plan.number == 0
+        return self._ask(
+            peer,
+            "snapshot",
+            SnapshotChunk(
+                *stamp,
+                whole.last_index,
+                whole.last_term,
+                plan.number,
+                whole.count,
+                len(whole.data),
+                whole.crc,
+                plan.data,
+            ),
+            plan,
+        )
+
+    def _ask(self, peer: str, rpc: str, frame: AnyRequest, about: AppendPlan | ChunkPlan | None) -> Request:
+        self._letters.expect_reply(frame.seq, Asked(peer, frame.term, about))
+        return Request(peer, rpc, frame)
+
+    def reply(self, asked: Asked, frame: AnyReply) -> None:
+        """An answer of the current term, to a request this incarnation asked."""
+        match frame, asked.about:
+            case VoteReply(granted=True), None:
+                self._transport.deliver(frame.sender, {"type": "response_vote", "term": asked.term})
+            case AppendReply(), AppendPlan(prev_index=prev_index) if self._engine._isLeader():
+                if frame.success:
+                    self.replication.agreed(frame.sender, frame.next_index)
+                else:
+                    self.replication.refused(frame.sender, prev_index, frame.next_index)
+                self._tell_engine(frame.sender, frame.next_index if frame.success else None)
+            case SnapshotReply(), ChunkPlan() if self._engine._isLeader():
+                match_index = self.replication.chunk_answered(
+                    frame.sender, frame.expected, installed=frame.installed
+                )
+                self._tell_engine(frame.sender, None if match_index is None else match_index + 1)
+
+    def _tell_engine(self, peer: str, next_index: int | None) -> None:
+        """The peer is alive, and its log agrees below `next_index` (None: nothing new about its log)."""
+        message = {
+            "type": "next_node_idx",
+            "next_node_idx": next_index or 0,
+            "reset": False,
+            "success": next_index is not None,
+        }
+        self._transport.deliver(peer, message)
+
+    def _open_snapshot(self) -> OutgoingSnapshot:
+        data = self._store.read_bytes()
+        last = self._store.parse(data).last
+        patience, most = 2 * self._config.heartbeat_interval, self._config.election_timeout_min / 2
+        return OutgoingSnapshot(data, last.index, last.term, min(patience, most), most)

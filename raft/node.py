@@ -1,0 +1,322 @@
+"""A Raft node on a bus: the asynchronous face of `raft.core`.
+
+One task drives the core: it wakes when a frame or a call has come in, or a quarter heartbeat has passed;
+ticks, flushes, publishes. So whatever came in meanwhile shares one tick and one sync. Handlers and callers
+only hand over. Each wait here has a deadline: the bus's, the caller's, or the timer's.
+
+The node listens on ``{prefix}.raft.{node_id}.*`` and on an inbox whose last two tokens tell the peer and the
+sequence number of the request answered there, so that "no responders" ends the very call it belongs to.
+"""
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from raft.bus import Bus, Message, Subscription
+from raft.codec import Hello, encode
+from raft.config import RaftConfig
+from raft.core import Outgoing, RaftCore
+from raft.counters import Counters
+from raft.engine import StateMachine
+from raft.errors import CommandTooLarge, NodeIdInUse, OutcomeUnknown, RaftError, Unavailable
+from raft.hold import DirectoryHold
+from raft.outcomes import Committed, Done, Outcome
+from raft.status import RaftStatus, status_of
+
+PUBLISH_SECONDS = 1.0
+HELLO_SECONDS = 1.0
+HELLO_TRIES = 4
+HAND_OVER_SECONDS = 0.5
+
+_T = TypeVar("_T")
+
+log = logging.getLogger("raft")
+
+
+class RaftNode:
+    """One member of the cluster: `start`, then `propose` and `barrier` from any node, then `stop`."""
+
+    def __init__(self, config: RaftConfig, bus: Bus, machine: StateMachine) -> None:
+        self._config, self._bus, self._machine = config, bus, machine
+        self._core: RaftCore | None = None
+        self._hold: DirectoryHold | None = None
+        self._subscriptions: list[Subscription] = []
+        self._driver: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._inbox = ""
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiter_ids = itertools.count()
+        self._leadership_callbacks: list[Callable[[bool], None]] = []
+        self._applied_callbacks: list[Callable[[int], None]] = []
+        self._leading = False
+        self.counters = Counters()
+        self._told_applied = 0
+        bus.on_connection_change(self._on_connection_change)
+
+    # -- life --------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the journal, make sure that the id is free, take part.
+
+        Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`, `DirectoryInUse`, `NodeIdInUse`,
+        `Unavailable` (the bus is down) and OSError; after an error nothing is held and `start` may be called
+        again.
+        """
+        if not self._bus.connected:
+            raise Unavailable("the bus is not connected, so the node cannot start")
+        self._hold = DirectoryHold(self._config.data_dir)
+        try:
+            core = self._core = RaftCore(self._config, self._machine, counters=self.counters)
+            self._inbox = self._bus.new_inbox()
+            await self._refuse_taken_id(core)
+            own = self._config.subject(self._config.node_id, "*")
+            self._subscriptions = [
+                await self._bus.subscribe(f"{self._inbox}.*.*", self._on_reply),
+                await self._bus.subscribe(own, self._on_request),
+            ]
+        except BaseException:
+            await self.stop()
+            raise
+        core.connection_changed(self._bus.connected, patient=False)
+        self._driver = asyncio.create_task(self._drive(core), name=f"raft-{self._config.node_id}")
+
+    async def stop(self) -> None:
+        """Hand leadership over, stop listening, give the files back. Bounded; safe to call twice."""
+        core, driver = self._core, self._driver
+        if core is not None and driver is not None and core.is_leader:
+            core.hand_over()
+            self._wake.set()
+            await self._until(lambda: not core.is_leader, HAND_OVER_SECONDS)
+        if driver is not None:
+            driver.cancel()
+            await asyncio.gather(driver, return_exceptions=True)
+            self._driver = None
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        self._subscriptions.clear()
+        if core is not None:
+            core.withdraw("the node was stopped")
+            core.flush()
+            self._tell(core)
+            core.close()
+            self._core = None
+        while self._waiters:
+            waiter = self._waiters.pop()[2]
+            if not waiter.done():
+                waiter.set_exception(OutcomeUnknown("the node was stopped"))
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    async def _refuse_taken_id(self, core: RaftCore) -> None:
+        answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        async def on_answer(message: Message) -> None:
+            if not answered.done():
+                answered.set_result(message)
+
+        node_id = self._config.node_id
+        subject = self._config.subject(node_id, "hello")
+        inbox = await self._bus.subscribe(f"{self._inbox}.hello", on_answer)
+        try:
+            for _ in range(HELLO_TRIES):
+                hello = encode(Hello(*core.letters.stamp(core.term)))
+                await self._bus.publish(subject, hello, reply=f"{self._inbox}.hello")
+                done, _ = await asyncio.wait([answered], timeout=HELLO_SECONDS)
+                if done:
+                    break
+        finally:
+            await inbox.unsubscribe()
+        if not answered.done():
+            seconds = HELLO_TRIES * HELLO_SECONDS
+            raise NodeIdInUse(
+                node_id, f"somebody listens on {subject} and has not answered for {seconds:.0f} s"
+            )
+        if not answered.result().no_responders:
+            raise NodeIdInUse(node_id, f"a running node answers on {subject}")
+
+    # -- state -------------------------------------------------
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads, as far as it knows: a `barrier` tells for sure."""
+        return self._core is not None and self._core.is_leader
+
+    @property
+    def leader_id(self) -> str | None:
+        return self._core.leader_id if self._core is not None else None
+
+    @property
+    def term(self) -> int:
+        return self._core.term if self._core is not None else 0
+
+    @property
+    def commit_index(self) -> int:
+        return self._core.commit_index if self._core is not None else 0
+
+    @property
+    def applied_index(self) -> int:
+        return self._core.applied_index if self._core is not None else 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether what was committed when a leader was first heard is applied here."""
+        return self._core is not None and self._core.ready
+
+    def status(self) -> RaftStatus:
+        """This node, and its view of the others."""
+        return status_of(self._config, self._core)
+
+    def on_leadership(self, callback: Callable[[bool], None]) -> None:
+        """Call `callback(True)` once this node leads and its state holds all that was committed before, and
+        `callback(False)` when that ends.
+        """
+        self._leadership_callbacks.append(callback)
+
+    def on_applied(self, callback: Callable[[int], None]) -> None:
+        """Call `callback(index)` after each step that applied entries."""
+        self._applied_callbacks.append(callback)
+
+    def _running(self) -> RaftCore:
+        if self._core is None or self._driver is None:
+            raise Unavailable("the Raft node is not running")
+        return self._core
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not condition() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(self._config.heartbeat_interval / 10)
+
+    # -- calls -------------------------------------------------
+
+    async def propose(self, command: bytes, *, timeout: float) -> Committed:
+        """Replicate `command`; returns once it is applied here. From any node; `timeout` in seconds.
+
+        Raises `CommandTooLarge`, `NotLeader`, `Unavailable` (surely not applied), `OutcomeUnknown` (may be
+        applied), `ApplyFailed` (the state machine broke on it).
+        """
+        core = self._running()
+        if len(command) > self._config.max_command_bytes:
+            raise CommandTooLarge(len(command), self._config.max_command_bytes)
+        return await self._call(core, lambda done: core.propose(command, done), timeout)
+
+    async def barrier(self, *, timeout: float) -> int:
+        """All that was committed anywhere before the call is applied here on return; gives that index.
+
+        Raises `NotLeader` and `Unavailable`.
+        """
+        core = self._running()
+        try:
+            return (await self._call(core, core.read, timeout)).index
+        except OutcomeUnknown as error:  # a barrier has no effect that could be in doubt
+            raise Unavailable(error.cause) from None
+
+    async def _call(self, core: RaftCore, submit: Callable[[Done], None], timeout: float) -> Committed:
+        heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not heard.done():
+                heard.set_result(outcome)
+
+        try:
+            async with asyncio.timeout(timeout):
+                submit(done)
+                self._wake.set()
+                outcome = await heard
+                if isinstance(outcome, RaftError):
+                    raise outcome
+                await self._applied(core, outcome.index)
+        except TimeoutError:
+            raise OutcomeUnknown(f"no answer within {timeout} s") from None
+        return outcome
+
+    async def _applied(self, core: RaftCore, index: int) -> None:
+        if core.applied_index < index:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiters, (index, next(self._waiter_ids), waiter))
+            await waiter
+
+    # -- driving -----------------------------------------------
+
+    async def _drive(self, core: RaftCore) -> None:
+        self._beat()
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                core.tick()
+                await self._publish(core, core.flush())
+                self._tell(core)
+                if core.wants_tick:
+                    self._wake.set()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _beat(self) -> None:
+        self._wake.set()
+        interval = self._config.heartbeat_interval / 2
+        self._timer = asyncio.get_running_loop().call_later(interval, self._beat)
+
+    async def _publish(self, core: RaftCore, frames: list[Outgoing]) -> None:
+        if not frames:
+            return
+        published = 0
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                for frame in frames:
+                    reply = f"{self._inbox}.{frame.peer}.{frame.seq}" if frame.peer else ""
+                    await self._bus.publish(frame.subject, frame.data, reply=reply)
+                    published += 1
+        except Exception as error:
+            # Whatever keeps a frame from the bus, the frame is lost, and Raft sends again.
+            core.counters.frames_dropped["not_published"] += len(frames) - published
+            log.debug("%d frames not published: %s", len(frames) - published, error)
+
+    def _tell(self, core: RaftCore) -> None:
+        """Wake who waits for an index, and tell leadership and progress."""
+        applied = core.applied_index
+        while self._waiters and self._waiters[0][0] <= applied:
+            waiter = heapq.heappop(self._waiters)[2]
+            if not waiter.done():
+                waiter.set_result(None)
+        if applied != self._told_applied:
+            self._told_applied = applied
+            for on_applied in self._applied_callbacks:
+                _call_safely(on_applied, applied)
+        leading = core.leads_applied
+        if leading != self._leading:
+            self._leading = leading
+            for on_leadership in self._leadership_callbacks:
+                _call_safely(on_leadership, leading)
+
+    async def _on_request(self, message: Message) -> None:
+        if self._core is not None:
+            self._core.receive(message.data, message.reply)
+            self._wake.set()
+
+    async def _on_reply(self, message: Message) -> None:
+        if self._core is None:
+            return
+        if message.no_responders:
+            self._core.nobody_there(int(message.subject.rpartition(".")[2]))
+        else:
+            self._core.receive_reply(message.data)
+        self._wake.set()
+
+    def _on_connection_change(self, connected: bool) -> None:
+        if self._core is not None and self._driver is not None:
+            self._core.connection_changed(connected)
+            self._wake.set()
+
+
+def _call_safely(callback: Callable[[_T], None], value: _T) -> None:
+    """A listener's defect is logged; it stops neither the node nor the other listeners."""
+    try:
+        callback(value)
+    except Exception:
+        log.exception("a listener of the Raft node raised")

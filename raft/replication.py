@@ -1,0 +1,161 @@
+"""The leader's side of replication: what to send to each peer, and how much of it may be in flight.
+
+The engine says *that* a peer is due (a heartbeat, new entries, a new commit index); what the frame holds is
+taken from the journal here, so that a thousand commands of one step are one frame, and nothing is sent twice
+under plain load. Per peer, after etcd's `Progress`:
+
+- **probing** (a new term, a refusal, a loss): one append in flight at a time. Batches cannot overtake each
+  other, so each round trip makes progress, however lossy the bus.
+- **streaming** (after a success): frames follow each other without waiting, up to `MAX_IN_FLIGHT` frames.
+- **snapshot** (the next entry is no longer in the journal): chunks, one in flight, and no appends meanwhile.
+
+An append not answered within `resend_after` counts as lost: back to probing behind the last match. A late
+success is still true and still counts; a late refusal of something older than the last match is ignored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from raft.codec import CHUNK_BYTES, MAX_ENTRIES
+from raft.entries import Entry
+from raft.journal import Journal
+from raft.transfer import OutgoingSnapshot
+
+MAX_IN_FLIGHT = 64
+APPEND_BYTES = 256 * 1024
+"""A frame's entries stay below this, unless a single command is larger."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """An append in flight."""
+
+    last_index: int
+    at: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the leader knows about one peer."""
+
+    next_index: int = 1
+    match_index: int = 0
+    probing: bool = True
+    in_flight: dict[int, Sent] = field(default_factory=dict)
+    transfer: OutgoingSnapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendPlan:
+    """An append to be sent."""
+
+    prev_index: int
+    prev_term: int
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """A snapshot chunk to be sent."""
+
+    transfer: OutgoingSnapshot
+    number: int
+    data: bytes
+
+
+class Replication:
+    """All peers' progress during one term of leadership."""
+
+    def __init__(
+        self,
+        peers: tuple[str, ...],
+        journal: Journal,
+        open_snapshot: Callable[[], OutgoingSnapshot],
+        *,
+        heartbeat_interval: float,
+    ) -> None:
+        self._journal, self._open_snapshot = journal, open_snapshot
+        self._resend_after = 2 * heartbeat_interval
+        self.progress = {peer: Progress() for peer in peers}
+
+    def begin_term(self) -> None:
+        """Forget all that was known: this node was elected, and its journal ends where the new term
+        begins.
+        """
+        for peer in self.progress:
+            self.progress[peer] = Progress(next_index=self._journal.last_index + 1)
+
+    def plan(self, peer: str, now: float, *, due: bool) -> AppendPlan | ChunkPlan | None:
+        """What to send to `peer` now, if anything; `due` says that the engine wants it to hear from us."""
+        progress = self.progress[peer]
+        if progress.transfer is not None:
+            return self._next_chunk(progress.transfer, now)
+        self._expire(progress, now)
+        if progress.next_index <= self._journal.first_index:
+            progress.transfer = self._open_snapshot()
+            return self._next_chunk(progress.transfer, now)
+        behind = progress.next_index <= self._journal.last_index
+        if progress.in_flight and (progress.probing or len(progress.in_flight) >= MAX_IN_FLIGHT):
+            return None
+        if not behind and not due:
+            return None
+        entries = self._journal.typed(progress.next_index, MAX_ENTRIES, APPEND_BYTES) if behind else []
+        prev_index = progress.next_index - 1
+        return AppendPlan(prev_index, self._journal.term_at(prev_index), entries)
+
+    def sent(self, peer: str, seq: int, plan: AppendPlan | ChunkPlan, now: float) -> None:
+        """The plan left the node as frame `seq`."""
+        progress = self.progress[peer]
+        if isinstance(plan, ChunkPlan):
+            plan.transfer.sent(now)
+        elif plan.entries or progress.probing:
+            last_index = plan.prev_index + len(plan.entries)
+            progress.in_flight[seq] = Sent(last_index, now)
+            if not progress.probing:
+                progress.next_index = last_index + 1
+
+    def agreed(self, peer: str, next_index: int) -> None:
+        """The peer's log agrees with ours below `next_index`."""
+        progress = self.progress[peer]
+        progress.match_index = max(progress.match_index, next_index - 1)
+        progress.next_index = max(progress.next_index, progress.match_index + 1)
+        progress.probing = False
+        progress.in_flight = {
+            seq: sent for seq, sent in progress.in_flight.items() if sent.last_index > progress.match_index
+        }
+
+    def refused(self, peer: str, prev_index: int, hint: int) -> None:
+        """The peer's log did not hold our `prev_index`; it suggests to go on from `hint`."""
+        progress = self.progress[peer]
+        if prev_index < progress.match_index:
+            return
+        self._probe(progress, min(hint, self._journal.last_index + 1))
+
+    def chunk_answered(self, peer: str, expected: int, *, installed: bool) -> int | None:
+        """The peer answered a chunk. Returns the match index when the snapshot is installed."""
+        progress = self.progress[peer]
+        transfer = progress.transfer
+        if transfer is None:
+            return None
+        if installed:
+            progress.transfer = None
+            self.agreed(peer, transfer.last_index + 1)
+            return transfer.last_index
+        transfer.answered(expected)
+        return None
+
+    def _next_chunk(self, transfer: OutgoingSnapshot, now: float) -> ChunkPlan | None:
+        number = transfer.due(now)
+        if number is None:
+            return None
+        at = number * CHUNK_BYTES
+        return ChunkPlan(transfer, number, transfer.data[at : at + CHUNK_BYTES])
+
+    def _expire(self, progress: Progress, now: float) -> None:
+        if any(sent.at + self._resend_after <= now for sent in progress.in_flight.values()):
+            self._probe(progress, progress.match_index + 1 if progress.match_index else progress.next_index)
+
+    def _probe(self, progress: Progress, next_index: int) -> None:
+        progress.next_index = max(next_index, progress.match_index + 1, 2)
+        progress.probing = True
+        progress.in_flight.clear()

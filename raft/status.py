@@ -1,0 +1,72 @@
+"""What a node tells about itself and, while it leads, about its peers."""
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from raft.config import RaftConfig
+
+if TYPE_CHECKING:
+    from raft.core import RaftCore
+
+Role = Literal["leader", "follower", "candidate", "unknown"]
+_ROLES: tuple[Role, ...] = ("follower", "candidate", "leader")
+
+
+class PeerStatus(msgspec.Struct, frozen=True):
+    """One member, as this node sees it. `match_index` and `lag` (entries) are known to the leader only."""
+
+    id: str
+    role: Role
+    match_index: int | None
+    lag: int | None
+    last_contact_ms: int | None
+
+
+class RaftStatus(msgspec.Struct, frozen=True):
+    """This node and its view of the cluster. `failure` is set when the node has withdrawn, and says why."""
+
+    enabled: bool
+    this_node_id: str
+    leader_id: str | None
+    term: int
+    commit_index: int
+    applied_index: int
+    first_index: int
+    last_index: int
+    ready: bool
+    nodes: list[PeerStatus]
+    failure: str | None
+
+
+def status_of(config: RaftConfig, core: "RaftCore | None") -> RaftStatus:
+    """The status of a node; `core` is None while it does not run."""
+    if core is None:
+        nodes = [PeerStatus(member, "unknown", None, None, None) for member in config.members]
+        return RaftStatus(False, config.node_id, None, 0, 0, 0, 0, 0, False, nodes, None)
+    return RaftStatus(
+        enabled=True,
+        this_node_id=config.node_id,
+        leader_id=core.leader_id,
+        term=core.term,
+        commit_index=core.commit_index,
+        applied_index=core.applied_index,
+        first_index=core.journal.first_index,
+        last_index=core.journal.last_index,
+        ready=core.ready,
+        nodes=[_member(core, member) for member in config.members],
+        failure=core.failure,
+    )
+
+
+def _member(core: "RaftCore", member: str) -> PeerStatus:
+    last_index = core.journal.last_index
+    if member == core.config.node_id:
+        role = "unknown" if core.failure is not None else _ROLES[core.state]
+        return PeerStatus(member, role, last_index, 0 if core.is_leader else None, 0)
+    role = "leader" if member == core.leader_id else "follower" if core.leader_id else "unknown"
+    contact = core.ms_since_contact(member)
+    if not core.is_leader:
+        return PeerStatus(member, role, None, None, contact)
+    match_index = core.leader.replication.progress[member].match_index
+    return PeerStatus(member, role, match_index, last_index - match_index, contact)

@@ -1,0 +1,111 @@
+"""Three real coordinators in this process, on a real nats-server; and how to ask them."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from coordinator.app import Coordinator
+from coordinator.config import CoordinatorConfig
+from proto_schemas.rest import API_BASE
+from tests.support.poll import until
+from transport.config import NatsConfig
+
+NODES = ("c0", "c1", "c2")
+PASS = "stream Out = In.where(x > 0).emit(x: x)"
+
+
+def config(node_id: str, nats_url: str, data_dir: Path, **changes: Any) -> CoordinatorConfig:
+    """Short times: a heartbeat every 0.1 s, dead after 1 s."""
+    return CoordinatorConfig(
+        node_id=node_id,
+        cluster_id="test",
+        nats=NatsConfig(servers=(nats_url,)),
+        data_dir=data_dir / node_id,
+        http_port=0,
+        **{"members": NODES, "heartbeat_interval": 0.1, "heartbeat_timeout": 1.0, **changes},
+    )
+
+
+def group(name: str = "g", *pipelines: str, **more: Any) -> dict[str, Any]:
+    """The body of a group whose pipelines pass events on."""
+    specs = [{"name": pipeline, "source": PASS} for pipeline in pipelines or ("p",)]
+    return {"name": name, "pipelines": specs, **more}
+
+
+class Three:
+    """The coordinators by id, and requests to them."""
+
+    def __init__(self, nats_url: str, directory: Path) -> None:
+        self.nats_url = nats_url
+        self.directory = directory
+        self.nodes: dict[str, Coordinator] = {}
+        self.http = httpx.AsyncClient(timeout=30, trust_env=False)
+
+    async def start(self, node_id: str, **changes: Any) -> Coordinator:
+        node = Coordinator(config(node_id, self.nats_url, self.directory, **changes))
+        await node.start()
+        self.nodes[node_id] = node
+        return node
+
+    async def stop(self, node_id: str) -> None:
+        await self.nodes.pop(node_id).stop()
+
+    @property
+    def leader(self) -> Coordinator:
+        (leader,) = [node for node in self.nodes.values() if node.is_leader]
+        return leader
+
+    @property
+    def follower(self) -> Coordinator:
+        return next(node for node in self.nodes.values() if not node.is_leader)
+
+    async def has_leader(self) -> None:
+        async def one() -> bool:
+            if sum(node.is_leader for node in self.nodes.values()) != 1:
+                return False
+            answer = await self.http.get(self.leader.url + API_BASE + "/raft")
+            known = [peer["url"] for peer in answer.json()["nodes"] if peer["id"] in self.nodes]
+            return all(known)
+
+        await until(one, timeout=15, what="one leader, and every URL announced")
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, node: Coordinator | None = None, **options: Any
+    ) -> httpx.Response:
+        """One request to a node, by default the leader."""
+        url = (node or self.leader).url + (path if path.startswith("//") else API_BASE + path).replace(
+            "//", "/"
+        )
+        if body is not None:
+            options["json"] = body
+        return await self.http.request(method, url, **options)
+
+    async def placements(self, name: str = "g") -> list[dict[str, Any]]:
+        answer = await self.ask("GET", f"/pipeline-groups/{name}")
+        placements: list[dict[str, Any]] = answer.json()["placements"]
+        return placements
+
+    async def runs(self, name: str = "g") -> None:
+        async def running() -> bool:
+            answer = await self.ask("GET", f"/pipeline-groups/{name}")
+            return bool(answer.json()["status"] == "running")
+
+        await until(running, timeout=15, what=f"group {name} runs")
+
+
+@contextlib.asynccontextmanager
+async def three(nats_url: str, directory: Path, **changes: Any) -> AsyncIterator[Three]:
+    """Started, with a leader; stopped at the end."""
+    stage = Three(nats_url, directory / secrets.token_hex(4))
+    try:
+        await asyncio.gather(*(stage.start(node_id, **changes) for node_id in NODES))
+        await stage.has_leader()
+        yield stage
+    finally:
+        await stage.http.aclose()
+        await asyncio.gather(*(stage.stop(node_id) for node_id in list(stage.nodes)))

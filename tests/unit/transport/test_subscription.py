@@ -1,0 +1,180 @@
+"""A subscription without a server: order, bounds, handlers that fail, and its end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from tests.support.poll import until
+from transport.replies import Replies
+from transport.subscription import BURST, Handler, Message, Subscription
+
+Make = Callable[..., Subscription]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[Subscription] = []
+
+    async def detach(subscription: Subscription) -> None:
+        pass
+
+    def build(handler: Handler, messages: int = 1000, size: int = 1_000_000) -> Subscription:
+        made.append(Subscription("s", handler, detach, pending_messages=messages, pending_bytes=size))
+        return made[-1]
+
+    yield build
+    for subscription in made:
+        await subscription.end()
+
+
+def collect(seen: list[bytes]) -> Handler:
+    async def handler(message: Message) -> None:
+        seen.append(message.data)
+
+    return handler
+
+
+def offer(subscription: Subscription, count: int) -> list[bytes]:
+    sent = [b"%d" % number for number in range(count)]
+    for data in sent:
+        subscription.offer(Message("s", data))
+    return sent
+
+
+async def test_messages_are_handled_in_order_however_many_there_are(make: Make) -> None:
+    seen: list[bytes] = []
+    subscription = make(collect(seen))
+    sent = offer(subscription, 3 * BURST)
+    await subscription.join()
+    assert seen == sent
+    assert (subscription.handled, subscription.pending, subscription.dropped) == (3 * BURST, 0, 0)
+
+
+async def test_the_loop_gets_its_turn_in_the_middle_of_a_flood(make: Make) -> None:
+    seen: list[bytes] = []
+    subscription = make(collect(seen), messages=10 * BURST)
+    offer(subscription, 10 * BURST)
+    turns = 0
+    while len(seen) < 10 * BURST:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 10
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError(), TimeoutError()])
+async def test_a_handler_that_raises_costs_one_message_counted_and_logged(
+    make: Make, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[bytes] = []
+
+    async def fails_once(message: Message) -> None:
+        if message.data == b"1":
+            raise error
+        seen.append(message.data)
+
+    subscription = make(fails_once)
+    with caplog.at_level(logging.ERROR):
+        offer(subscription, 4)
+        await until(lambda: len(seen) == 3)
+    assert seen == [b"0", b"2", b"3"]
+    assert (subscription.handled, subscription.failed) == (3, 1)
+    assert "handler of s failed" in caplog.text
+
+
+async def test_a_handler_that_always_fails_does_not_flood_the_log(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(message: Message) -> None:
+        raise ValueError
+
+    subscription = make(fails)
+    offer(subscription, 500)
+    await subscription.join()
+    assert subscription.failed == 500
+    assert len(caplog.records) < 50
+
+
+async def test_what_does_not_fit_is_dropped_newest_first_and_counted(make: Make) -> None:
+    seen: list[bytes] = []
+    subscription = make(collect(seen), messages=3)
+    offer(subscription, 5)
+    assert (subscription.pending, subscription.dropped) == (3, 2)
+    await subscription.join()
+    assert seen == [b"0", b"1", b"2"]
+    assert subscription.take_counts() == (2, 0)
+    assert subscription.take_counts() == (0, 0)
+
+
+async def test_bytes_are_bounded_too_and_room_comes_back(make: Make) -> None:
+    seen: list[bytes] = []
+    subscription = make(collect(seen), size=100)
+    for _ in range(2):
+        subscription.offer(Message("s", bytes(60)))
+        subscription.offer(Message("s", bytes(60)))
+        await subscription.join()
+    assert (len(seen), subscription.dropped) == (2, 2)
+
+
+async def test_unsubscribing_throws_the_queue_away_and_lets_the_running_handler_finish(make: Make) -> None:
+    gate, finished = asyncio.Event(), list[bytes]()
+
+    async def waits(message: Message) -> None:
+        await gate.wait()
+        finished.append(message.data)
+
+    subscription = make(waits)
+    offer(subscription, 5)
+    await until(lambda: subscription.pending == 4)
+    await subscription.unsubscribe()
+    await subscription.unsubscribe()
+    gate.set()
+    await subscription.join()
+    assert finished == [b"0"]
+    subscription.offer(Message("s", b"late"))
+    assert subscription.pending == 0
+
+
+async def test_a_handler_may_unsubscribe_itself(make: Make) -> None:
+    seen: list[bytes] = []
+    unsubscribe: list[Callable[[], Awaitable[None]]] = []
+
+    async def only_one(message: Message) -> None:
+        await unsubscribe[0]()
+        await asyncio.sleep(0)
+        seen.append(message.data)
+
+    subscription = make(only_one)
+    unsubscribe.append(subscription.unsubscribe)
+    offer(subscription, 3)
+    await until(lambda: seen == [b"0"])
+
+
+async def test_an_answer_goes_to_its_request_and_strangers_are_counted() -> None:
+    replies = Replies()
+    with replies.expect(timeout=60) as (first, one), replies.expect(timeout=60) as (second, two):
+        assert first != second
+        replies.deliver(Message(second, b"2"))
+        replies.deliver(Message(first, b"1"))
+        replies.deliver(Message(first, b"again"))
+        replies.deliver(Message("guessed", b"x"))
+        assert ((await one).data, (await two).data) == (b"1", b"2")
+    assert replies.late == 2
+    assert replies.waiting == 0
+
+
+async def test_requests_that_wait_fail_together_when_the_connection_is_gone() -> None:
+    replies = Replies()
+    with replies.expect(timeout=60) as (_, one), replies.expect(timeout=60) as (_, two):
+        replies.fail_all()
+        for future in (one, two):
+            with pytest.raises(ConnectionError):
+                await future
+
+
+def test_no_responders_is_an_empty_message_with_status_503() -> None:
+    assert Message("s", b"", "", {"Status": "503"}).no_responders
+    assert not Message("s", b"x", "", {"Status": "503"}).no_responders
+    assert not Message("s", b"", "", {"Status": "404"}).no_responders
+    assert not Message("s", b"").no_responders

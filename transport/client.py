@@ -1,0 +1,269 @@
+"""nats-py's client with the seams that a cluster needs; the only module that touches its private names.
+
+What nats-py does by itself, and what is done here instead (a test holds each, so an upgrade that moves a seam
+shows):
+
+- *A frozen server.* With bytes unsent, nats-py waits for ever in `wait_closed`. `Link` sets TCP_USER_TIMEOUT,
+  so the kernel gives up on unacknowledged bytes, and aborts a socket that does not close within `CLOSE_WAIT`.
+- *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed.
+- *An error from the server* (credentials expired, too many connections) closes nats-py for good. Here it is a
+  lost connection like any other, retried with backoff, as an operator may mend it; so is whatever unexpected
+  a login raises.
+- *A downgrade.* Where TLS was asked for, a server without it is told nothing.
+- *Foreign bytes.* A subject or header that is not UTF-8 ends nats-py's read loop. Here it costs one counted
+  message.
+- *Delivery.* Messages go from the read loop straight to a sink (see `transport.subscription`), without
+  nats-py's queue and task per subscription; publishing is synchronous, and the caller bounds
+  `pending_data_size`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from nats import errors as nats_errors
+from nats.aio.client import Client as NatsPy
+from nats.aio.client import Server
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.aio.transport import TcpTransport
+from nats.protocol import command
+
+from transport.config import NatsConfig
+from transport.errors import ErrorKind, NatsTransportError, disconnected
+from transport.subscription import Message
+
+UNSENT_TIMEOUT: Final = 1.0
+"""Seconds after which the kernel gives up on bytes that the other side does not take."""
+CLOSE_WAIT: Final = 0.25
+"""Seconds a socket is given to send its last bytes."""
+RECONNECT_WAIT: Final = 0.1
+REFUSED_WAIT_MAX: Final = 5.0
+"""Seconds between attempts: constant when nobody is there, doubling up to the second when we are refused."""
+
+_REFUSALS: Final = ("authorization", "authentication", "during login")
+
+SOFT_LIMIT: Final = 256 * 1024
+HARD_LIMIT: Final = 1024 * 1024
+ROOM_WAIT: Final = 0.05
+"""Unsent bytes above which a publisher waits (at most so many seconds), and above which it is refused."""
+
+Sink = Callable[[Message], None]
+log = logging.getLogger(__name__)
+
+
+class Link(TcpTransport):
+    """A TCP connection (perhaps with TLS) whose end is bounded, and which tells when it has room again."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
+        self.abort()
+        try:
+            await super().connect(uri, buffer_size, connect_timeout)  # type: ignore[arg-type]
+        except UnicodeError as error:  # of a host name that DNS cannot carry; nats-py expects OSError
+            raise OSError(f"host name {uri.hostname!r}: {error}") from None
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert self._io_writer is not None
+            raw = self._io_writer.get_extra_info("socket")
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNSENT_TIMEOUT * 1000))
+
+    @property
+    def encrypted(self) -> bool:
+        return self._io_writer is not None and self._io_writer.get_extra_info("ssl_object") is not None
+
+    async def drain(self) -> None:
+        self.writable.clear()
+        try:
+            await super().drain()  # type: ignore[no-untyped-call]
+        finally:
+            self.writable.set()
+
+    async def wait_closed(self) -> None:
+        with contextlib.suppress(OSError):
+            try:
+                async with asyncio.timeout(CLOSE_WAIT):
+                    await super().wait_closed()  # type: ignore[no-untyped-call]
+            finally:
+                self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever is unsent."""
+        for writer in (self._io_writer, self._bare_io_writer):
+            if writer is not None:
+                writer.transport.abort()
+
+    def __bool__(self) -> bool:
+        return True  # nats-py makes a transport of its own in place of one that is false
+
+
+class Client(NatsPy):
+    """One connection; see the module for what differs from nats-py.
+
+    Attributes:
+        malformed: messages thrown away because their subject or headers could not be read.
+        refusals: logins refused in a row, which the backoff grows with.
+    """
+
+    def __init__(self, config: NatsConfig) -> None:
+        super().__init__()
+        self._transport = self.link = Link()
+        self._config = config
+        self._sinks: dict[int, Sink] = {}
+        self._loop = asyncio.get_running_loop()
+        self.malformed = 0
+        self.refusals = 0
+
+    @property
+    def server_url(self) -> str:
+        """Where we are connected, or would like to be; never with credentials."""
+        url = self.connected_url
+        return f"{url.scheme}://{url.netloc}" if url else ",".join(self._config.servers)
+
+    # --- sending
+
+    def write(self, subject: str, reply: str, payload: bytes, headers: bytes = b"") -> bool:
+        """Queue one message; never waits. The caller has checked the subjects.
+
+        Returns:
+            Whether so much waits already that the caller should give the socket time.
+
+        Raises:
+            NatsTransportError: `DISCONNECTED`, `CONGESTED` or `TOO_LARGE`; nothing was queued.
+        """
+        size = len(payload) + len(headers)
+        if self._status != Client.CONNECTED and not self.is_connected:
+            raise disconnected(self.server_url, self._err, subject=subject)
+        if self._pending_data_size > HARD_LIMIT:
+            text = f"{self._pending_data_size} bytes wait to be sent: send less, or retry later"
+            raise NatsTransportError(ErrorKind.CONGESTED, text, subject=subject)
+        if size > self._max_payload:
+            text = (
+                f"{size} bytes, the server takes {self._max_payload}: send parts, or raise max_payload there"
+            )
+            raise NatsTransportError(ErrorKind.TOO_LARGE, text, subject=subject)
+        if headers:
+            packet = command.hpub_cmd(subject, reply, headers, payload)
+        else:
+            packet = f"PUB {subject} {reply} {size}\r\n".encode() + payload + b"\r\n"
+        self._pending.append(packet)
+        self._pending_data_size += len(packet)
+        if self._flush_queue.empty():  # type: ignore[union-attr]  # there is one since connect
+            self._flush_queue.put_nowait(self._loop.create_future())  # type: ignore[union-attr]
+        return self._pending_data_size > SOFT_LIMIT
+
+    async def make_room(self) -> None:
+        """Let the flusher hand over what is queued; wait for a slow socket, but not long."""
+        await asyncio.sleep(0)
+        if not self.link.writable.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ROOM_WAIT):
+                    await self.link.writable.wait()
+
+    def _discard_unsent(self) -> None:
+        self._pending.clear()
+        self._pending_data_size = 0
+
+    # --- receiving
+
+    async def attach(self, subject: str, queue: str, sink: Sink) -> NatsSubscription:
+        """Subscribe; each message goes to `sink` from the read loop, which must not be held up."""
+        sid = self._sid + 1
+        self._sinks[sid] = sink
+        try:
+            return await self.subscribe(subject, queue=queue)
+        except nats_errors.Error:
+            del self._sinks[sid]
+            raise
+
+    async def detach(self, subscription: NatsSubscription) -> None:
+        """Tell the server that no more is wanted; what it has sent already still goes to the sink."""
+        with contextlib.suppress(nats_errors.Error):
+            await subscription.unsubscribe()
+
+    def forget(self, subscription: NatsSubscription) -> None:
+        """Throw away what still comes."""
+        self._sinks.pop(subscription._id, None)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        sink = self._sinks.get(sid)
+        try:
+            if sink is None:  # one of nats-py's own (JetStream)
+                await super()._process_msg(sid, subject, reply, data, headers)
+                return
+            parsed = await self._process_headers(headers) if headers else None
+            message = Message(subject.decode(), data, reply.decode(), parsed)
+        except (UnicodeDecodeError, IndexError, ValueError):
+            self.malformed += 1
+            return
+        sink(message)
+
+    # --- connecting
+
+    def _connect_command(self) -> bytes:
+        if self._config.wants_tls and not self.link.encrypted:
+            raise nats_errors.SecureConnWantedError
+        return bytes(super()._connect_command())
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except (OSError, TimeoutError, nats_errors.Error) as error:
+            self.refusals = self.refusals + 1 if is_refusal(error) else 0
+            raise
+        except Exception as error:  # anything else would end nats-py's reconnecting for good
+            raise nats_errors.Error(f"nats: login failed: {type(error).__name__}") from error
+        if not self.is_connected:  # nats-py takes a connection closed during login for a success
+            for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if task is not None:
+                    task.cancel()
+            self.refusals += 1
+            raise nats_errors.Error("nats: the server closed the connection during login")
+        self.refusals = 0
+
+    async def _process_err(self, err_msg: str) -> None:
+        error = nats_errors.Error(f"nats: {err_msg}")
+        if "permissions violation" in err_msg:
+            await self._error_cb(error)
+            return
+        self.refusals += is_refusal(error)
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
+    async def end(self) -> None:
+        """Close now, within 2 s whatever the server does; what is unsent is thrown away."""
+        self._discard_unsent()
+        closing = self._loop.create_task(self.close())
+        done, _ = await asyncio.wait({closing}, timeout=1.0)
+        self.link.abort()
+        if not done:
+            closing.cancel()
+            await asyncio.wait({closing}, timeout=1.0)
+        elif (error := closing.exception()) is not None:
+            log.debug("closing a connection: %s", error)
+
+    async def _attempt_reconnect(self) -> None:
+        self._discard_unsent()
+        await super()._attempt_reconnect()
+
+    def choose_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
+        """nats-py's reconnect handler: the server that failed least, and the seconds to wait before it."""
+        chosen = min(servers, key=lambda server: (server.reconnects, random.random()))
+        if self.refusals:
+            return chosen, min(REFUSED_WAIT_MAX, RECONNECT_WAIT * 2**self.refusals) * random.uniform(0.5, 1.0)
+        return chosen, RECONNECT_WAIT if chosen.reconnects else 0.0
+
+
+def is_refusal(error: BaseException) -> bool:
+    """The server answered, and does not want us: other credentials are needed, or TLS."""
+    if isinstance(error, ssl.SSLError | nats_errors.SecureConnWantedError):
+        return True
+    text = str(error).lower()
+    return any(word in text for word in _REFUSALS)

@@ -1,0 +1,67 @@
+"""Answers on their way: one inbox for all requests of a connection, one future for each request.
+
+Each request has a reply subject with 64 random bits under a prefix of 96, so a stranger cannot answer for the
+receiver. Whatever comes for a request that is over (late, second, invented) is counted and dropped.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transport.subscription import Message
+
+
+def new_inbox() -> str:
+    """A subject nobody else knows."""
+    return f"_INBOX.{secrets.token_hex(12)}"
+
+
+class Replies:
+    """Attributes:
+    subject: what to subscribe to.
+    late: answers that came for no request that waits.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = new_inbox() + "."
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.subject = self._prefix + "*"
+        self.late = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @contextmanager
+    def expect(self, timeout: float) -> "Iterator[tuple[str, asyncio.Future[Message]]]":
+        """A reply subject and the future of its answer; it raises `TimeoutError` after `timeout` seconds."""
+        reply = self._prefix + secrets.token_hex(8)
+        future: asyncio.Future[Message] = self._loop.create_future()
+        timer = self._loop.call_later(timeout, _fail, future, TimeoutError)
+        self._waiting[reply] = future
+        try:
+            yield reply, future
+        finally:
+            timer.cancel()
+            del self._waiting[reply]
+            future.cancel()
+
+    def deliver(self, message: Message) -> None:
+        """Take an answer; called from the read loop."""
+        future = self._waiting.get(message.subject)
+        if future is None or future.done():
+            self.late += 1
+        else:
+            future.set_result(message)
+
+    def fail_all(self) -> None:
+        """The connection is gone, and the answers with it: raise `ConnectionError` in each that waits."""
+        for future in self._waiting.values():
+            _fail(future, ConnectionError)
+
+
+def _fail(future: "asyncio.Future[Message]", error: type[Exception]) -> None:
+    if not future.done():
+        future.set_exception(error())

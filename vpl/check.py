@@ -1,0 +1,138 @@
+"""Everything that can be known to be wrong before the first event, all of it at once.
+
+Declarations first, then streams in the order in which they feed each other, because what a stream makes decides
+which fields its followers can name. A faulty part never stops the checks of the others; the plan that comes out
+is complete only when no error was reported.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vpl import ast
+from vpl.diagnostics import Diagnostic, did_you_mean
+from vpl.expressions import evaluate
+from vpl.operations import StreamChecker, literal_params
+from vpl.parser import parse
+from vpl.plan import ConnectorDecl, Plan, SinkBinding, SourceBinding, StreamPlan
+from vpl.scope import Report, Scope
+from vpl.values import MISMATCH, sized
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """`plan` is None when a diagnostic is an error."""
+
+    plan: Plan | None
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def check(source: str) -> Checked:
+    """Parse and check `source`; raises nothing."""
+    parsed = parse(source)
+    report = Report()
+    report.diagnostics += parsed.diagnostics
+    plan = _Checker(parsed.statements, report).plan()
+    if not plan.streams and not report.diagnostics:
+        report.error(ast.Node(), "the program has no stream", "write `stream Name = EventType.emit()`")
+    diagnostics = tuple(sorted(set(report.diagnostics), key=lambda d: (d.line, d.column, d.message)))
+    wrong = any(diagnostic.severity == "error" for diagnostic in diagnostics)
+    return Checked(None if wrong else plan, diagnostics)
+
+
+S = TypeVar("S", bound=ast.Statement)
+
+
+class _Checker:
+    def __init__(self, statements: tuple[ast.Statement, ...], report: Report) -> None:
+        self._report = report
+        self._definitions = self._unique([s for s in statements if isinstance(s, ast.Definition)], "constant")
+        self._connectors = self._unique([s for s in statements if isinstance(s, ast.Connector)], "connector")
+        self._events = self._unique([s for s in statements if isinstance(s, ast.EventType)], "event type")
+        self._streams = self._unique([s for s in statements if isinstance(s, ast.Stream)], "stream")
+        self._constants: dict[str, ast.Literal] = {}
+
+    def _unique(self, statements: list[S], what: str) -> dict[str, S]:
+        found: dict[str, S] = {}
+        for statement in statements:
+            if (first := found.setdefault(statement.name, statement)) is not statement:
+                hint = f"the first is in line {first.line}; choose another name"
+                self._report.error(statement, f"the {what} `{statement.name}` is declared twice", hint)
+        return found
+
+    def plan(self) -> Plan:
+        self._evaluate_definitions()
+        connectors = {
+            c.name: ConnectorDecl(c.name, c.type, literal_params(c.params, self._constants, self._report))
+            for c in self._connectors.values()
+        }
+        made: dict[str, frozenset[str] | None] = {}
+        plans: dict[str, StreamPlan] = {}
+        sources: list[SourceBinding] = []
+        sinks: list[SinkBinding] = []
+        for stream in self._in_order():
+            scope = self._scope(stream, made)
+            checker = StreamChecker(stream, scope, frozenset(connectors), len(sinks))
+            plans[stream.name] = checker.check()
+            made[stream.name] = checker.fields
+            sources += (binding for binding in checker.sources if binding not in sources)
+            sinks += checker.sinks
+        variables = {
+            d.name: self._constants[d.name].value for d in self._definitions.values() if d.kind == "var"
+        }
+        streams = tuple(plans[name] for name in self._streams if name in plans)
+        return Plan(connectors, tuple(sources), tuple(sinks), streams, variables)
+
+    def _evaluate_definitions(self) -> None:
+        for definition in self._definitions.values():
+            before = len(self._report.diagnostics)
+            expr = Scope(self._report, self._constants, "", frozenset()).resolve(definition.value)
+            value: ast.Literal = ast.Literal(None)
+            if isinstance(expr, ast.Literal):
+                value = expr
+            elif len(self._report.diagnostics) == before:
+                try:
+                    value = ast.Literal(sized(evaluate(expr)))
+                except MISMATCH as error:
+                    message = f"`{definition.name}` cannot be computed: {error}"
+                    self._report.error(definition, message, "write a value that needs no event")
+            if isinstance(value.value, float) and not math.isfinite(value.value):
+                self._report.error(
+                    definition, f"`{definition.name}` is not a finite number", "write a smaller one"
+                )
+                value = ast.Literal(None)
+            self._constants[definition.name] = value
+
+    def _scope(self, stream: ast.Stream, made: dict[str, frozenset[str] | None]) -> Scope:
+        source = stream.source
+        declared = self._events.get(source.name)
+        if source.name not in self._streams and declared is None and not source.combinator:
+            if hint := did_you_mean(
+                source.name, [n for n in (*self._streams, *self._events) if n != stream.name]
+            ):
+                self._report.warning(source, f"nothing here makes or declares `{source.name}`", hint)
+        names = frozenset(name for name, _ in declared.fields) if declared else frozenset()
+        fields = made.get(source.name)
+        return Scope(self._report, self._constants, source.name, fields, names, source.alias)
+
+    def _in_order(self) -> list[ast.Stream]:
+        """The streams, each after the one that feeds it; those in a cycle are reported and left out."""
+        ordered: dict[str, ast.Stream] = {}
+        refused: set[str] = set()
+        for start in self._streams.values():
+            path: list[ast.Stream] = []
+            stream: ast.Stream | None = start
+            while stream is not None and stream.name not in ordered and stream.name not in refused:
+                if stream in path:
+                    cycle = [s.name for s in path[path.index(stream) :]]
+                    message = f"streams feed each other in a circle: {' -> '.join([*cycle[::-1], cycle[-1]])}"
+                    hint = (
+                        "a stream needs a name other than the types it consumes, directly or through others"
+                    )
+                    self._report.error(stream, message, hint)
+                    refused.update(cycle)
+                    break
+                path.append(stream)
+                stream = None if stream.source.combinator else self._streams.get(stream.source.name)
+            ordered.update((s.name, s) for s in reversed(path) if s.name not in refused)
+        return list(ordered.values())

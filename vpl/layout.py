@@ -1,0 +1,153 @@
+"""From source text to statements, in one linear pass, before any grammar.
+
+Comments are blanked (positions stay). The source is cut where a statement begins: a statement word in the form
+that begins one (`stream NAME =`), first on its line, outside brackets; or in the first column, whatever an
+unclosed bracket above says. So each statement is parsed by itself and one broken statement does not hide
+the errors of the others. Statements of the language that this version does not have are named here, unparsed.
+Limits come first: nothing later sees a source that is larger or more deeply nested than they allow.
+"""
+
+import re
+from dataclasses import dataclass
+
+from vpl.diagnostics import Diagnostic
+
+MAX_SOURCE_BYTES = 256 * 1024
+MAX_NESTING = 24
+
+_TOKEN = re.compile(
+    r"""(?P<newline>\n)
+    |(?P<comment>\#[^\n]*|//[^\n]*)
+    |(?P<block>/\*)
+    |(?P<text>"(?:[^"\\\n]|\\[^\n])*"|'[^'\n]*')
+    |(?P<quote>["'])
+    |(?P<open>[(\[{])
+    |(?P<close>[)\]}])
+    |(?P<word>[^\W\d]\w*)
+    |(?P<other>[^\s\w]+?|\d\w*)""",
+    re.VERBOSE,
+)
+_STATEMENT = re.compile(
+    r"""(?P<known>(?:stream|const|let|var)[ \t]+\w+\s*[=:]
+        |connector[ \t]+\w+\s*=
+        |event[ \t]+\w+\s*(?:extends\s+\w+\s*)?:)
+    |(?P<refused>(?:fn[ \t]+\w+\s*\(|pattern[ \t]+\w+\s*=|context[ \t]+\w+|import[ \t]+["'\w]|config[ \t]+\w+\s*\{
+        |type[ \t]+\w+\s*=))""",
+    re.VERBOSE,
+)
+_REFUSED = {
+    "fn": ("functions (`fn`) are not available in this version", "write the expression where it is used"),
+    "pattern": ("named patterns are not available in this version", "use `.where` and windows"),
+    "context": (
+        "`context` is not part of this language",
+        "deploy a pipeline of its own; workers run side by side",
+    ),
+    "import": ("`import` is not part of this language", "put the declarations into this source"),
+    "config": ("`config` is not part of this language", "give settings as parameters of a connector"),
+    "type": ("`type` declarations are not available in this version", "name the fields in an `event` block"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The text of one or more statements and the 1-based place where it begins."""
+
+    text: str
+    line: int
+    column: int
+
+    @property
+    def is_event(self) -> bool:
+        return re.match(r"event\s", self.text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    chunks: tuple[Chunk, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def lay_out(source: str) -> Layout:
+    """Cut `source` into statements. Anything over a limit gives diagnostics and no chunk at all."""
+    if len(source.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
+        message = f"the source is larger than {MAX_SOURCE_BYTES // 1024} KiB"
+        return Layout((), (Diagnostic("error", 1, 1, message, "split it into several pipelines"),))
+    return _Scanner(source).scan()
+
+
+class _Scanner:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.pieces: list[str] = []  # the source without comments, in order
+        self.copied = 0
+        self.starts: list[tuple[int, int, int, bool]] = []  # offset, line, column, refused
+        self.diagnostics: list[Diagnostic] = []
+        self.broken: list[int] = []  # offsets of lexical errors; their statements are not parsed
+
+    def scan(self) -> Layout:
+        line, line_start, depth, position = 1, 0, 0, 0
+        fresh = True  # nothing but blanks since the line began
+        while token := _TOKEN.search(self.source, position):
+            start, position = token.span()
+            column = start - line_start + 1
+            match token.lastgroup:
+                case "newline":
+                    line, line_start, fresh = line + 1, position, True
+                    continue
+                case "comment":
+                    self._blank(start, position)
+                    continue
+                case "block":
+                    end = self.source.find("*/", position)
+                    if end < 0:
+                        self._error(start, line, column, "a comment is never closed", "end it with `*/`")
+                    position = len(self.source) if end < 0 else end + 2
+                    self._blank(start, position)
+                    if newlines := self.source.count("\n", start, position):
+                        line, line_start = line + newlines, self.source.rfind("\n", start, position) + 1
+                    continue
+                case "quote":
+                    hint = f"end it with `{token[0]}` on the same line"
+                    self._error(start, line, column, "a text is never closed", hint)
+                    end = self.source.find("\n", position)
+                    position = len(self.source) if end < 0 else end
+                case "open":
+                    depth += 1
+                    if depth == MAX_NESTING + 1:
+                        message = f"brackets are nested more than {MAX_NESTING} deep"
+                        self._error(start, line, column, message, "split the expression with `.select`")
+                case "close":
+                    depth = max(0, depth - 1)
+                case "word" if fresh and (depth == 0 or column == 1):
+                    if found := _STATEMENT.match(self.source, start):
+                        self.starts.append((start, line, column, found["refused"] is not None))
+                        depth = 0
+            fresh = False
+        self._blank(len(self.source), len(self.source))
+        return Layout(tuple(self._chunks("".join(self.pieces))), tuple(self.diagnostics))
+
+    def _blank(self, start: int, end: int) -> None:
+        self.pieces.append(self.source[self.copied : start])
+        self.pieces.append(re.sub(r"[^\n]", " ", self.source[start:end]))
+        self.copied = end
+
+    def _error(self, offset: int, line: int, column: int, message: str, hint: str) -> None:
+        self.diagnostics.append(Diagnostic("error", line, column, message, hint))
+        self.broken.append(offset)
+
+    def _chunks(self, text: str) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        before = text[: self.starts[0][0]] if self.starts else text
+        if before.strip():
+            lead = len(before) - len(before.lstrip())
+            line, column = before.count("\n", 0, lead) + 1, lead - (before.rfind("\n", 0, lead) + 1) + 1
+            if not any(offset < len(before) for offset in self.broken):
+                chunks.append(Chunk(before.strip(), line, column))
+        ends = [start[0] for start in self.starts[1:]] + [len(text)]
+        for (offset, line, column, refused), end in zip(self.starts, ends, strict=False):
+            if refused:
+                word = text[offset:end].split(None, 1)[0]
+                self.diagnostics.append(Diagnostic("error", line, column, *_REFUSED[word]))
+            elif not any(offset <= place < end for place in self.broken):
+                chunks.append(Chunk(text[offset:end].rstrip(), line, column))
+        return chunks

@@ -1,0 +1,118 @@
+"""What a checked program does, stage by stage: the common ground of the checks, which make it, and the compiler.
+
+A stream is its source and a row of stages that the current event passes; a stage may end the event's way
+(`Filter`), replace it (`Project`, `Aggregate`) or hand it out (`Emit`, `Deliver`). All names are resolved.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from vpl import ast
+
+SECRET_NAME = re.compile(r"pass|token|secret|nkey|creds|seed|key|auth|jwt", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorDecl:
+    """`connector name = type(params)`; the repr masks parameters whose name tells of a secret."""
+
+    name: str
+    type: str
+    params: dict[str, Any]
+
+    def __repr__(self) -> str:
+        params = ", ".join(
+            f"{name}: {'***' if SECRET_NAME.search(name) else repr(value)}"
+            for name, value in self.params.items()
+        )
+        return f"ConnectorDecl({self.name} = {self.type}({params}))"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBinding:
+    """`.from(connector, ...)`: events of `event_type` arrive through this connector; the topic is in `params`."""
+
+    connector: str
+    event_type: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkBinding:
+    """Where a stream hands events out; `kind` is "to", "print" or "log" (the last two have no connector)."""
+
+    connector: str | None
+    stream: str
+    params: dict[str, Any]
+    kind: str
+
+
+Fields = tuple[tuple[str, ast.Expr], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    condition: ast.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The event becomes one of exactly these fields."""
+
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """The current event is an output of the pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """The current event, or `fields` of it, goes to a sink; `texts` are joined to its `message`."""
+
+    sink: int
+    texts: tuple[ast.Expr, ...] = ()
+    fields: Fields | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountWindow:
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    size_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Events gather per key in a window; when it closes, the event of key fields and results goes on."""
+
+    window: CountWindow | TimeWindow
+    keys: tuple[ast.Expr, ...]
+    key_fields: tuple[tuple[str, int], ...]
+    results: Fields
+
+
+Stage = Filter | Project | Emit | Deliver | Aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    name: str
+    source: str
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole program; `streams` in the order they are declared."""
+
+    connectors: dict[str, ConnectorDecl] = field(default_factory=dict)
+    sources: tuple[SourceBinding, ...] = ()
+    sinks: tuple[SinkBinding, ...] = ()
+    streams: tuple[StreamPlan, ...] = ()
+    variables: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,143 @@
+"""A worker as a process: its parts made and joined, started in order, stopped in order.
+
+Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone.
+Stop (SIGTERM): drain the pipelines (their states go to disk), say so in a last heartbeat, let go of the rest.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from typing import Any, Final
+
+from proto_schemas.subjects import Subjects
+from transport.errors import ConfigError, NatsTransportError
+from transport.http import HttpServer, PortInUse
+from transport.nats import NatsTransport
+from worker.checkpoints import CheckpointStore
+from worker.commands import Commands
+from worker.config import WorkerConfig
+from worker.dispatcher import Dispatcher
+from worker.http import HealthApp
+from worker.identity import WorkerIdInUse, make_sure_of_id
+from worker.lease import Lease
+from worker.membership import Membership
+from worker.metrics import WorkerCollector
+from worker.pipelines import PipelineHost
+
+__all__ = ["Worker", "WorkerConfig", "WorkerIdInUse", "serve"]
+
+NATS_WAIT: Final = 10.0
+"""Seconds a start waits for a NATS server that is not up yet."""
+STOP_WAIT: Final = 3.0
+"""Seconds a stop gives the drain; what is not at rest then is cut off."""
+CLOSE_WAIT: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker; `start`, then `stop`, once."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self._subjects = Subjects(config.prefix)
+        self._lease = Lease()
+        self._cleanup = contextlib.AsyncExitStack()
+        self._url = ""
+
+    @property
+    def url(self) -> str:
+        """Where health and metrics are served."""
+        return self._url
+
+    async def start(self) -> None:
+        """Start; commands are answered when this returns, registration goes on by itself.
+
+        Raises:
+            NatsTransportError, ConfigError, WorkerIdInUse, PortInUse: nothing is left behind.
+        """
+        async with contextlib.AsyncExitStack() as cleanup:
+            await self._start(cleanup)
+            self._cleanup = cleanup.pop_all()
+
+    async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
+        config, subjects = self.config, self._subjects
+        bus = self._bus = await NatsTransport.connect(config.nats, wait=NATS_WAIT)
+        cleanup.push_async_callback(bus.close, CLOSE_WAIT)
+        await make_sure_of_id(bus, subjects, config.worker_id)
+
+        store = CheckpointStore(config.data_dir / "checkpoints")
+        self._host = PipelineHost(
+            bus, subjects, store, max_pipelines=config.max_pipelines, may_output=self._may_output
+        )
+        cleanup.push_async_callback(self._host.stop)
+        dispatcher = Dispatcher(Commands(self._host, store).handlers, self._host.locate)
+        self._membership = Membership(config, bus, subjects, self._host, self._lease, lambda: self._url)
+
+        collector = WorkerCollector(self._host, dispatcher, self._membership, bus, self._may_output)
+        server = HttpServer(HealthApp(self.health, collector), config.http_host, config.http_port)
+        await server.start()
+        cleanup.push_async_callback(server.stop, CLOSE_WAIT)
+        self._url = server.url
+
+        await dispatcher.serve(bus, subjects.commands(config.worker_id))
+        cleanup.push_async_callback(dispatcher.stop, CLOSE_WAIT)
+        await bus.flush(NATS_WAIT)
+        for work in (self._membership.run(), self._host.run_timers()):
+            cleanup.push_async_callback(_end, asyncio.create_task(work))
+
+    async def stop(self) -> None:
+        """Drain, within `STOP_WAIT`, and let go of everything."""
+        try:
+            async with asyncio.timeout(STOP_WAIT):
+                await self._host.drain()
+                await self._membership.beat()
+        except TimeoutError:
+            log.warning("worker=%s not drained within %g s; cut off", self.config.worker_id, STOP_WAIT)
+        await self._cleanup.aclose()
+
+    def health(self) -> dict[str, Any]:
+        """What `/health` shows; `ready`: registered and connected."""
+        registered, connected = self._membership.registered, self._bus.connected
+        return {
+            "ready": registered and connected,
+            "worker_id": self.config.worker_id,
+            "incarnation": self._membership.incarnation,
+            "registered": registered,
+            "nats_connected": connected,
+            "lease_open": self._may_output(),
+            "draining": self._host.draining,
+            "pipelines": self._host.running(),
+            "events_in": self._host.events_in,
+            "events_out": self._host.events_out,
+        }
+
+    def _may_output(self) -> bool:
+        return self._lease.is_open(time.monotonic())
+
+
+async def serve(config: WorkerConfig) -> int:
+    """Run a worker until SIGTERM or SIGINT: the exit code. A failed start is one line on stderr and 1."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    worker = Worker(config)
+    try:
+        await worker.start()
+    except (NatsTransportError, ConfigError, WorkerIdInUse, PortInUse) as error:
+        print(f"varpulis worker {config.worker_id}: {error}", file=sys.stderr)
+        return 1
+    log.info("worker=%s serves on %s", config.worker_id, worker.url)
+    await stopped.wait()
+    await worker.stop()
+    return 0
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,187 @@
+"""What each command of the wire does; the carrier, the order and the fence are the dispatcher's.
+
+An answer is a message, or bytes that are JSON already (a checkpoint). Refusals are `WireError`s.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from proto_schemas.codec import MAX_PAYLOAD, encode
+from proto_schemas.errors import ErrorCode, WireError
+from proto_schemas.messages import (
+    BatchInjected,
+    CheckpointRef,
+    CheckpointRequest,
+    Deploy,
+    Deployed,
+    Drain,
+    Drained,
+    Inject,
+    InjectBatch,
+    Injected,
+    Message,
+    Ok,
+    OutputEvent,
+    Restore,
+    Undeploy,
+)
+from worker import checkpoints
+from worker.checkpoints import CheckpointStore
+from worker.payload import PayloadError, read_event
+from worker.pipeline import Output, Pipeline, State, now_ms
+from worker.pipelines import PipelineHost
+
+MAX_ERROR_TEXTS: Final = 100
+"""Errors of a batch that are told in words; all are counted."""
+BURST: Final = 256
+"""Events of a batch after which other work gets its turn."""
+
+Answer = Message | bytes
+Handler = Callable[[Any], Awaitable[Answer]]
+
+
+class Commands:
+    """The handlers, over the pipelines of one worker."""
+
+    def __init__(self, host: PipelineHost, store: CheckpointStore) -> None:
+        self._host = host
+        self._store = store
+        self.handlers: Mapping[str, Handler] = {
+            "deploy": self.deploy,
+            "undeploy": self.undeploy,
+            "inject": self.inject,
+            "inject_batch": self.inject_batch,
+            "checkpoint": self.checkpoint,
+            "restore": self.restore,
+            "drain": self.drain,
+        }
+
+    async def deploy(self, request: Deploy) -> Deployed:
+        pipeline = await self._host.deploy(request)
+        return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state)
+
+    async def undeploy(self, request: Undeploy) -> Ok:
+        await self._host.undeploy(request.pipeline_id)
+        return Ok(ok=True)
+
+    async def inject(self, request: Inject) -> Injected:
+        pipeline = self._live(request.pipeline_id)
+        try:
+            outputs = _run(pipeline, {"event_type": request.event_type, "fields": request.fields})
+        except PayloadError as error:
+            raise WireError(ErrorCode.BAD_REQUEST, str(error)) from None
+        await pipeline.deliver(outputs)
+        return Injected(ok=True, output_events=_emitted(outputs))
+
+    async def inject_batch(self, request: InjectBatch) -> BatchInjected:
+        started = time.perf_counter_ns()
+        pipeline = self._live(request.pipeline_id)
+        emitted: list[OutputEvent] = []
+        errors: list[str] = []
+        failed = 0
+        for position, event in enumerate(request.events):
+            try:
+                outputs = _run(pipeline, event)
+            except (PayloadError, WireError) as error:
+                failed += 1
+                if len(errors) < MAX_ERROR_TEXTS:
+                    errors.append(f"events[{position}]: {error}")
+                continue
+            await pipeline.deliver(outputs)
+            emitted += _emitted(outputs)
+            if position % BURST == BURST - 1:
+                await asyncio.sleep(0)
+        return _fitting(
+            BatchInjected(
+                events_sent=len(request.events) - failed,
+                events_failed=failed,
+                output_events=emitted,
+                errors=errors,
+                processing_time_us=(time.perf_counter_ns() - started) // 1000,
+            )
+        )
+
+    async def checkpoint(self, request: CheckpointRequest) -> Answer:
+        pipeline = self._host.get(request.pipeline_id)
+        data = checkpoints.take(pipeline.engine, pipeline.name, now_ms())
+        if len(data) <= checkpoints.INLINE_LIMIT:
+            return data
+        try:
+            await self._store.write(pipeline.id, data)
+        except OSError as error:
+            raise WireError(
+                ErrorCode.UNAVAILABLE,
+                f"checkpoint of {pipeline.id} not written: {error}: mend the disk, retry",
+            ) from None
+        return CheckpointRef(checkpoint_ref=pipeline.id)
+
+    async def restore(self, request: Restore) -> Ok:
+        pipeline = self._host.get(request.pipeline_id)
+        if (request.checkpoint is None) == (request.checkpoint_ref is None):
+            raise WireError(
+                ErrorCode.BAD_REQUEST, "restore needs exactly one of checkpoint and checkpoint_ref"
+            )
+        if request.checkpoint_ref is not None:
+            checkpoint = await self._store.read(request.checkpoint_ref)
+        else:
+            checkpoint = checkpoints.from_object(request.checkpoint or {})
+        checkpoints.put_back(pipeline.engine, checkpoint)
+        return Ok(ok=True)
+
+    async def drain(self, request: Drain) -> Drained:
+        return Drained(ok=True, pipelines=await self._host.drain())
+
+    def _live(self, pipeline_id: str) -> Pipeline:
+        pipeline = self._host.get(pipeline_id)
+        if pipeline.state is State.FAILED:
+            raise WireError(
+                ErrorCode.ENGINE_ERROR, f"pipeline {pipeline.id} failed: {pipeline.reason}: deploy it again"
+            )
+        if pipeline.state is State.DRAINED:
+            raise WireError(
+                ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} is drained: ask where it runs now"
+            )
+        return pipeline
+
+
+def _run(pipeline: Pipeline, event: Any) -> list[Output]:
+    now = now_ms()
+    event_type, fields, ts = read_event(event, now)
+    outputs = pipeline.process(event_type, fields, ts, now)
+    if outputs is None:
+        raise WireError(
+            ErrorCode.ENGINE_ERROR,
+            f"the engine of {pipeline.id} failed on this event; the worker's log has the cause",
+        )
+    return outputs
+
+
+def _emitted(outputs: list[Output]) -> list[OutputEvent]:
+    return [
+        OutputEvent(event_type=event_type, fields=fields)
+        for sink_id, event_type, fields, _ in outputs
+        if sink_id < 0
+    ]
+
+
+def _fitting(answer: BatchInjected) -> BatchInjected:
+    """The answer with as many outputs as one message carries; true counts, a text tells of the cut."""
+    size = len(encode(answer))
+    if size <= MAX_PAYLOAD:
+        return answer
+    total = len(answer.output_events)
+    kept = total
+    while size > MAX_PAYLOAD and kept:
+        kept = min(kept - 1, int(kept * 0.9 * MAX_PAYLOAD / size))
+        note = f"output_events holds {kept} of {total}, for the size of the answer: send smaller batches"
+        answer = BatchInjected(
+            events_sent=answer.events_sent,
+            events_failed=answer.events_failed,
+            output_events=answer.output_events[:kept],
+            errors=[*answer.errors[: MAX_ERROR_TEXTS - 1], note],
+            processing_time_us=answer.processing_time_us,
+        )
+        size = len(encode(answer))
+    return answer

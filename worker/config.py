@@ -1,0 +1,55 @@
+"""A worker's configuration: one frozen object, checked when it is made."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from proto_schemas.subjects import DEFAULT_PREFIX, Subjects, check_id
+from transport.config import NatsConfig
+from transport.errors import ConfigError
+
+MAX_PIPELINES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """One worker.
+
+    Attributes:
+        worker_id: its name in the cluster and in subjects: 1 to 64 letters, digits, `_`, `-`. Two processes
+            must not share one.
+        nats: where the cluster's NATS is.
+        data_dir: for checkpoints larger than a message, and for those of a drain. Made when first written to.
+        prefix: of all subjects; that of the coordinators.
+        http_host, http_port: where health and metrics are served; port 0 is any free one. They are read-only
+            and ask for no key, hence loopback by default.
+        max_pipelines: 1 to 1,000. More share one core; a heartbeat lists them all.
+        cpu_cores: told to the coordinators as capacity.
+        labels: told to the coordinators, for placement.
+        api_key: what the coordinators ask of a worker; never shown.
+    """
+
+    worker_id: str
+    nats: NatsConfig = field(default_factory=NatsConfig)
+    data_dir: Path = Path(".varpulis")
+    prefix: str = DEFAULT_PREFIX
+    http_host: str = "127.0.0.1"
+    http_port: int = 0
+    max_pipelines: int = 100
+    cpu_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    labels: dict[str, str] = field(default_factory=dict)
+    api_key: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            check_id(self.worker_id, "worker id")
+            Subjects(self.prefix)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if not 1 <= self.max_pipelines <= MAX_PIPELINES:
+            raise ConfigError(f"max_pipelines is {self.max_pipelines}: give 1 to {MAX_PIPELINES}")
+        if not 0 <= self.http_port <= 65_535:
+            raise ConfigError(f"http_port is {self.http_port}: give 0 (any free one) to 65535")
+        if self.cpu_cores < 1:
+            raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")

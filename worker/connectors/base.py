@@ -1,0 +1,167 @@
+"""What a connector is.
+
+A connector is declared in a program (`connector Bus = nats(...)`), made when the program is deployed, and
+belongs to that one pipeline. Its client is made at the first use, by a source or a sink. Two kinds of
+failure: `ConnectorError` while it is set up refuses the deploy; `OutputDropped` afterwards costs one
+output, counted under a reason from a small fixed set. No text of either holds a secret.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Protocol
+
+import orjson
+
+from proto_schemas.codec import encode_fields
+from proto_schemas.messages import ConnectorHealth
+from transport.subscription import Handler
+
+DROP_REASONS: Final = (
+    "disconnected",
+    "congested",
+    "too_large",
+    "bad_topic",
+    "not_encodable",
+    "lease_expired",
+    "sink_error",
+)
+"""Why an output did not leave; they become metric labels."""
+
+
+class ConnectorError(Exception):
+    """A connector that cannot be set up; the text says why, and what to do. `retryable`: it may pass."""
+
+    def __init__(self, text: str, *, retryable: bool = False) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+
+class OutputDropped(Exception):
+    """One output that did not leave; `reason` is one of `DROP_REASONS`."""
+
+    def __init__(self, reason: str, text: str = "") -> None:
+        super().__init__(text or reason)
+        self.reason = reason
+
+
+class Sink(Protocol):
+    """Takes the outputs of one stream."""
+
+    async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
+        """Send one output, at most once.
+
+        Raises:
+            OutputDropped: it did not leave.
+        """
+        ...
+
+
+class Connector(ABC):
+    """One declared connector of one pipeline."""
+
+    type: ClassVar[str]
+
+    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
+        self.name = name
+        self.params = params
+        self.messages_received = 0
+        self.last_message = time.monotonic()
+
+    @abstractmethod
+    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+        """Bring messages to `receive`; what the first call subscribed already is not subscribed again.
+
+        Raises:
+            ConnectorError: the parameters are wrong, or there is no connection in bounded time.
+        """
+
+    @abstractmethod
+    async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
+        """A sink for the outputs of `stream`.
+
+        Raises:
+            ConnectorError: as `start_source`.
+        """
+
+    @abstractmethod
+    async def stop_sources(self) -> None:
+        """Stop intake now; what is queued is thrown away."""
+
+    async def drain_sources(self, timeout: float) -> None:
+        """Handle, for up to `timeout` seconds, what was sent before now; then stop intake."""
+        await self.stop_sources()
+
+    async def close(self, timeout: float) -> None:
+        """Stop intake, send what is to be sent, let go; within about `timeout` seconds."""
+        await self.stop_sources()
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """The truth about the connection now."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages that came in faster than they were handled, and were thrown away."""
+        return 0
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last, without secrets."""
+        return None
+
+    def health(self) -> ConnectorHealth:
+        """As heartbeats carry it; without any message, the seconds count from the connector's making."""
+        return ConnectorHealth(
+            connector_name=self.name,
+            connector_type=self.type,
+            connected=self.connected,
+            last_error=self.last_error,
+            messages_received=self.messages_received,
+            seconds_since_last_message=int(time.monotonic() - self.last_message),
+        )
+
+    def count_message(self) -> None:
+        """One message came in."""
+        self.messages_received += 1
+        self.last_message = time.monotonic()
+
+
+def known_params(owner: str, params: Mapping[str, Any], *known: str) -> None:
+    """Refuse parameters that nobody reads: a misspelt one must not be silently without effect.
+
+    Raises:
+        ConnectorError: naming the first unknown one.
+    """
+    for key in params:
+        if key not in known:
+            raise ConnectorError(
+                f"{owner}: unknown parameter {key!r}: known are {', '.join(known) or 'none'}"
+            )
+
+
+def encode_output(event_type: str, fields: dict[str, Any], ts: int) -> bytes:
+    """The wire's form of an event.
+
+    Raises:
+        OutputDropped: a value that JSON cannot carry (a lone surrogate, say).
+    """
+    return _encode({"event_type": event_type, "timestamp": ts, "fields": fields})
+
+
+def encode_flat(event_type: str, fields: dict[str, Any], ts: int) -> bytes:
+    """The flat form: the event's fields beside its type and time, which win over fields of those names."""
+    return _encode(
+        {"event_type": event_type, "timestamp": ts} | fields | {"event_type": event_type, "timestamp": ts}
+    )
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(message)
+    except TypeError:  # integers beyond 64 bits, which the general encoder keeps whole
+        try:
+            return encode_fields(message)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OutputDropped("not_encodable", str(error)) from None

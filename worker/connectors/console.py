@@ -1,0 +1,69 @@
+"""`connector Out = console()`, and the sinks of `.print` and `.log`: one line of JSON for each output."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from transport.subscription import Handler
+from worker.connectors.base import (
+    Connector,
+    ConnectorError,
+    OutputDropped,
+    Sink,
+    encode_output,
+    known_params,
+)
+
+_log: Final = logging.getLogger("varpulis.output")
+
+
+class LineSink:
+    """Writes each output as one line."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
+        line = encode_output(event_type, fields, ts).decode()
+        try:
+            self._write(line)
+        except (OSError, ValueError) as error:  # ValueError: stdout was closed
+            raise OutputDropped("sink_error", str(error)) from None
+
+
+def print_line(line: str) -> None:
+    """To standard output, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def log_line(line: str) -> None:
+    """To the log, level INFO, logger `varpulis.output`."""
+    _log.info("%s", line)
+
+
+class ConsoleConnector(Connector):
+    """Standard output as a sink; there is no source."""
+
+    type = "console"
+
+    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
+        super().__init__(name, params)
+        known_params(f"connector {name}", params)
+
+    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+        raise ConnectorError(
+            f"connector {self.name}: a console brings no events: use nats or memory as a source"
+        )
+
+    async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
+        known_params(f"sink of connector {self.name}", params)
+        return LineSink(print_line)
+
+    async def stop_sources(self) -> None:
+        return None
+
+    @property
+    def connected(self) -> bool:
+        return True

@@ -1,0 +1,204 @@
+"""`connector Bus = nats(servers: "...", queue_group: "...")`: events from and to NATS.
+
+One client for each declared connector, made at its first use and kept connected by `transport`. Isolation
+is worth a socket: a slow sink of one pipeline cannot hold up another pipeline, or the cluster's own
+messages.
+
+In: `topic` (with `*` and `>`) and `queue_group`; one subscription for each (subject, group), however many
+streams read from it. Out: `topic`, which may hold `{field}`, default the stream's name; `format: "flat"` or
+"nested". A value that would break out of its token (a dot, a space, a wildcard, nothing) drops that output.
+While there is no connection outputs are dropped and counted: delivery is at most once.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from proto_schemas.subjects import check_publishable
+from transport.config import NatsConfig
+from transport.errors import ConfigError, NatsTransportError
+from transport.nats import Message, NatsTransport, Subscription
+from transport.subscription import Handler
+from worker.connectors.base import (
+    Connector,
+    ConnectorError,
+    OutputDropped,
+    Sink,
+    encode_flat,
+    encode_output,
+    known_params,
+)
+
+CONNECT_WAIT: Final = 2.0
+"""Seconds a deploy waits for the connection and for the server's word that it has the subscriptions."""
+
+_SERVER_KEYS: Final = ("servers", "url", "server")
+_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SOURCE_SUBJECT: Final = re.compile(r"[^\s.*>]+|\*")
+_TOKEN: Final = re.compile(r"[^\s.*>\x00-\x1f]{1,128}")
+_FORMATS: Final[dict[str, Callable[[str, dict[str, Any], int], bytes]]] = {
+    "nested": encode_output,
+    "flat": encode_flat,
+}
+_DROP_REASON: Final = {"bad_subject": "bad_topic", "bad_payload": "not_encodable", "timeout": "congested"}
+
+
+class ManagedNatsConnector(Connector):
+    """A NATS client shared by the sources and sinks of one declared connector."""
+
+    type = "nats"
+
+    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
+        super().__init__(name, params)
+        settings = dict(params)
+        self._queue_group = _text(name, settings.pop("queue_group", ""), "queue_group")
+        given = [key for key in _SERVER_KEYS if key in settings]
+        if len(given) > 1:
+            raise ConnectorError(
+                f"connector {name}: {' and '.join(given)} contradict each other: give servers"
+            )
+        if given:
+            settings["servers"] = settings.pop(given[0])
+        try:
+            self._config = NatsConfig.from_params({"name": f"varpulis-{name}", **settings})
+        except ConfigError as error:
+            raise ConnectorError(f"connector {name}: {error}") from None
+        self._transport: NatsTransport | None = None
+        self._connecting = asyncio.Lock()
+        self._subscriptions: dict[tuple[str, str], Subscription] = {}
+        self._last_error: str | None = None
+
+    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+        known_params(f"source of connector {self.name}", params, "topic", "queue_group")
+        subject = _source_subject(self.name, params.get("topic"))
+        group = _text(self.name, params.get("queue_group", self._queue_group), "queue_group")
+        if (subject, group) in self._subscriptions:
+            return
+
+        async def count_and_receive(message: Message) -> None:
+            self.count_message()
+            await receive(message)
+
+        transport = await self._client()
+        try:
+            subscription = await transport.subscribe(subject, count_and_receive, queue=group)
+            self._subscriptions[subject, group] = subscription
+            await transport.flush(CONNECT_WAIT)
+        except NatsTransportError as error:
+            raise ConnectorError(f"connector {self.name}: {error}", retryable=error.retryable) from None
+
+    async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
+        known_params(f"sink of connector {self.name}", params, "topic", "format")
+        topic = _text(self.name, params.get("topic", stream), "topic")
+        form = params.get("format", "nested")
+        if form not in _FORMATS:
+            raise ConnectorError(
+                f"connector {self.name}: format {form!r} is unknown: use {' or '.join(sorted(_FORMATS))}"
+            )
+        try:
+            check_publishable(_PLACEHOLDER.sub("x", topic), "topic")
+        except ValueError as error:
+            raise ConnectorError(f"connector {self.name}: {error}") from None
+        return _NatsSink(await self._client(), topic, _FORMATS[form])
+
+    async def stop_sources(self) -> None:
+        for subscription in self._subscriptions.values():
+            await subscription.unsubscribe()
+
+    async def drain_sources(self, timeout: float) -> None:
+        if self._transport is not None:
+            await drain(self._transport, self._subscriptions.values(), timeout)
+
+    async def close(self, timeout: float) -> None:
+        if self._transport is not None:
+            await self._transport.close(timeout)
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None and self._transport.connected
+
+    @property
+    def dropped(self) -> int:
+        return 0 if self._transport is None else self._transport.stats.dropped_messages
+
+    @property
+    def last_error(self) -> str | None:
+        if self._transport is not None and not self._transport.connected:
+            return f"not connected to {self._transport.server_url}"
+        return self._last_error
+
+    async def _client(self) -> NatsTransport:
+        async with self._connecting:
+            if self._transport is None:
+                try:
+                    self._transport = await NatsTransport.connect(self._config, wait=CONNECT_WAIT)
+                except (NatsTransportError, ConfigError) as error:
+                    self._last_error = str(error)
+                    retryable = isinstance(error, NatsTransportError)
+                    raise ConnectorError(f"connector {self.name}: {error}", retryable=retryable) from None
+            return self._transport
+
+
+class _NatsSink:
+    def __init__(
+        self, transport: NatsTransport, topic: str, encode: Callable[[str, dict[str, Any], int], bytes]
+    ) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._templated = _PLACEHOLDER.search(topic) is not None
+        self._encode = encode
+
+    async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
+        topic = _fill(self._topic, fields) if self._templated else self._topic
+        try:
+            await self._transport.publish(topic, self._encode(event_type, fields, ts))
+        except NatsTransportError as error:
+            raise OutputDropped(drop_reason(error), str(error)) from None
+
+
+async def drain(transport: NatsTransport, subscriptions: Collection[Subscription], timeout: float) -> None:
+    """Handle, for up to `timeout` seconds, what the server sent until now; then unsubscribe."""
+    with contextlib.suppress(TimeoutError, NatsTransportError):
+        async with asyncio.timeout(timeout):
+            await transport.flush(timeout)
+            for subscription in subscriptions:
+                await subscription.join()
+    for subscription in subscriptions:
+        await subscription.unsubscribe()
+
+
+def drop_reason(error: NatsTransportError) -> str:
+    """The drop reason for a publish that failed."""
+    return _DROP_REASON.get(error.kind.value, error.kind.value)
+
+
+def _fill(template: str, fields: dict[str, Any]) -> str:
+    def token(match: re.Match[str]) -> str:
+        value = fields.get(match[1])
+        text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        if _TOKEN.fullmatch(text) is None:
+            raise OutputDropped("bad_topic", f"field {match[1]} cannot be a token of {template!r}")
+        return text
+
+    return _PLACEHOLDER.sub(token, template)
+
+
+def _source_subject(name: str, topic: Any) -> str:
+    subject = _text(name, topic, "topic")
+    tokens = subject.split(".")
+    if tokens[-1] == ">":
+        tokens.pop()
+    if len(subject) > 255 or not all(_SOURCE_SUBJECT.fullmatch(token) for token in tokens):
+        raise ConnectorError(
+            f"connector {name}: topic {subject[:80]!r} is no subject: "
+            "tokens joined by dots, '*' for one, '>' for the rest"
+        )
+    return subject
+
+
+def _text(name: str, value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise ConnectorError(f'connector {name}: {what} must be given as text, such as {what}: "doors.>"')
+    return value

@@ -1,0 +1,224 @@
+"""From a command's bytes to an answer's bytes: one table, any carrier.
+
+Rules, in the order they are applied:
+
+1. Only commands of `COMMANDS` (`unknown_command`), only JSON that fits (`bad_request`, with the path).
+2. At most `MAX_IN_FLIGHT` commands at a time (`unavailable`): a flood is answered, not queued.
+1. Only commands of `COMMANDS` (`unknown_command`), and only JSON that fits (`bad_request`, with its path).
+   may pass (`retryable`) are not kept: the same request may then succeed. Kept are `MAX_KEPT` answers and
+   `MAX_KEPT_BYTES`; the oldest go first.
+4. The fence (`worker.fence`): a command older than one seen is refused.
+5. Commands for one pipeline run in the order they came; those for different pipelines side by side.
+
+A handler that raises what it should not costs one answer (`internal`, with an id that stands in the log).
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from proto_schemas.codec import MAX_PAYLOAD, decode, encode
+from proto_schemas.errors import ErrorCode, ErrorReply, WireError
+from proto_schemas.messages import COMMANDS, Deploy, Fence
+from proto_schemas.messages import Message as WireMessage
+from transport.errors import NatsTransportError
+from transport.nats import Message, NatsTransport, Subscription
+from worker.commands import Handler
+from worker.fence import EpochFence
+
+MAX_IN_FLIGHT: Final = 256
+MAX_KEPT: Final = 10_000
+MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
+
+Key = tuple[str, str]
+Locate = Callable[[str], Key | None]
+"""From a pipeline id to its (group, name), when it runs here."""
+Outcome = bytes | ErrorReply
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Answers commands.
+
+    Attributes:
+        answered: answers given, by (command, code); code `ok` is success, command `?` one that is unknown.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler], locate: Locate) -> None:
+        self._handlers = handlers
+        self._locate = locate
+        self._fence = EpochFence()
+        self._kept = _Answers()
+        self._at_work: dict[Key, asyncio.Future[Outcome]] = {}
+        self._turns = _Turns()
+        self._in_flight = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+        self.answered: Counter[tuple[str, str]] = Counter()
+
+    # --- carrier: NATS
+
+    async def serve(self, bus: NatsTransport, subject: str) -> None:
+        """Answer what comes on `subject` (`cmd.{worker_id}.>`)."""
+        prefix = len(subject) - 1
+
+        async def hand_over(message: Message) -> None:
+            task = asyncio.create_task(self._reply(bus, message.subject[prefix:], message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._subscription = await bus.subscribe(subject, hand_over)
+
+    async def stop(self, timeout: float) -> None:
+        """Take no more commands; those at work get `timeout` seconds."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+
+    async def _reply(self, bus: NatsTransport, command: str, message: Message) -> None:
+        answer = await self.dispatch(command, message.data)
+        if message.reply:
+            try:
+                await bus.publish(message.reply, answer)
+            except NatsTransportError as error:
+                log.warning("answer to command=%s not sent: %s", command, error)
+
+    # --- any carrier
+
+    async def dispatch(self, command: str, data: bytes) -> bytes:
+        """Carry out a command: the answer, or the error object, as JSON. Only cancelling raises."""
+        code = "ok"
+        try:
+            answer = await self._admit(command, data)
+        except WireError as error:
+            code, answer = error.code, encode(error.reply())
+        except Exception:
+            incident = secrets.token_hex(4)
+            log.exception("command=%s incident=%s", command, incident)
+            text = f"the worker failed on this command; its log has the cause under incident {incident}"
+            code, answer = ErrorCode.INTERNAL.value, encode(WireError(ErrorCode.INTERNAL, text).reply())
+        self.answered[command if command in COMMANDS else "?", code] += 1
+        return answer
+
+    async def _admit(self, command: str, data: bytes) -> bytes:
+        if command not in COMMANDS:
+            raise WireError(
+                ErrorCode.UNKNOWN_COMMAND,
+                f"unknown command {command[:80]!r}: known are {', '.join(COMMANDS)}",
+            )
+        request = decode(data, COMMANDS[command][0])
+        if self._in_flight >= MAX_IN_FLIGHT:
+            raise WireError(
+                ErrorCode.UNAVAILABLE, f"{MAX_IN_FLIGHT} commands are at work: retry a little later"
+            )
+        self._in_flight += 1
+        try:
+            request_id = getattr(request, "request_id", None)
+            if request_id is None:
+                return await self._carry_out(command, request)
+            return await self._once((command, request_id), request)
+        finally:
+            self._in_flight -= 1
+
+    async def _once(self, key: Key, request: WireMessage) -> bytes:
+        outcome = self._kept.get(key)
+        if outcome is None:
+            first = self._at_work.get(key)
+            outcome = await (self._first(key, request) if first is None else _outcome_of(first))
+        if isinstance(outcome, ErrorReply):
+            raise WireError.of(outcome)
+        return outcome
+
+    async def _first(self, key: Key, request: WireMessage) -> Outcome:
+        future = self._at_work[key] = asyncio.get_running_loop().create_future()
+        try:
+            outcome: Outcome
+            try:
+                outcome = await self._carry_out(key[0], request)
+            except WireError as error:
+                outcome = error.reply()
+            if isinstance(outcome, bytes) or not outcome.retryable:
+                self._kept.put(key, outcome)
+            future.set_result(outcome)
+            return outcome
+        finally:
+            del self._at_work[key]
+            future.cancel()
+
+    async def _carry_out(self, command: str, request: Any) -> bytes:
+        pipeline = _pipeline_of(request, self._locate)
+        if isinstance(request, Fence):
+            self._fence.check(request.term, request.epoch, pipeline)
+        async with self._turns.of(pipeline or ("", getattr(request, "pipeline_id", command))):
+            answer = await self._handlers[command](request)
+        data = answer if isinstance(answer, bytes) else encode(answer)
+        if len(data) > MAX_PAYLOAD:
+            raise WireError(
+                ErrorCode.ENGINE_ERROR,
+                f"the answer has {len(data)} bytes, at most {MAX_PAYLOAD} are sent: ask for less",
+            )
+        return data
+
+
+class _Turns:
+    """A lock for each key, which is forgotten when nobody holds it or waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Key, asyncio.Lock] = {}
+        self._users: Counter[Key] = Counter()
+
+    @asynccontextmanager
+    async def of(self, key: Key) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        self._users[key] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
+
+
+class _Answers:
+    """The newest outcomes, bounded in number and bytes."""
+
+    def __init__(self) -> None:
+        self._outcomes: OrderedDict[Key, Outcome] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Key) -> Outcome | None:
+        return self._outcomes.get(key)
+
+    def put(self, key: Key, outcome: Outcome) -> None:
+        self._outcomes[key] = outcome
+        self._bytes += _size(outcome)
+        while len(self._outcomes) > MAX_KEPT or self._bytes > MAX_KEPT_BYTES:
+            _, oldest = self._outcomes.popitem(last=False)
+            self._bytes -= _size(oldest)
+
+
+def _size(outcome: Outcome) -> int:
+    return len(outcome) if isinstance(outcome, bytes) else len(outcome.error)
+
+
+async def _outcome_of(first: "asyncio.Future[Outcome]") -> Outcome:
+    await asyncio.wait({first})
+    if first.cancelled():
+        raise WireError(ErrorCode.UNAVAILABLE, "the first request with this id was given up: retry")
+    return first.result()
+
+
+def _pipeline_of(request: Any, locate: Locate) -> Key | None:
+    if isinstance(request, Deploy):
+        return request.group or "", request.name
+    pipeline_id = getattr(request, "pipeline_id", None)
+    return None if pipeline_id is None else locate(pipeline_id)

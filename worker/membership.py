@@ -1,0 +1,238 @@
+"""Being a member: registering, heartbeats, and what the leader answers to them.
+
+- A worker registers with a request that one of the coordinators answers, for ever, with backoff and jitter,
+  and always as the same incarnation. It registers again when it is told to, after its NATS connection was
+  lost, and when answers it used to get stay out; heartbeats go on meanwhile.
+- A heartbeat says what really runs. It carries a reply subject of its own, so an answer tells which
+  heartbeat it belongs to and when that one was sent; the lease counts from there. It counts as gone out
+  once the NATS server has confirmed it. Nobody has to answer: a coordinator that only listens is enough.
+- An answer of an older term than one seen is a deposed leader's, and ignored. Directives are followed
+  before the lease is renewed, so a copy that must go is gone before outputs may leave again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+import psutil
+
+from proto_schemas.codec import decode, encode
+from proto_schemas.errors import WireError
+from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, Register, Registered
+from proto_schemas.subjects import Subjects, last_token
+from transport.errors import NatsTransportError
+from transport.nats import Message, NatsTransport
+from worker.config import WorkerConfig
+from worker.lease import Lease
+from worker.pipelines import PipelineHost
+
+VERSION: Final = "0.1.0"
+REQUEST_TIMEOUT: Final = 2.0
+BACKOFF: Final = (0.1, 5.0)
+"""Seconds between attempts to register: the first and the longest."""
+INTERVAL_RANGE: Final = (0.05, 60.0)
+"""Seconds between heartbeats that a coordinator may ask for."""
+SILENCE_LEASES: Final = 4.0
+"""Leases without an answer, after there were answers, until the worker registers again: about three
+timeouts."""
+REMEMBERED: Final = 64
+"""Heartbeats whose answer is still understood."""
+
+log = logging.getLogger(__name__)
+
+
+class Membership:
+    """One incarnation of a worker, as the coordinators see it.
+
+    Attributes:
+        incarnation: new for each process. registered: a coordinator accepted this worker. heartbeats,
+        missed, acknowledged, refused: heartbeats that went out and that did not; answers that counted and
+        that did not (malformed, or of an older term).
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        bus: NatsTransport,
+        subjects: Subjects,
+        host: PipelineHost,
+        lease: Lease,
+        address: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._bus = bus
+        self._subjects = subjects
+        self._host = host
+        self._lease = lease
+        self._address = address
+        self._inbox = bus.new_inbox()
+        self._process = psutil.Process()
+        self._interval = 1.0
+        self._seq = 0
+        self._sent: dict[str, float] = {}
+        self._term = 0
+        self._last_ack: float | None = None
+        self._accepted = asyncio.Event()
+        self._register_now = asyncio.Event()
+        self._beat_now = asyncio.Event()
+        self.incarnation = secrets.token_hex(8)
+        self.heartbeats = 0
+        self.missed = 0
+        self.acknowledged = 0
+        self.refused = 0
+
+    @property
+    def registered(self) -> bool:
+        return self._accepted.is_set()
+
+    async def run(self) -> None:
+        """Be a member until cancelled."""
+        await self._bus.subscribe(f"{self._inbox}.*", self._on_ack)
+        self._bus.on_connection_change(self._on_connection_change)
+        self._process.cpu_percent()
+        self._register_now.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_registered())
+            tasks.create_task(self._keep_beating())
+
+    # --- registration
+
+    async def _keep_registered(self) -> None:
+        while True:
+            await self._register_now.wait()
+            self._register_now.clear()
+            backoff, longest = BACKOFF
+            while not await self._register():
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(backoff * 2, longest)
+            self._accepted.set()
+            self._beat_now.set()
+
+    async def _register(self) -> bool:
+        request = Register(
+            worker_id=self._config.worker_id,
+            address=self._address(),
+            api_key=self._config.api_key,
+            capacity=Capacity(
+                cpu_cores=self._config.cpu_cores,
+                pipelines_running=len(self._host.pipelines),
+                max_pipelines=self._config.max_pipelines,
+            ),
+            incarnation=self.incarnation,
+            version=VERSION,
+            labels=self._config.labels or None,
+            pipelines=self._host.running(),
+        )
+        try:
+            answer = await self._bus.request_message(
+                self._subjects.register, request, Registered, timeout=REQUEST_TIMEOUT
+            )
+        except (NatsTransportError, WireError) as error:
+            log.warning("worker=%s not registered yet: %s", self._config.worker_id, error)
+            return False
+        shortest, longest = INTERVAL_RANGE
+        self._interval = min(max(float(answer.heartbeat_interval_secs), shortest), longest)
+        self._term = max(self._term, answer.term or 0)
+        log.info("worker=%s incarnation=%s registered", self._config.worker_id, self.incarnation)
+        return True
+
+    def _on_connection_change(self, connected: bool) -> None:
+        if connected:
+            self._beat_now.set()
+            self._register_now.set()
+
+    # --- heartbeats
+
+    async def _keep_beating(self) -> None:
+        await self._accepted.wait()
+        while True:
+            self._beat_now.clear()
+            await self.beat()
+            self._mind_silence()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._beat_now.wait()
+
+    async def beat(self) -> None:
+        """Send one heartbeat; while there is no connection it is counted as missed."""
+        self._seq += 1
+        sent_at = time.monotonic()
+        self._sent[str(self._seq)] = sent_at
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+        try:
+            await self._bus.publish(
+                self._subjects.heartbeat(self._config.worker_id),
+                encode(self._heartbeat()),
+                reply=f"{self._inbox}.{self._seq}",
+            )
+            await self._bus.flush(REQUEST_TIMEOUT)
+        except NatsTransportError as error:
+            self.missed += 1
+            log.debug("worker=%s heartbeat seq=%d missed: %s", self._config.worker_id, self._seq, error)
+            return
+        self.heartbeats += 1
+        self._lease.went_out(sent_at)
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            events_processed=self._host.events_in,
+            pipelines_running=len(self._host.pipelines),
+            pipeline_metrics=self._host.metrics(),
+            incarnation=self.incarnation,
+            seq=self._seq,
+            pipelines=self._host.running(),
+            load=round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3),
+            draining=self._host.draining,
+        )
+
+    def _mind_silence(self) -> None:
+        now = time.monotonic()
+        if self._last_ack is not None and now - self._last_ack > SILENCE_LEASES * self._lease.secs:
+            log.warning(
+                "worker=%s heartbeats are answered no more: registering again", self._config.worker_id
+            )
+            self._last_ack = None
+            self._register_now.set()
+
+    # --- answers
+
+    async def _on_ack(self, message: Message) -> None:
+        if message.no_responders:
+            return
+        sent_at = self._sent.get(last_token(message.subject))
+        try:
+            ack = decode(message.data, HeartbeatAck)
+        except WireError:
+            self.refused += 1
+            return
+        if sent_at is None or ack.term < self._term:
+            self.refused += 1
+            return
+        now = time.monotonic()
+        self._term = ack.term
+        self._last_ack = now
+        self.acknowledged += 1
+        for directive in ack.directives or ():
+            await self._follow(directive)
+        self._lease.acknowledged(sent_at, ack.lease_secs, now)
+
+    async def _follow(self, directive: Directive) -> None:
+        log.info(
+            "directive do=%s pipeline=%s reason=%s", directive.do, directive.pipeline_id, directive.reason
+        )
+        if directive.do == "register":
+            self._register_now.set()
+            return
+        pipeline = self._host.find(directive.pipeline_id or "")
+        if pipeline is None:
+            return
+        if directive.do == "undeploy":
+            await self._host.undeploy(pipeline.id)
+        elif directive.do == "checkpoint":
+            await self._host.save(pipeline)

@@ -1,0 +1,98 @@
+"""The worker's figures for Prometheus: read from plain integers when somebody asks, so the hot path pays
+nothing.
+
+Every label has few values: reasons and codes are fixed sets, pipelines are told by state and not by name.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from transport.nats import NatsTransport
+from worker.dispatcher import Dispatcher
+from worker.membership import VERSION, Membership
+from worker.pipeline import State
+from worker.pipelines import PipelineHost
+
+
+class WorkerCollector(Collector):
+    """All figures of one worker."""
+
+    def __init__(
+        self,
+        host: PipelineHost,
+        dispatcher: Dispatcher,
+        membership: Membership,
+        bus: NatsTransport,
+        lease_open: Callable[[], bool],
+    ) -> None:
+        self._host = host
+        self._dispatcher = dispatcher
+        self._membership = membership
+        self._bus = bus
+        self._lease_open = lease_open
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._pipelines()
+        yield from self._control()
+        yield from self._connection()
+
+    def _pipelines(self) -> Iterator[Metric]:
+        host = self._host
+        yield CounterMetricFamily("varpulis_events", "Events taken in", value=host.events_in)
+        yield CounterMetricFamily("varpulis_output_events", "Events put out by .emit", value=host.events_out)
+        mismatches = sum(pipeline.engine.counters["mismatches"] for pipeline in host.pipelines)
+        yield GaugeMetricFamily(
+            "varpulis_mismatches",
+            "Missing fields and unlike types met by the running pipelines",
+            value=mismatches,
+        )
+        states = Counter(pipeline.state for pipeline in host.pipelines)
+        pipelines = GaugeMetricFamily("varpulis_pipelines", "Pipelines by state", labels=["state"])
+        for state in State:
+            pipelines.add_metric([state], states[state])
+        yield pipelines
+        losses = CounterMetricFamily(
+            "varpulis_dropped", "Messages refused and outputs dropped, by reason", labels=["reason"]
+        )
+        for reason, count in sorted(host.losses().items()):
+            losses.add_metric([reason], count)
+        yield losses
+
+    def _control(self) -> Iterator[Metric]:
+        commands = CounterMetricFamily("varpulis_commands", "Commands answered", labels=["command", "code"])
+        for (command, code), count in sorted(self._dispatcher.answered.items()):
+            commands.add_metric([command, code], count)
+        yield commands
+        membership = self._membership
+        heartbeats = CounterMetricFamily("varpulis_heartbeats", "Heartbeats and answers", labels=["what"])
+        for what in ("heartbeats", "missed", "acknowledged", "refused"):
+            heartbeats.add_metric([{"heartbeats": "sent"}.get(what, what)], getattr(membership, what))
+        yield heartbeats
+        yield GaugeMetricFamily(
+            "varpulis_registered", "1: a coordinator accepted us", value=membership.registered
+        )
+        yield GaugeMetricFamily("varpulis_lease_open", "1: outputs may leave", value=self._lease_open())
+        build = GaugeMetricFamily("varpulis_build_info", "Version", labels=["version"])
+        build.add_metric([VERSION], 1)
+        yield build
+
+    def _connection(self) -> Iterator[Metric]:
+        stats = self._bus.stats
+        yield GaugeMetricFamily("varpulis_nats_connected", "1: connected", value=self._bus.connected)
+        yield CounterMetricFamily(
+            "varpulis_nats_reconnects", "Connections made again", value=stats.reconnects
+        )
+        yield CounterMetricFamily(
+            "varpulis_nats_refused_publishes", "Publishes refused", value=stats.refused_publishes
+        )
+
+
+def exposition(collector: Collector) -> bytes:
+    """The Prometheus text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)

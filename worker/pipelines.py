@@ -1,0 +1,281 @@
+"""The pipelines that run on this worker.
+
+A pipeline is known by its id (`{name}-{8 hex}`, new for each copy) and by (group, name), of which one copy
+runs at a time. Deploying is idempotent: the same epoch again answers with the copy that runs, a newer epoch
+replaces it (the old copy is stopped first), and without an epoch the same source is the same pipeline while
+another one is a conflict. A copy that `failed` is replaced by any deploy. Either everything of a deploy
+stands (sinks connected, subscriptions known to the servers) within `START_WAIT`, or nothing of it remains.
+
+One timer closes windows for all pipelines: every `TICK` it asks each engine whether something is over.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from proto_schemas.errors import Diagnostic, ErrorCode, WireError
+from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
+from proto_schemas.subjects import Subjects
+from transport.errors import NatsTransportError
+from transport.nats import NatsTransport
+from vpl import Program, VplError, compile_source
+from worker import checkpoints
+from worker.checkpoints import CheckpointStore
+from worker.connectors.base import ConnectorError
+from worker.connectors.registry import ConnectorRegistry
+from worker.pipeline import Pipeline, RouteSink, State, now_ms
+from worker.routes import OutputRoutes, input_subjects
+
+START_WAIT: Final = 3.0
+"""Seconds in which all connections and subscriptions of a deploy must stand."""
+DRAIN_WAIT: Final = 2.0
+"""Seconds a drain gives the queues of one pipeline."""
+TICK: Final = 0.1
+"""Seconds between looks at the engines' deadlines: a window closes at most this much late."""
+
+Key = tuple[str, str]
+"""(group, name); the group is empty for a coordinator that knows none."""
+
+log = logging.getLogger(__name__)
+
+
+class PipelineHost:
+    """Deploys, finds, drains and removes pipelines.
+
+    Attributes:
+        draining: no more deploys; set by `drain` for good.
+    """
+
+    def __init__(
+        self,
+        bus: NatsTransport,
+        subjects: Subjects,
+        store: CheckpointStore,
+        *,
+        max_pipelines: int,
+        may_output: Callable[[], bool],
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._store = store
+        self._max_pipelines = max_pipelines
+        self._may_output = may_output
+        self._pipelines: dict[str, Pipeline] = {}
+        self._keys: dict[Key, Pipeline] = {}
+        self._starting = 0
+        self.draining = False
+        self._retired_in = 0
+        self._retired_out = 0
+        self._retired_losses: Counter[str] = Counter()
+
+    # --- finding
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """All copies, oldest first."""
+        return list(self._pipelines.values())
+
+    def find(self, pipeline_id: str) -> Pipeline | None:
+        return self._pipelines.get(pipeline_id)
+
+    def locate(self, pipeline_id: str) -> Key | None:
+        """The (group, name) of the copy with this id."""
+        pipeline = self._pipelines.get(pipeline_id)
+        return None if pipeline is None else (pipeline.group, pipeline.name)
+
+    def get(self, pipeline_id: str) -> Pipeline:
+        """The copy with this id.
+
+        Raises:
+            WireError: `pipeline_not_found`.
+        """
+        pipeline = self._pipelines.get(pipeline_id)
+        if pipeline is None:
+            raise WireError(
+                ErrorCode.PIPELINE_NOT_FOUND,
+                f"pipeline {pipeline_id[:80]!r} does not run here: ask the coordinator where it runs",
+            )
+        return pipeline
+
+    def running(self) -> list[RunningPipeline]:
+        """What runs, as registrations and heartbeats carry it."""
+        return [pipeline.running() for pipeline in self._pipelines.values()]
+
+    def metrics(self) -> list[PipelineMetrics]:
+        return [pipeline.metrics() for pipeline in self._pipelines.values()]
+
+    @property
+    def events_in(self) -> int:
+        """Events of all copies there were, so that it only grows."""
+        return self._retired_in + sum(pipeline.events_in for pipeline in self._pipelines.values())
+
+    @property
+    def events_out(self) -> int:
+        return self._retired_out + sum(pipeline.events_out for pipeline in self._pipelines.values())
+
+    def losses(self) -> Counter[str]:
+        """What was refused or dropped by all copies there were, by reason."""
+        return sum((pipeline.losses() for pipeline in self._pipelines.values()), self._retired_losses.copy())
+
+    # --- deploying
+
+    async def deploy(self, wanted: Deploy) -> Pipeline:
+        """Run what `wanted` describes, or find that it runs already.
+
+        Raises:
+            WireError: `unavailable` (draining), `conflict`, `parse_error` with diagnostics, `bad_request`,
+                `quota_exceeded`, `engine_error` (a connector; retryable where its cause may pass),
+                `not_found` (the checkpoint to start from).
+        """
+        if self.draining:
+            raise WireError(ErrorCode.UNAVAILABLE, "this worker drains: deploy on another one")
+        if wanted.delivery not in (None, "at_most_once"):
+            raise WireError(
+                ErrorCode.BAD_REQUEST,
+                f"delivery {wanted.delivery!r} is not available in this version: use 'at_most_once'",
+            )
+        key = (wanted.group or "", wanted.name)
+        old = self._keys.get(key)
+        if old is not None and old.state is not State.FAILED and not _replaces(wanted, old):
+            return old
+        if old is None and len(self._pipelines) + self._starting >= self._max_pipelines:
+            raise WireError(
+                ErrorCode.QUOTA_EXCEEDED,
+                f"{self._max_pipelines} pipelines run here already: "
+                "use another worker, or raise --max-pipelines",
+            )
+        self._starting += 1
+        try:
+            pipeline = await self._start(wanted, old)
+        finally:
+            self._starting -= 1
+        self._pipelines[pipeline.id] = self._keys[key] = pipeline
+        log.info("deployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
+        return pipeline
+
+    async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
+        program = await asyncio.to_thread(_compile, wanted.source)
+        pipeline, inputs = self._assemble(wanted, program)
+        if wanted.checkpoint_ref is not None:
+            checkpoints.put_back(pipeline.engine, await self._store.read(wanted.checkpoint_ref))
+        if old is not None:
+            await self.undeploy(old.id)
+        try:
+            async with asyncio.timeout(START_WAIT):
+                await pipeline.start(self._bus, inputs, START_WAIT)
+        except (ConnectorError, NatsTransportError, TimeoutError) as error:
+            await pipeline.stop()
+            cause = str(error) or f"connections and subscriptions did not stand within {START_WAIT:g} s"
+            retryable = getattr(error, "retryable", True)
+            raise WireError(ErrorCode.ENGINE_ERROR, f"{wanted.name}: {cause}", retryable=retryable) from None
+        except BaseException:
+            await pipeline.stop()
+            raise
+        return pipeline
+
+    def _assemble(self, wanted: Deploy, program: Program) -> tuple[Pipeline, tuple[str, ...]]:
+        group, routes = wanted.group or "", wanted.routes or []
+        try:
+            connectors = ConnectorRegistry.from_configs(program.connectors)
+            inputs = input_subjects(self._subjects, group, wanted.name, routes) if group else ()
+            outputs = OutputRoutes(self._subjects, group, wanted.name, routes if group else ())
+        except (ConnectorError, ValueError) as error:
+            raise WireError(ErrorCode.BAD_REQUEST, f"{wanted.name}: {error}") from None
+        identity = RunningPipeline(
+            pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
+        )
+        sink = RouteSink(self._bus, outputs)
+        return Pipeline(identity, program, connectors, sink, self._may_output), inputs
+
+    # --- removing
+
+    async def undeploy(self, pipeline_id: str) -> None:
+        """Stop a copy and forget it.
+
+        Raises:
+            WireError: `pipeline_not_found`.
+        """
+        pipeline = self.get(pipeline_id)
+        del self._pipelines[pipeline_id]
+        del self._keys[pipeline.group, pipeline.name]
+        await pipeline.stop()
+        self._retired_in += pipeline.events_in
+        self._retired_out += pipeline.events_out
+        self._retired_losses += pipeline.losses()
+        log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
+
+    async def drain(self) -> int:
+        """Bring every pipeline to rest, its state on disk; how many are at rest then. Safe to call again."""
+        self.draining = True
+        await asyncio.gather(*(self._rest(pipeline) for pipeline in self.pipelines))
+        return sum(pipeline.state is State.DRAINED for pipeline in self.pipelines)
+
+    async def _rest(self, pipeline: Pipeline) -> None:
+        if pipeline.state is not State.RUNNING:
+            return
+        await pipeline.drain(self._bus, DRAIN_WAIT)
+        await self.save(pipeline)
+        await pipeline.connectors.shutdown(DRAIN_WAIT)
+
+    async def save(self, pipeline: Pipeline) -> None:
+        """Keep the pipeline's state on disk under its id; a disk that refuses is logged, and nothing else."""
+        try:
+            await self._store.write(pipeline.id, checkpoints.take(pipeline.engine, pipeline.name, now_ms()))
+        except OSError as error:
+            log.error(
+                "pipeline=%s checkpoint not written: %s; make room or mend the disk", pipeline.id, error
+            )
+
+    async def stop(self) -> None:
+        """Stop every pipeline at once."""
+        await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines))
+
+    async def run_timers(self) -> None:
+        """Close windows when they are over; runs until cancelled."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = now_ms()
+            for pipeline in self.pipelines:
+                await pipeline.tick(now)
+
+
+def _replaces(wanted: Deploy, old: Pipeline) -> bool:
+    """Whether `wanted` is another copy than `old`, which runs.
+
+    Raises:
+        WireError: `conflict`.
+    """
+    if wanted.epoch is not None:
+        return wanted.epoch > old.epoch
+    if wanted.source == old.program.source:
+        return False
+    raise WireError(
+        ErrorCode.CONFLICT,
+        f"pipeline {old.name!r} runs already as {old.id} with another source: "
+        "undeploy it first, or use another name",
+    )
+
+
+def _compile(source: str) -> Program:
+    try:
+        return compile_source(source)
+    except VplError as error:
+        diagnostics = [
+            Diagnostic(
+                severity=each.severity,
+                line=each.line,
+                column=each.column,
+                message=each.message,
+                hint=each.hint,
+            )
+            for each in error.diagnostics
+        ]
+        raise WireError(ErrorCode.PARSE_ERROR, str(error), diagnostics=diagnostics) from None
+
+
+def _new_id(name: str) -> str:
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', name)[:64]}-{secrets.token_hex(4)}"
