@@ -11,11 +11,12 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
-import httpx
 import msgspec
 
 from cli.errors import CliError
+from cli.http import Answer, Connections, Exchange, NoAnswer, NotListening
 from proto_schemas.errors import Diagnostic, ErrorReply
 from proto_schemas.rest import API_BASE
 
@@ -46,15 +47,16 @@ class ClusterClient:
     Args:
         urls: base URLs of the coordinators.
         timeout: seconds for one call of a method, all tries together.
-        transport: a stand-in for the network, in tests.
+        exchange: what sends a request; a stand-in for the network, in tests.
     """
 
     def __init__(
-        self, urls: Sequence[str], *, timeout: float = 10.0, transport: httpx.BaseTransport | None = None
+        self, urls: Sequence[str], *, timeout: float = 10.0, exchange: Exchange | None = None
     ) -> None:
         self.urls = [url.rstrip("/") for url in urls]
         self.timeout = timeout
-        self._http = httpx.Client(transport=transport, trust_env=False)
+        self._connections = Connections()
+        self._exchange: Exchange = exchange or self._connections
 
     def get(self, path: str, **query: Any) -> Any:
         """The answer to `GET` of a path below the API's base.
@@ -75,7 +77,7 @@ class ClusterClient:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._http.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -86,33 +88,26 @@ class ClusterClient:
     def _call(
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any]
     ) -> Any:
-        deadline = time.monotonic() + self.timeout + float(query.get("wait", 0))
-        headers = {} if method == "GET" else {"Idempotency-Key": uuid.uuid4().hex}
-        pause, last = _FIRST_PAUSE, "no try was made"
+        wait = float(query.get("wait", 0))
+        deadline = time.monotonic() + wait + self.timeout
+        target = API_BASE + path + (f"?{urlencode(query)}" if query else "")
+        request = _Request(method, target, body, patience=wait + self.timeout / 2)
+        pause, last = _FIRST_PAUSE, ""
         while True:
             listening = False
             for url in self.urls:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise Unreachable(self._gave_up(deadline, last))
-                try:
-                    answer = self._http.request(
-                        method, url + API_BASE + path, json=body, params=query, headers=headers, timeout=left
+                    raise Unreachable(
+                        f"no coordinator could answer within --timeout {self.timeout:g} s; "
+                        f"the last said: {last}"
                     )
-                except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                try:
+                    return request.ask(self._exchange, url, left)
+                except NotListening as error:
                     last = f"{url}: {error}"
-                    continue
-                except httpx.InvalidURL as error:
-                    raise CliError(f"{url!r} is no URL: {error}: correct --url") from None
-                except httpx.HTTPError as error:
-                    listening, last = True, f"{url}: {type(error).__name__} {error}".rstrip()
-                    continue
-                if answer.is_success:
-                    return _document(answer)
-                reply = _error(answer)
-                if reply.code not in _MAY_PASS:
-                    raise Refused(reply, answer.status_code)
-                listening, last = True, f"{url}: {reply.error}"
+                except (NoAnswer, _MayPass) as error:
+                    listening, last = True, f"{url}: {error}"
             if not listening:
                 raise Unreachable(
                     f"no coordinator listens at {', '.join(self.urls)} ({last}): "
@@ -121,24 +116,53 @@ class ClusterClient:
             time.sleep(max(0.0, min(pause * random.uniform(0.5, 1.0), deadline - time.monotonic())))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _gave_up(self, deadline: float, last: str) -> str:
-        return f"no coordinator could answer within --timeout {self.timeout:g} s; the last said: {last}"
+
+class _MayPass(Exception):
+    """An answer that may be another one soon."""
 
 
-def _document(answer: httpx.Response) -> Any:
+class _Request:
+    """A request that may be asked many times, of many coordinators, and is done once.
+
+    Args:
+        patience: seconds for one try: a coordinator that froze must not use up the time of the others.
+    """
+
+    def __init__(self, method: str, target: str, body: Mapping[str, Any] | None, *, patience: float) -> None:
+        self._method = method
+        self._target = target
+        self._patience = patience
+        self._body = None if body is None else msgspec.json.encode(body)
+        self._headers = {} if method == "GET" else {"Idempotency-Key": uuid.uuid4().hex}
+        if body is not None:
+            self._headers["Content-Type"] = "application/json"
+
+    def ask(self, exchange: Exchange, url: str, left: float) -> Any:
+        """The document that the coordinator at `url` answers; raises `_MayPass` or `Refused` otherwise."""
+        timeout = min(left, self._patience)
+        answer = exchange(
+            self._method, url + self._target, body=self._body, headers=self._headers, timeout=timeout
+        )
+        if 200 <= answer.status < 300:
+            return _document(answer, url)
+        reply = _error(answer, url)
+        if reply.code in _MAY_PASS:
+            raise _MayPass(reply.error)
+        raise Refused(reply, answer.status)
+
+
+def _document(answer: Answer, url: str) -> Any:
     try:
-        return msgspec.json.decode(answer.content)
+        return msgspec.json.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise CliError(
-            f"{answer.url} answered no JSON: is a coordinator at this URL? Correct --url"
-        ) from None
+        raise CliError(f"{url} answered no JSON: is a coordinator at this URL? Correct --url") from None
 
 
-def _error(answer: httpx.Response) -> ErrorReply:
+def _error(answer: Answer, url: str) -> ErrorReply:
     try:
-        return msgspec.json.decode(answer.content, type=ErrorReply)
+        return msgspec.json.decode(answer.body, type=ErrorReply)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ErrorReply(
-            error=f"{answer.url} answered HTTP {answer.status_code} without an error object: "
+            error=f"{url} answered HTTP {answer.status} without an error object: "
             "is a coordinator at this URL? Correct --url"
         )

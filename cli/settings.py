@@ -24,7 +24,7 @@ SETTINGS: Final = (
         "up.coordinators",
         "integer",
         3,
-        "how many coordinators: an odd number; fixed at the first start",
+        "how many coordinators, fixed at the first start: 3 survive the loss of one, 5 of two",
         "--coordinators",
         low=1,
         high=7,

@@ -19,12 +19,7 @@ import httpx
 from coordinator.api.app import build
 from coordinator.api.context import Context, version
 from coordinator.config import CoordinatorConfig
-from coordinator.controllers.actions import Actions
-from coordinator.controllers.convergence import Convergence
-from coordinator.controllers.deployment import Deployment
-from coordinator.controllers.liveness import Liveness
 from coordinator.controllers.loop import ControlLoop
-from coordinator.controllers.placement import PlacementController
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line, to_stderr
@@ -58,7 +53,7 @@ class Coordinator:
         self._server: HttpServer | None = None
         self._nats: NatsTransport | None = None
         self._raft: RaftNode | None = None
-        self._http: httpx.AsyncClient | None = None
+        self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,38 +84,21 @@ class Coordinator:
             raise
 
     async def _start(self) -> None:
-        config = self.config
+        config, clock, machine = self.config, time.monotonic, ClusterMachine()
         nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
-        machine, table, clock, wake = ClusterMachine(), HeartbeatTable(), time.monotonic, asyncio.Event()
         raft = self._raft = RaftNode(config.raft, nats, machine)
-        ledger, subjects = Ledger(raft, machine), Subjects(config.prefix)
+        ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
         commands = WorkerCommands(nats, subjects)
-        actions = Actions(clock, wake.set)
-        deployment = Deployment(ledger, commands)
-        convergence = Convergence(ledger, deployment, table, actions)
-        placement = PlacementController(ledger, deployment, table, actions, clock)
-        liveness = Liveness(ledger, table, actions, clock, config.heartbeat_timeout)
-        loop = self._loop = ControlLoop(ledger, liveness, convergence, placement, actions, clock, wake)
-        listener = self._listener = WorkerListener(
-            config, nats, ledger, table, convergence, loop, clock, wake
+        loop = self._loop = ControlLoop(
+            ledger,
+            commands,
+            table,
+            clock=clock,
+            hears=lambda: nats.connected,
+            heartbeat_timeout=config.heartbeat_timeout,
         )
-
-        def on_change(events: tuple[Event, ...]) -> None:
-            wake.set()
-            for event in events:
-                worker = machine.state.workers.get(event.about)
-                if event.what == "worker_registered" and worker is not None:
-                    table.registered(worker.id, worker.incarnation, clock())
-                elif event.what == "worker_removed":
-                    table.forget(event.about)
-
-        def on_connection(connected: bool) -> None:
-            _log.warning("%s", line("nats_connected" if connected else "nats_lost", server=nats.server_url))
-            loop.could_not_hear()
-
-        machine.watch(on_change)
-        nats.on_connection_change(on_connection)
-        raft.on_leadership(lambda leads: wake.set())
+        listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
+        _connect(machine, table, loop, nats, raft)
         counts = HttpCounts()
         sources = Sources(
             node_id=config.node_id,
@@ -130,13 +108,11 @@ class Coordinator:
             table=table,
             listener=listener,
             loop=loop,
-            actions=actions,
             http=counts,
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
         )
-        http = self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
         context = Context(
             config=config,
             ledger=ledger,
@@ -146,7 +122,7 @@ class Coordinator:
             listener=listener,
             commands=commands,
             subjects=subjects,
-            http=http,
+            http=self._http,
             counts=counts,
             clock=clock,
             exposition=exposition(sources),
@@ -169,17 +145,16 @@ class Coordinator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._listener is not None and self._nats is not None and self._nats.connected:
+        if self._listener is not None:
             await self._listener.stop()
         if self._loop is not None:
             await self._loop.close()
         if self._raft is not None:
             await self._raft.stop()
-        if self._http is not None:
-            await self._http.aclose()
+        await self._http.aclose()
         if self._nats is not None:
             await self._nats.close(timeout=1.0)
-        self._tasks, self._raft, self._nats, self._http = [], None, None, None
+        self._tasks, self._raft, self._nats = [], None, None
 
     async def _announce(self, ledger: Ledger, url: str) -> None:
         """Keep our URL in the state, where followers look for the leader's."""
@@ -193,6 +168,29 @@ class Coordinator:
             await asyncio.sleep(ANNOUNCE_EVERY)
 
 
+def _connect(
+    machine: ClusterMachine, table: HeartbeatTable, loop: ControlLoop, nats: NatsTransport, raft: RaftNode
+) -> None:
+    """Tell the parts of each other's changes."""
+
+    def on_change(events: tuple[Event, ...]) -> None:
+        loop.wake()
+        for event in events:
+            worker = machine.state.workers.get(event.about)
+            if event.what == "worker_registered" and worker is not None:
+                table.registered(worker.id, worker.incarnation, time.monotonic())
+            elif event.what == "worker_removed":
+                table.forget(event.about)
+
+    def on_connection(connected: bool) -> None:
+        _log.warning("%s", line("nats_connected" if connected else "nats_lost", server=nats.server_url))
+        loop.could_not_hear()
+
+    machine.watch(on_change)
+    nats.on_connection_change(on_connection)
+    raft.on_leadership(lambda leads: loop.wake())
+
+
 async def serve(config: CoordinatorConfig) -> int:
     """Run one coordinator until SIGTERM or SIGINT; the exit code: 0, or 1 when it could not start."""
     to_stderr(config.node_id)
@@ -201,12 +199,17 @@ async def serve(config: CoordinatorConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     coordinator = Coordinator(config)
-    try:
-        await coordinator.start()
-    except START_ERRORS as error:
-        print(f"coordinator {config.node_id} cannot start: {error}", file=sys.stderr)
+    starting = asyncio.create_task(coordinator.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    (outcome,) = await asyncio.gather(starting, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        stopping.cancel()
+        print(f"coordinator {config.node_id} cannot start: {_in_one_line(outcome)}", file=sys.stderr)
         return 1
-    await stop.wait()
+    await stopping
     _log.info("%s", line("stopping"))
     try:
         async with asyncio.timeout(STOP_TIMEOUT):
@@ -214,3 +217,10 @@ async def serve(config: CoordinatorConfig) -> int:
     except TimeoutError:
         _log.warning("%s", line("stop_cut_off", after_secs=STOP_TIMEOUT))
     return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, START_ERRORS):
+        return " ".join(str(error).split())
+    _log.debug("the start failed", exc_info=error)
+    return f"{type(error).__name__}: {error}: a defect; run with debug logging and report it"

@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coordinator.controllers.actions import Actions
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -51,7 +50,6 @@ class Sources:
     table: HeartbeatTable
     listener: WorkerListener
     loop: ControlLoop
-    actions: Actions
     http: HttpCounts
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
@@ -104,7 +102,10 @@ class ClusterCollector(Collector):
             "reason",
             {"new": took["pipeline_placed"], "again": took["pipeline_placed_again"]},
         )
-        yield _counter("actions", "Actions of the controllers.", "result", dict(self._from.actions.ended))
+        ended = (
+            self._from.loop.pipelines.ended + self._from.loop.verdicts.ended + self._from.loop.sweeps.ended
+        )
+        yield _counter("actions", "Actions of the controllers.", "result", ended)
         yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
 
     def _raft(self) -> Iterator[Metric]:

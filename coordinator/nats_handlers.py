@@ -14,12 +14,12 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from coordinator.config import CoordinatorConfig
-from coordinator.controllers.convergence import Convergence
+from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
@@ -36,12 +36,6 @@ MAX_REGISTRATIONS: Final = 256
 """Registrations under way at once; one more is told to come back."""
 
 _log = logging.getLogger(__name__)
-
-
-class Leading(Protocol):
-    """What is needed of the control loop."""
-
-    leads: bool
 
 
 async def register(ledger: Ledger, config: CoordinatorConfig, message: Register) -> Registered:
@@ -84,19 +78,15 @@ class WorkerListener:
         nats: NatsTransport,
         ledger: Ledger,
         table: HeartbeatTable,
-        convergence: Convergence,
-        loop: Leading,
+        loop: ControlLoop,
         clock: Callable[[], float],
-        wake: asyncio.Event,
     ) -> None:
         self._config = config
         self._nats = nats
         self._ledger = ledger
         self._table = table
-        self._convergence = convergence
         self._loop = loop
         self._clock = clock
-        self._wake = wake
         self._subjects = Subjects(config.prefix)
         self._subscriptions: list[Subscription] = []
         self._registrations: set[asyncio.Task[None]] = set()
@@ -112,7 +102,8 @@ class WorkerListener:
     async def stop(self) -> None:
         """Hear no more; what is under way is cut off."""
         for subscription in self._subscriptions:
-            await subscription.unsubscribe()
+            with contextlib.suppress(NatsTransportError):
+                await subscription.unsubscribe()
         for task in self._registrations:
             task.cancel()
         await asyncio.gather(*self._registrations, return_exceptions=True)
@@ -169,7 +160,7 @@ class WorkerListener:
         if worker is None:
             self._count("heartbeat", "unknown_worker")
         if self._table.heard(worker_id, heartbeat, self._clock()) and self._leading():
-            self._wake.set()
+            self._loop.wake()
 
     def _leading(self) -> bool:
         return self._loop.leads and self._ledger.is_leader
@@ -185,7 +176,7 @@ class WorkerListener:
             reason = "it belongs elsewhere, or nowhere"
             directives.extend(
                 Directive(do="undeploy", pipeline_id=copy.pipeline_id, reason=reason)
-                for copy in self._convergence.stale_copies(worker_id)
+                for copy in self._loop.convergence.stale_copies(worker_id)
             )
         return HeartbeatAck(
             term=self._ledger.term, lease_secs=self._config.lease_secs, directives=directives or None

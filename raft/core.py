@@ -14,8 +14,7 @@ is told that its peers are reachable after an election timeout, or when a leader
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 from raft import codec
@@ -28,7 +27,7 @@ from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, StateMachine
 from raft.errors import CommandTooLarge, FrameError, OutcomeUnknown, SnapshotCorrupt, Unavailable
 from raft.follower import Follower
 from raft.journal import Identity, Journal
-from raft.leader import Leader
+from raft.leader import Leader, Request
 from raft.outcomes import Committed, Done, Outcome, detail_of, outcome_from, word_of
 from raft.proposals import Proposals
 from raft.snapshot import SnapshotStore
@@ -38,12 +37,13 @@ log = logging.getLogger("raft")
 
 
 class Outgoing(NamedTuple):
-    """A frame to publish on `subject`. A request has `peer` and `seq`: its reply subject tells them."""
+    """A frame to publish on `subject`. Its reply subject ends in `token`, ``{peer}.{seq}``; no answer
+    without.
+    """
 
     subject: str
     data: bytes
-    peer: str = ""
-    seq: int = 0
+    token: str = ""
 
 
 def wall_clock_ms() -> int:
@@ -89,6 +89,7 @@ class RaftCore:
         self._proposals = Proposals(self.engine, self.counters)
         parts = (config, self.engine, self._transport, self.letters, store, self.counters)
         self.leader, self._follower = Leader(*parts), Follower(*parts)
+        self._guarded = _Guarded(self)
         self._answers: list[Outgoing] = []
         self._calls: list[Outgoing] = []
         self._connect_at: float | None = None
@@ -99,7 +100,7 @@ class RaftCore:
         self._load_state(store)
 
     def _load_state(self, store: SnapshotStore) -> None:
-        with self._withdrawing_on_failure():
+        with self._guarded:
             self.engine.doTick(0.0)
             self.journal.sync()
         if self.failure is not None:
@@ -175,7 +176,7 @@ class RaftCore:
             return
         if self.letters.admits_request(frame):
             self._last_contact[frame.sender] = self._clock()
-            with self._withdrawing_on_failure():
+            with self._guarded:
                 self._handle(frame, reply_to)
 
     def _handle(self, frame: AnyRequest, reply_to: str) -> None:
@@ -213,7 +214,7 @@ class RaftCore:
         if asked is None:
             return
         self._last_contact[frame.sender] = self._clock()
-        with self._withdrawing_on_failure():
+        with self._guarded:
             if isinstance(frame, CallReply):
                 outcome = outcome_from(
                     frame.outcome, frame.detail, frame.index, frame.entry_term, frame.result
@@ -268,17 +269,17 @@ class RaftCore:
             return
         if self._connect_at is not None and self._clock() >= self._connect_at:
             self.connection_changed(True, patient=False)
-        with self._withdrawing_on_failure():
+        with self._guarded:
             self._proposals.start_barrier()
             self.engine.doTick(0.0)
 
     def flush(self) -> list[Outgoing]:
         """Sync, then tell outcomes and return the frames to publish."""
         frames: list[Outgoing] = []
-        with self._withdrawing_on_failure():
+        with self._guarded:
             if self.failure is None:
                 self.journal.sync()
-                frames = [self._request(*request) for request in self.leader.frames(self._clock())]
+                frames = [self._outgoing(request) for request in self.leader.frames(self._clock())]
         if self.failure is not None:
             self._answers.clear()
             self._calls.clear()
@@ -304,20 +305,6 @@ class RaftCore:
     def close(self) -> None:
         """Give the files back."""
         self.engine.destroy()
-
-    @contextmanager
-    def _withdrawing_on_failure(self) -> Iterator[None]:
-        try:
-            yield
-            if self.engine.failure is not None:
-                raise self.engine.failure
-        except Exception as error:
-            cause = (
-                f"this node has withdrawn: {type(error).__name__}: {error}. Mend the cause (disk space, "
-                "disk, state machine), then start it again"
-            )
-            log.critical("%s", cause, exc_info=not isinstance(error, OSError))
-            self.withdraw(cause)
 
     def _on_state(self, old: int, new: int) -> None:
         if new == CANDIDATE_STATE:
@@ -356,10 +343,11 @@ class RaftCore:
     def _call(self, leader: str, rpc: str, frame: AnyRequest, done: Done) -> None:
         self.letters.expect_reply(frame.seq, Asked(leader, frame.term, None))
         self._proposals.handed_over(frame.seq, done)
-        self._calls.append(self._request(leader, rpc, frame))
+        self._calls.append(self._outgoing(Request(leader, rpc, frame)))
 
-    def _request(self, peer: str, rpc: str, frame: AnyRequest) -> Outgoing:
-        return Outgoing(self.config.subject(peer, rpc), codec.encode(frame), peer, frame.seq)
+    def _outgoing(self, request: Request) -> Outgoing:
+        token = f"{request.peer}.{request.frame.seq}" if request.wants_reply else ""
+        return Outgoing(self.config.subject(request.peer, request.rpc), codec.encode(request.frame), token)
 
     def _reply_stamp(self, request: Frame) -> tuple[str, int, str, int, int, int, int, int]:
         return (*self.letters.stamp(self.term), request.incarnation, request.seq)
@@ -374,6 +362,30 @@ class RaftCore:
         self._answer(
             reply_to, CallReply(*stamp, word_of(outcome), at.index, at.term, at.result, detail_of(outcome))
         )
+
+
+class _Guarded:
+    """What runs inside touches the engine or the disk; when it fails, the node withdraws."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: RaftCore) -> None:
+        self._core = core
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        error = error or self._core.engine.failure
+        if not isinstance(error, Exception):
+            return False
+        cause = (
+            f"this node has withdrawn: {type(error).__name__}: {error}. Mend the cause (disk space, disk, "
+            "state machine), then start it again"
+        )
+        log.critical("%s", cause, exc_info=None if isinstance(error, OSError) else error)
+        self._core.withdraw(cause)
+        return True
 
 
 def _check_together(journal: Journal, store: SnapshotStore) -> None:

@@ -3,6 +3,9 @@
 `frames` turns the notes of a step into frames, after the sync: votes, and per peer what `raft.replication`
 plans. The answers were matched to their requests already (`raft.correspondence`); here they reach the engine,
 which counts votes and matches, and the peer's progress.
+
+The engine must never think that a peer needs its dump file: it would open it, read it and leave it open. So
+whenever its idea of a peer's next entry falls out of the journal, it is told that the peer is at the end.
 """
 
 from collections.abc import Iterator
@@ -35,6 +38,7 @@ class Request(NamedTuple):
     peer: str
     rpc: str
     frame: AnyRequest
+    wants_reply: bool = True
 
 
 class Leader:
@@ -51,6 +55,7 @@ class Leader:
     ) -> None:
         self._config, self._engine, self._transport = config, engine, transport
         self._letters, self._store, self._counters = letters, store, counters
+        self._first_index = engine.journal.first_index
         self.replication = Replication(
             config.peers,
             engine.journal,
@@ -61,13 +66,17 @@ class Leader:
     def frames(self, now: float) -> Iterator[Request]:
         """What this step has to ask."""
         term, due = self._engine.raftCurrentTerm, self._transport.take_due()
+        if self._first_index != self._engine.journal.first_index:
+            self._first_index = self._engine.journal.first_index
+            for peer in self._config.peers:
+                self._tell_at_end(peer)
         for peer, message in self._transport.take_votes():
             if message["term"] == term:
                 vote = Vote(*self._letters.stamp(term), message["last_log_index"], message["last_log_term"])
                 yield self._ask(peer, "vote", vote, None)
         for peer, message in self._transport.take_handovers():
             if message["term"] == term:
-                yield Request(peer, "timeout_now", TimeoutNow(*self._letters.stamp(term)))
+                yield Request(peer, "timeout_now", TimeoutNow(*self._letters.stamp(term)), wants_reply=False)
         if self._engine._isLeader():
             for peer in self._config.peers:
                 plan = self.replication.plan(peer, now, due=peer in due)
@@ -80,6 +89,8 @@ class Leader:
         if isinstance(plan, AppendPlan):
             commit = self._engine.raftCommitIndex
             append = Append(*stamp, plan.prev_index, plan.prev_term, commit, plan.entries)
+            if not plan.wants_reply:
+                return Request(peer, "append", append, wants_reply=False)
             return self._ask(peer, "append", append, plan)
         whole = plan.transfer
         self._counters.snapshots_sent += plan.number == 0
@@ -128,6 +139,13 @@ class Leader:
             "reset": False,
             "success": next_index is not None,
         }
+        self._transport.deliver(peer, message)
+        if next_index is not None and next_index <= self._engine.journal.first_index:
+            self._tell_at_end(peer)
+
+    def _tell_at_end(self, peer: str) -> None:
+        end = self._engine.journal.last_index + 1
+        message = {"type": "next_node_idx", "next_node_idx": end, "reset": True, "success": False}
         self._transport.deliver(peer, message)
 
     def _open_snapshot(self) -> OutgoingSnapshot:

@@ -269,7 +269,7 @@ class RaftNode:
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 for frame in frames:
-                    reply = f"{self._inbox}.{frame.peer}.{frame.seq}" if frame.peer else ""
+                    reply = f"{self._inbox}.{frame.token}" if frame.token else ""
                     await self._bus.publish(frame.subject, frame.data, reply=reply)
                     published += 1
         except Exception as error:

@@ -9,7 +9,8 @@ under plain load. Per peer, after etcd's `Progress`:
 - **streaming** (after a success): frames follow each other without waiting, up to `MAX_IN_FLIGHT` frames.
 - **snapshot** (the next entry is no longer in the journal): chunks, one in flight, and no appends meanwhile.
 
-An append not answered within `resend_after` counts as lost: back to probing behind the last match. A late
+News of a commit alone asks for no answer, unless a heartbeat's time has passed since the last question. An
+append not answered within `resend_after` counts as lost: back to probing behind the last match. A late
 success is still true and still counts; a late refusal of something older than the last match is ignored.
 """
 
@@ -41,6 +42,7 @@ class Progress:
     next_index: int = 1
     match_index: int = 0
     probing: bool = True
+    asked_at: float = float("-inf")
     in_flight: dict[int, Sent] = field(default_factory=dict)
     transfer: OutgoingSnapshot | None = None
 
@@ -52,6 +54,7 @@ class AppendPlan:
     prev_index: int
     prev_term: int
     entries: list[Entry]
+    wants_reply: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Replication:
         heartbeat_interval: float,
     ) -> None:
         self._journal, self._open_snapshot = journal, open_snapshot
+        self._heartbeat_interval = heartbeat_interval
         self._resend_after = 2 * heartbeat_interval
         self.progress = {peer: Progress() for peer in peers}
 
@@ -101,14 +105,18 @@ class Replication:
             return None
         entries = self._journal.typed(progress.next_index, MAX_ENTRIES, APPEND_BYTES) if behind else []
         prev_index = progress.next_index - 1
-        return AppendPlan(prev_index, self._journal.term_at(prev_index), entries)
+        wants_reply = bool(entries) or progress.probing or now >= progress.asked_at + self._heartbeat_interval
+        return AppendPlan(prev_index, self._journal.term_at(prev_index), entries, wants_reply)
 
     def sent(self, peer: str, seq: int, plan: AppendPlan | ChunkPlan, now: float) -> None:
         """The plan left the node as frame `seq`."""
         progress = self.progress[peer]
         if isinstance(plan, ChunkPlan):
             plan.transfer.sent(now)
-        elif plan.entries or progress.probing:
+            return
+        if plan.wants_reply:
+            progress.asked_at = now
+        if plan.entries or progress.probing:
             last_index = plan.prev_index + len(plan.entries)
             progress.in_flight[seq] = Sent(last_index, now)
             if not progress.probing:

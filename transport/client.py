@@ -5,16 +5,19 @@ shows):
 
 - *A frozen server.* With bytes unsent, nats-py waits for ever in `wait_closed`. `Link` sets TCP_USER_TIMEOUT,
   so the kernel gives up on unacknowledged bytes, and aborts a socket that does not close within `CLOSE_WAIT`.
+- *A full flush queue.* With 1,024 flushes waiting, nats-py's subscribe and unsubscribe wait too, without
+  end. One that waits is enough.
+- *A flush that vouches for nothing.* nats-py's PING overtakes what waits to be sent, so its PONG says nothing
+  about that; here it queues behind. A PONG for a flush that was given up ends nats-py's read loop; here not.
 - *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed.
 - *An error from the server* (credentials expired, too many connections) closes nats-py for good. Here it is a
-  lost connection like any other, retried with backoff, as an operator may mend it; so is whatever unexpected
-  a login raises.
+  lost connection like any other, retried with backoff, as an operator may mend it; so is whatever unexpected a
+  login raises.
 - *A downgrade.* Where TLS was asked for, a server without it is told nothing.
 - *Foreign bytes.* A subject or header that is not UTF-8 ends nats-py's read loop. Here it costs one counted
   message.
-- *Delivery.* Messages go from the read loop straight to a sink (see `transport.subscription`), without
-  nats-py's queue and task per subscription; publishing is synchronous, and the caller bounds
-  `pending_data_size`.
+- *Delivery.* Messages go from the read loop straight to a sink (see `transport.subscription`), without nats-py's
+  queue and task per subscription; publishing is synchronous, and the caller bounds `pending_data_size`.
 """
 
 import asyncio
@@ -27,8 +30,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from nats import errors as nats_errors
+from nats.aio.client import PING_PROTO, Server
 from nats.aio.client import Client as NatsPy
-from nats.aio.client import Server
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.aio.transport import TcpTransport
 from nats.protocol import command
@@ -44,7 +47,8 @@ CLOSE_WAIT: Final = 0.25
 RECONNECT_WAIT: Final = 0.1
 REFUSED_WAIT_MAX: Final = 5.0
 """Seconds between attempts: constant when nobody is there, doubling up to the second when we are refused."""
-
+SHORT_LIFE: Final = 1.0
+"""Seconds: a connection that lived less is not tried again at once."""
 _REFUSALS: Final = ("authorization", "authentication", "during login")
 
 SOFT_LIMIT: Final = 256 * 1024
@@ -118,6 +122,7 @@ class Client(NatsPy):
         self._config = config
         self._sinks: dict[int, Sink] = {}
         self._loop = asyncio.get_running_loop()
+        self._login_at = float("-inf")
         self.malformed = 0
         self.refusals = 0
 
@@ -140,7 +145,7 @@ class Client(NatsPy):
         """
         size = len(payload) + len(headers)
         if self._status != Client.CONNECTED and not self.is_connected:
-            raise disconnected(self.server_url, self._err, subject=subject)
+            raise self.absence(subject)
         if self._pending_data_size > HARD_LIMIT:
             text = f"{self._pending_data_size} bytes wait to be sent: send less, or retry later"
             raise NatsTransportError(ErrorKind.CONGESTED, text, subject=subject)
@@ -155,9 +160,35 @@ class Client(NatsPy):
             packet = f"PUB {subject} {reply} {size}\r\n".encode() + payload + b"\r\n"
         self._pending.append(packet)
         self._pending_data_size += len(packet)
-        if self._flush_queue.empty():  # type: ignore[union-attr]  # there is one since connect
-            self._flush_queue.put_nowait(self._loop.create_future())  # type: ignore[union-attr]
+        self._wake_flusher()
         return self._pending_data_size > SOFT_LIMIT
+
+    def absence(self, subject: str = "") -> NatsTransportError:
+        """Why nothing can be sent now."""
+        if self.is_closed:
+            text = "this connection was closed: make a new one"
+            return NatsTransportError(ErrorKind.DISCONNECTED, text, subject=subject)
+        return disconnected(self.server_url, self._err, subject=subject)
+
+    def _wake_flusher(self) -> None:
+        assert self._flush_queue is not None, "there is one since connect"
+        if self._flush_queue.empty():
+            self._flush_queue.put_nowait(self._loop.create_future())
+
+    async def _send_ping(self, future: "asyncio.Future[bool] | None" = None) -> None:
+        self._pongs.append(future if future is not None else self._loop.create_future())
+        self._pending.append(PING_PROTO)
+        self._pending_data_size += len(PING_PROTO)
+        self._wake_flusher()
+
+    async def _process_pong(self) -> None:
+        self._pings_outstanding = 0
+        if self._pongs and not (future := self._pongs.pop(0)).done():
+            future.set_result(True)
+
+    async def _flush_pending(self, force_flush: bool = False) -> None:
+        if self.is_connected:
+            self._wake_flusher()
 
     async def make_room(self) -> None:
         """Let the flusher hand over what is queued; wait for a slow socket, but not long."""
@@ -227,6 +258,7 @@ class Client(NatsPy):
             self.refusals += 1
             raise nats_errors.Error("nats: the server closed the connection during login")
         self.refusals = 0
+        self._login_at = self._loop.time()
 
     async def _process_err(self, err_msg: str) -> None:
         error = nats_errors.Error(f"nats: {err_msg}")
@@ -257,7 +289,10 @@ class Client(NatsPy):
         """nats-py's reconnect handler: the server that failed least, and the seconds to wait before it."""
         chosen = min(servers, key=lambda server: (server.reconnects, random.random()))
         if self.refusals:
-            return chosen, min(REFUSED_WAIT_MAX, RECONNECT_WAIT * 2**self.refusals) * random.uniform(0.5, 1.0)
+            doubled = RECONNECT_WAIT * 2 ** min(self.refusals, 10)  # a power without bound would overflow
+            return chosen, min(REFUSED_WAIT_MAX, doubled) * random.uniform(0.5, 1.0)
+        if self._loop.time() - self._login_at < SHORT_LIFE:
+            return chosen, RECONNECT_WAIT
         return chosen, RECONNECT_WAIT if chosen.reconnects else 0.0
 
 

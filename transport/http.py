@@ -168,7 +168,8 @@ class HttpServer:
         up.cancel()
         if not server.started:
             listener.close()
-            await self._end(self._task)
+            task, self._server, self._task = self._task, None, None
+            await self._end(task)
             text = f"the HTTP application was not up within {_START_TIMEOUT:g} s: what does it wait for?"
             raise StartFailed(text)
 

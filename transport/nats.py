@@ -26,7 +26,7 @@ from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorReply, WireError
 from transport.client import RECONNECT_WAIT, Client, is_refusal
 from transport.config import NatsConfig
-from transport.errors import ErrorKind, NatsTransportError, disconnected, refused, unreachable
+from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
 from transport.frames import Subjects, check_payload, check_reply, header_block
 from transport.replies import Replies, new_inbox
 from transport.stats import Stats
@@ -277,7 +277,7 @@ class NatsTransport:
             NatsTransportError: `DISCONNECTED` or `TIMEOUT`.
         """
         if not self.connected:
-            raise disconnected(self.server_url, self._client.last_error)
+            raise self._client.absence()
         try:
             async with asyncio.timeout(timeout):
                 await self._client.flush()

@@ -46,7 +46,8 @@ class Replies:
         finally:
             timer.cancel()
             del self._waiting[reply]
-            future.cancel()
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # seen, also when the request was given up before it looked
 
     def deliver(self, message: Message) -> None:
         """Take an answer; called from the read loop."""

@@ -7,7 +7,8 @@
 
 Source text goes through `layout` (statements), `parser` (LALR, `grammar.lark`), `tree` (`ast`), `check` with
 `scope` and `operations` (names resolved, a `plan`), `compile` with `expressions` and `aggregates` (generated
-Python over `values` and `functions`), and runs in `engine` over `windows`; `snapshot` takes its state out and in.
+Python over `values` and `functions`), and runs in `engine` over `windows`; `snapshot` takes its state out
+and in.
 """
 
 from vpl.diagnostics import Diagnostic, VplError, VplStateError

@@ -1,10 +1,11 @@
 """The aggregates: what a window remembers for each, how an event changes it, what comes out.
 
 A window is a list; an aggregate asks for slots in it and shares them with others over the same argument
-(`avg(x)` and `sum(x)` keep one sum). `update` is code run for an argument `{v}` that has a value; `{x}` names the
-slot x. Events in which the argument has no value (missing, null, of the wrong type) are left out by that aggregate.
-Slots that gather values are bounded by `MAX_VALUES`; what does not fit is counted in `values_dropped`.
-To add an aggregate, add a row to `AGGREGATES`, and to `SLOTS` if it remembers something new.
+(`avg(x)` and `sum(x)` keep one sum). `update` is code run for an argument `{v}` that has a value; `{x}`
+names the slot x. Events in which the argument has no value (missing, null, of the wrong type) are left out
+by that aggregate. Slots that gather values are bounded by `MAX_VALUES`; what does not fit is counted in
+`values_dropped`. To add an aggregate, add a row to `AGGREGATES`, and to `SLOTS` if it remembers something
+new.
 """
 
 import math

@@ -1,9 +1,9 @@
 """The syntax tree: what a program says, before anything is known about what it means.
 
 Every node carries the 1-based line and column of its first character. Durations and timestamps are already
-milliseconds. Operations of a stream are kept in one general form (name and arguments): which operations exist,
-and what they take, is the business of the checks, so that an unknown one can be named rather than mis-parsed.
-Name resolution (`vpl.scope`) replaces each `Name` by a `Field`, an `EventTime` or a `Literal`.
+milliseconds. Operations of a stream are kept in one general form (name and arguments): which operations
+exist, and what they take, is the business of the checks, so that an unknown one can be named rather than
+mis-parsed. Name resolution (`vpl.scope`) replaces each `Name` by a `Field`, an `EventTime` or a `Literal`.
 """
 
 from collections.abc import Iterator

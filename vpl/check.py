@@ -1,8 +1,8 @@
 """Everything that can be known to be wrong before the first event, all of it at once.
 
-Declarations first, then streams in the order in which they feed each other, because what a stream makes decides
-which fields its followers can name. A faulty part never stops the checks of the others; the plan that comes out
-is complete only when no error was reported.
+Declarations first, then streams in the order in which they feed each other, because what a stream makes
+decides which fields its followers can name. A faulty part never stops the checks of the others; the plan
+that comes out is complete only when no error was reported.
 """
 
 import math
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vpl import ast
-from vpl.diagnostics import Diagnostic, did_you_mean
+from vpl.diagnostics import Diagnostic
 from vpl.expressions import evaluate
 from vpl.operations import StreamChecker, literal_params
 from vpl.parser import parse
-from vpl.plan import ConnectorDecl, Plan, SinkBinding, SourceBinding, StreamPlan
+from vpl.plan import Aggregate, ConnectorDecl, Plan, SinkBinding, SourceBinding, StreamPlan
 from vpl.scope import Report, Scope
 from vpl.values import MISMATCH, sized
+
+MAX_DEPTH = 250
+"""How many functions an event passes through inside one another; Python's recursion limit is 1000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class _Checker:
         self._definitions = self._unique([s for s in statements if isinstance(s, ast.Definition)], "constant")
         self._connectors = self._unique([s for s in statements if isinstance(s, ast.Connector)], "connector")
         self._events = self._unique([s for s in statements if isinstance(s, ast.EventType)], "event type")
-        self._streams = self._unique([s for s in statements if isinstance(s, ast.Stream)], "stream")
+        self._all_streams = [s for s in statements if isinstance(s, ast.Stream)]
+        self._streams = self._unique(self._all_streams, "stream")
         self._constants: dict[str, ast.Literal] = {}
 
     def _unique(self, statements: list[S], what: str) -> dict[str, S]:
@@ -70,13 +74,22 @@ class _Checker:
         plans: dict[str, StreamPlan] = {}
         sources: list[SourceBinding] = []
         sinks: list[SinkBinding] = []
+        depths: dict[str, int] = {}
         for stream in self._in_order():
             scope = self._scope(stream, made)
             checker = StreamChecker(stream, scope, frozenset(connectors), len(sinks))
             plans[stream.name] = checker.check()
             made[stream.name] = checker.fields
+            windows = sum(isinstance(stage, Aggregate) for stage in plans[stream.name].stages)
+            depths[stream.name] = depths.get(stream.source.name, 0) + 1 + windows
+            if depths[stream.name] - 1 - windows <= MAX_DEPTH < depths[stream.name]:
+                message = f"streams and windows feed each other more than {MAX_DEPTH} deep"
+                self._report.error(stream, message, "split the program into pipelines in a row")
             sources += (binding for binding in checker.sources if binding not in sources)
             sinks += checker.sinks
+        for stream in self._all_streams:
+            if plans.get(stream.name) is None or self._streams[stream.name] is not stream:
+                StreamChecker(stream, self._scope(stream, {}), frozenset(connectors), 0).check()
         variables = {
             d.name: self._constants[d.name].value for d in self._definitions.values() if d.kind == "var"
         }
@@ -106,11 +119,10 @@ class _Checker:
     def _scope(self, stream: ast.Stream, made: dict[str, frozenset[str] | None]) -> Scope:
         source = stream.source
         declared = self._events.get(source.name)
-        if source.name not in self._streams and declared is None and not source.combinator:
-            if hint := did_you_mean(
-                source.name, [n for n in (*self._streams, *self._events) if n != stream.name]
-            ):
-                self._report.warning(source, f"nothing here makes or declares `{source.name}`", hint)
+        foreign = source.name not in self._streams and declared is None and not source.combinator
+        known = [name for name in (*self._streams, *self._events) if name != stream.name]
+        if foreign and (hint := self._report.similar(source.name, known)):
+            self._report.warning(source, f"nothing here makes or declares `{source.name}`", hint)
         names = frozenset(name for name, _ in declared.fields) if declared else frozenset()
         fields = made.get(source.name)
         return Scope(self._report, self._constants, source.name, fields, names, source.alias)

@@ -1,11 +1,12 @@
 """From a plan to the text of one Python function, `pipeline(out, windows)`, which makes a running pipeline.
 
-Each stream becomes a closure `on_<stream>(e, ts)` over the fields and the time of an event. Its stages stand in a
-row; an event that does not pass returns; what a stream makes is handed straight to the streams that consume it.
-Each stage evaluates its expressions in one `try` (free when nothing is raised). When a `where` raises, the event
-does not pass; when an emitted event raises, its fields are made one by one and those that raise are left out.
-Counters are variables of the enclosing function, so that counting costs next to nothing.
-An aggregate adds `close_<stream>(k, w)` for the stages after it. See `Program.python` for the outcome.
+Each stream becomes a closure `on_<stream>(e, ts)` over the fields and the time of an event. Its stages
+stand in a row; an event that does not pass returns; what a stream makes is handed straight to the streams
+that consume it. Each stage evaluates its expressions in one `try` (free when nothing is raised). When a
+`where` raises, the event does not pass; when an emitted event raises, its fields are made one by one and
+those that raise are left out. Counters are variables of the enclosing function, so that counting costs next
+to nothing. An aggregate adds `close_<stream>(k, w)` for the stages after it. See `Program.python` for the
+outcome.
 """
 
 from collections.abc import Iterable
@@ -185,6 +186,8 @@ class _WindowLayout:
                     self.results[id(part)] = self._place(part)
 
     def _place(self, part: ast.Aggregation) -> Code:
+        if part.arg is None and self._first == 1:
+            return Code("w[0]", "int")  # a count window counts its events anyway
         aggregate = AGGREGATES[part.function]
         names = ("events",) if part.arg is None else aggregate.slots
         code = variable = ""
@@ -295,11 +298,11 @@ class _StreamWriter:
         self._windows += 1
         tag = WindowPlan(self._stream.name, self._windows, stage.window, ()).tag
         timed = isinstance(stage.window, TimeWindow)
-        self._tables_text.add(f"open{tag} = windows[{tag!r}].open")
+        self._tables_text.add(f"open{tag} = windows[{tag!r}].open\nfind{tag} = open{tag}.get")
         self._tables_text.add(f"start{tag} = windows[{tag!r}].{'start_at' if timed else 'start'}")
         self._key(stage)
         self._arguments(layout)
-        self._body.add(f"w = open{tag}.get(k)")
+        self._body.add(f"w = find{tag}(k)")
         if timed:
             self._body.add(f"if w is None:\n    w = start{tag}(k, ts, now)")
             self._body.add(f"elif ts >= w[0]:\n    del open{tag}[k]\n    close{tag}(k, w)")
@@ -308,7 +311,7 @@ class _StreamWriter:
             self._body.add(f"if w is None:\n    w = start{tag}(k)\nw[0] += 1")
         self._updates(layout)
         if isinstance(stage.window, CountWindow):
-            self._body.add(f"if w[0] == {stage.window.size}:\n    del open{tag}[k]")
+            self._body.add(f"if w[0] >= {stage.window.size}:\n    del open{tag}[k]")
             self._body.add(f"    close{tag}(k, w, ts)")
         self._function(f"close{tag}(k, w)" if timed else f"close{tag}(k, w, ts)")
         if timed:
@@ -344,6 +347,8 @@ class _StreamWriter:
         self._body.add("\n".join(f"{variable} = found({variable!r})" for variable, _ in variables), 1)
 
     def _updates(self, layout: _WindowLayout) -> None:
+        if not layout.updates:
+            return
         self._body.add("try:")
         for variable, statements in layout.updates.items():
             if variable:

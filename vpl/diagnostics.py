@@ -7,6 +7,9 @@ All diagnostics of a program travel together in one `VplError`: whoever fixes a 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
+
+MAX_COMPARED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +46,5 @@ class VplStateError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A hint naming the known word closest to `word`, or None when nothing is close."""
-    close = get_close_matches(word[:64], list(known), n=1, cutoff=0.6)
+    close = get_close_matches(word, islice(known, MAX_COMPARED), n=1)
     return f"did you mean `{close[0]}`?" if close else None

@@ -1,12 +1,14 @@
 """A compiled program and its running instances.
 
-`Program` is immutable and shared; `Program.start()` is cheap. An `Engine` is synchronous and single-threaded and
-does no I/O: the host feeds events with `process`, tells the time, and takes the outputs away.
+`Program` is immutable and shared; `Program.start()` is cheap. An `Engine` is synchronous and
+single-threaded and does no I/O: the host feeds events with `process`, tells the time, and takes the outputs
+away.
 
 Time. Events carry theirs (`ts`, ms). A time window closes when an event of its key reaches its end, or by
 `advance(now)`, which the host calls at `next_deadline()`. Before each batch of events the host sets
 `engine.now` to its clock: windows opened then are due by the timer one window size later, however old the
-events' own times are. A host that never sets it gets the events' times instead, which is the same for live events.
+events' own times are. A host that never sets it gets the events' times instead, which is the same for live
+events.
 
 Data never makes the engine raise: an expression without value is counted in `mismatches`.
 """
@@ -52,7 +54,7 @@ def compile_source(source: str) -> "Program":
     return Program.of(source, checked.plan)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """`consumes`: event types taken from outside; `emits`: those that come out with sink id -1.
 
@@ -69,7 +71,7 @@ class Program:
     variables: dict[str, Any] = field(repr=False)
     python: str = field(repr=False)
     _windows: tuple[WindowPlan, ...] = field(repr=False)
-    _made: dict[str, Any] = field(repr=False, compare=False)
+    _made: dict[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, source: str, plan: Plan) -> "Program":
@@ -108,8 +110,9 @@ class Program:
 class Engine:
     """One running pipeline; made by `Program.start()`.
 
-    `process(event_type, fields, ts)` takes one event: it is the generated function itself. An event type that no
-    stream consumes is counted in `unknown_type`. `fields` is never changed, but may be part of outputs.
+    `process(event_type, fields, ts)` takes one event: it is the generated function itself. An event type
+    that no stream consumes is counted in `unknown_type`. `fields` is never changed, but may be part of
+    outputs.
     """
 
     process: Callable[[str, dict[str, Any], int], None]
@@ -147,14 +150,14 @@ class Engine:
         return min((due for due in dues if due is not None), default=None)
 
     def take(self) -> list[Output]:
-        """The outputs since the last call, in order. Take them after each batch: nothing else empties the list."""
+        """The outputs since the last call, in order. Call it after each batch: only this empties the list."""
         outputs = self._outputs.copy()
         self._outputs.clear()
         return outputs
 
     @property
     def counters(self) -> dict[str, int]:
-        """A copy: events_in, events_out (of `.emit`), mismatches, unknown_type, values_dropped, window_evicted."""
+        """A copy: events_in, events_out, mismatches, unknown_type, values_dropped, window_evicted."""
         return {**self._counters(), "window_evicted": sum(window.evicted for _, window in self._opened)}
 
     def snapshot(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Resolved expressions, turned into Python expressions.
 
-The rule that makes this fast and safe: Python's own operator is used where the static types prove that it means
-what the language means (`price > 30` needs only to know that `price` is a number), and a function of
-`vpl.values` everywhere else. What is not made for its operands raises one of `vpl.values.MISMATCH`.
-Only names chosen here get into the text: the parameters `e` (fields) and `ts`, temporaries `t1 t2 ...`, functions
-of the two registries; whatever the program says appears as the `repr` of a text, number, list or map.
+The rule that makes this fast and safe: Python's own operator is used where the static types prove that it
+means what the language means (`price > 30` needs only to know that `price` is a number), and a function of
+`vpl.values` everywhere else. What is not made for its operands raises one of `vpl.values.MISMATCH`. Only
+names chosen here get into the text: the parameters `e` (fields) and `ts`, temporaries `t1 t2 ...`,
+functions of the two registries; whatever the program says appears as the `repr` of a text, number, list or
+map.
 """
 
 from collections.abc import Callable, Mapping
@@ -238,7 +239,7 @@ class ExpressionWriter:
         numeric = left.type in _NUMERIC or right.type in _NUMERIC
         kind = "int" if left.type == right.type == "int" else "number"
         constant = isinstance(expr.left, ast.Literal) or isinstance(expr.right, ast.Literal)
-        # A product of two unknown integers could grow without end from stream to stream: multiply() bounds it.
+        # Products of unknown integers could grow without end from stream to stream: multiply() bounds them.
         if expr.op == "-" or (numeric and (expr.op == "+" or constant)):
             return Code(f"({self._number(left)} {expr.op} {self._number(right)})", kind)
         if expr.op == "+":

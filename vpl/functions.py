@@ -130,7 +130,7 @@ def _sign(x: Any) -> int:
 
 
 def _log(x: Any, base: Any = math.e) -> float:
-    return math.log(number(x)) if base == math.e else math.log(x, number(base))
+    return math.log(number(x)) if base == math.e else math.log(number(x), number(base))
 
 
 def _contains(container: Any, item: Any) -> bool:

@@ -1,10 +1,11 @@
 """From source text to statements, in one linear pass, before any grammar.
 
-Comments are blanked (positions stay). The source is cut where a statement begins: a statement word in the form
-that begins one (`stream NAME =`), first on its line, outside brackets; or in the first column, whatever an
-unclosed bracket above says. So each statement is parsed by itself and one broken statement does not hide
-the errors of the others. Statements of the language that this version does not have are named here, unparsed.
-Limits come first: nothing later sees a source that is larger or more deeply nested than they allow.
+Comments are blanked (positions stay). The source is cut where a statement begins: a statement word in the
+form that begins one (`stream NAME =`), first on its line, outside brackets; or in the first column,
+whatever an unclosed bracket above says. So each statement is parsed by itself and one broken statement does
+not hide the errors of the others. Statements of the language that this version does not have are named
+here, unparsed. Limits come first: nothing later sees a source that is larger or more deeply nested than
+they allow.
 """
 
 import re
@@ -14,6 +15,8 @@ from vpl.diagnostics import Diagnostic
 
 MAX_SOURCE_BYTES = 256 * 1024
 MAX_NESTING = 24
+MAX_TOKENS = 20_000
+MAX_NAME = 64
 
 _TOKEN = re.compile(
     r"""(?P<newline>\n)
@@ -31,8 +34,11 @@ _STATEMENT = re.compile(
     r"""(?P<known>(?:stream|const|let|var)[ \t]+\w+\s*[=:]
         |connector[ \t]+\w+\s*=
         |event[ \t]+\w+\s*(?:extends\s+\w+\s*)?:)
-    |(?P<refused>(?:fn[ \t]+\w+\s*\(|pattern[ \t]+\w+\s*=|context[ \t]+\w+|import[ \t]+["'\w]|config[ \t]+\w+\s*\{
-        |type[ \t]+\w+\s*=))""",
+    |(?P<refused>fn[ \t]+\w+\s*\(
+        |(?:pattern|type)[ \t]+\w+\s*=
+        |context[ \t]+\w+
+        |import[ \t]+["'\w]
+        |config[ \t]+\w+\s*\{)""",
     re.VERBOSE,
 )
 _REFUSED = {
@@ -69,7 +75,12 @@ class Layout:
 
 def lay_out(source: str) -> Layout:
     """Cut `source` into statements. Anything over a limit gives diagnostics and no chunk at all."""
-    if len(source.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
+    try:
+        size = len(source.encode())
+    except UnicodeEncodeError:
+        message = "the source holds half a character (a lone surrogate)"
+        return Layout((), (Diagnostic("error", 1, 1, message, "send the source as UTF-8"),))
+    if size > MAX_SOURCE_BYTES:
         message = f"the source is larger than {MAX_SOURCE_BYTES // 1024} KiB"
         return Layout((), (Diagnostic("error", 1, 1, message, "split it into several pipelines"),))
     return _Scanner(source).scan()
@@ -87,9 +98,18 @@ class _Scanner:
     def scan(self) -> Layout:
         line, line_start, depth, position = 1, 0, 0, 0
         fresh = True  # nothing but blanks since the line began
+        tokens = 0
         while token := _TOKEN.search(self.source, position):
             start, position = token.span()
             column = start - line_start + 1
+            tokens += 1
+            if tokens > MAX_TOKENS:
+                message = f"the source has more than {MAX_TOKENS} words and signs"
+                hint = "split it into several pipelines"
+                return Layout((), (Diagnostic("error", line, column, message, hint),))
+            if token.lastgroup == "word" and position - start > MAX_NAME:
+                message = f"a name of more than {MAX_NAME} characters"
+                self._error(start, line, column, message, "choose a shorter one")
             match token.lastgroup:
                 case "newline":
                     line, line_start, fresh = line + 1, position, True

@@ -1,7 +1,7 @@
 """The operations of a stream: each is checked and becomes stages of the plan, or is refused by name.
 
-`OPERATIONS` maps a name to the method that takes it; `UNAVAILABLE` and `FOREIGN` map names to what to do instead.
-Adding an operation is a row in the table, a method here and a stage in `vpl.plan`.
+`OPERATIONS` maps a name to the method that takes it; `UNAVAILABLE` and `FOREIGN` map names to what to do
+instead. Adding an operation is a row in the table, a method here and a stage in `vpl.plan`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from vpl import ast
-from vpl.diagnostics import did_you_mean
 from vpl.plan import (
     Aggregate,
     CountWindow,
@@ -133,7 +132,9 @@ class StreamChecker:
         else:
             known = [*OPERATIONS, *UNAVAILABLE]
             self._report.error(
-                operation, f"unknown operation `.{operation.name}`", did_you_mean(operation.name, known)
+                operation,
+                f"unknown operation `.{operation.name}`",
+                self._report.similar(operation.name, known),
             )
 
     def _require_aggregate(self) -> None:
@@ -176,7 +177,8 @@ class StreamChecker:
         name = first[0].value.name
         if name not in self._connectors:
             hint = (
-                did_you_mean(name, self._connectors) or f"declare it: `connector {name} = nats(servers: ...)`"
+                self._report.similar(name, self._connectors)
+                or f"declare it: `connector {name} = nats(servers: ...)`"
             )
             self._report.error(first[0].value, f"unknown connector `{name}`", hint)
         return name, self._params(rest)

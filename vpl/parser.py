@@ -1,11 +1,12 @@
 """From source text to the syntax tree; any text gives either statements or diagnostics, never another error.
 
-`vpl.layout` has cut the source into statements; each is parsed by itself with the LALR grammar (built once per
-process) and shifted to its place. A syntax error says in words what was found and what could have stood there.
-Two more limits hold before the tree is built by recursion: its height (so that neither we nor the Python
-compiler run out of stack on the code made from it) and the number of streams.
+`vpl.layout` has cut the source into statements; each is parsed by itself with the LALR grammar (built once
+per process) and shifted to its place. A syntax error says in words what was found and what could have stood
+there. Two more limits hold before the tree is built by recursion: its height (so that neither we nor the
+Python compiler run out of stack on the code made from it) and the number of streams.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -134,9 +135,9 @@ def _syntax_error(chunk: Chunk, error: UnexpectedInput) -> Diagnostic:
         expected = set(error.allowed or ())
     if at_end:
         line, column = _end_of(chunk)
-    rest = "" if at_end else _rest_of_line(chunk.text, error)
+    before, rest = ("", "") if at_end else _line_around(chunk.text, error)
     message = f"found {_found(rest, at_end)}, expected {_in_words(expected, first=line == chunk.line)}"
-    return Diagnostic("error", line, column, message, _hint(rest, expected, chunk))
+    return Diagnostic("error", line, column, message, _hint(before, rest, chunk))
 
 
 def _end_of(chunk: Chunk) -> tuple[int, int]:
@@ -144,9 +145,10 @@ def _end_of(chunk: Chunk) -> tuple[int, int]:
     return chunk_position(chunk, chunk.text.rstrip().count("\n") + 1, len(last[-1]) + 1)
 
 
-def _rest_of_line(text: str, error: UnexpectedInput) -> str:
+def _line_around(text: str, error: UnexpectedInput) -> tuple[str, str]:
     lines = text.split("\n")
-    return lines[error.line - 1][error.column - 1 :] if 0 < error.line <= len(lines) else ""
+    line = lines[error.line - 1] if 0 < error.line <= len(lines) else ""
+    return line[: error.column - 1], line[error.column - 1 :]
 
 
 def _found(rest: str, at_end: bool) -> str:
@@ -176,11 +178,11 @@ def _in_words(expected: set[str], *, first: bool) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _hint(rest: str, expected: set[str], chunk: Chunk) -> str | None:
+def _hint(before: str, rest: str, chunk: Chunk) -> str | None:
     for text, hint in _HINTS.items():
-        if rest.startswith(text):
+        if rest.startswith(text) or (before + rest[:1]).endswith(text):
             return hint
-    if rest.startswith(".") and "DOT" in expected:
+    if rest.startswith("(") and re.search(r"\.\s*\w+\s*$", before):
         return "functions are called as `f(x)`, not as `x.f()`; or is a `)` missing before?"
     if not rest and chunk.text.count("(") > chunk.text.count(")"):
         return "a `(` is never closed"

@@ -1,12 +1,14 @@
 """Regular expressions in bounded time.
 
-Python's `re` backtracks: a pattern like `(a|a)*b` takes time exponential in the text, and patterns or texts come
-from outside here. So `regex_match` has a small engine of its own: the pattern becomes a Thompson program (Pike's
-instruction set, relative jumps), run on all its threads at once, with the steps cached as a lazy automaton. Time
-is at most O(instructions x text) whatever they are, both bounded below; usually one dictionary look-up a character.
+Python's `re` backtracks: a pattern like `(a|a)*b` takes time exponential in the text, and patterns or texts
+come from outside here. So `regex_match` has a small engine of its own: the pattern becomes a Thompson
+program (Pike's instruction set, relative jumps), run on all its threads at once, with the steps cached as a
+lazy automaton. Time is at most O(instructions x text) whatever they are, both bounded below; usually one
+dictionary look-up a character.
 
-Taken: literals, `.`, classes, `\\d \\w \\s` and their opposites, groups, `|`, `* + ? {m,n}` (also lazy: it makes no
-difference to a yes or no), `^ $`, and `(?i)` in front. Not taken, each refused by name: look-around, references, `\\b`.
+Taken: literals, `.`, classes, `\\d \\w \\s` and their opposites, groups, `|`, `* + ? {m,n}` (also lazy: it
+makes no difference to a yes or no), `^ $`, and `(?i)` in front. Not taken, each refused by name:
+look-around, references, `\\b`.
 """
 
 from collections.abc import Callable
@@ -14,8 +16,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 MAX_PATTERN = 256
-MAX_SUBJECT = 8192
-MAX_INSTRUCTIONS = 512
+MAX_SUBJECT = 4096
+MAX_INSTRUCTIONS = 256
 MAX_GROUPS_DEEP = 16
 _MAX_STEPS_CACHED = 4096
 

@@ -1,4 +1,5 @@
-"""What a checked program does, stage by stage: the common ground of the checks, which make it, and the compiler.
+"""What a checked program does, stage by stage: the common ground of the checks, which make it, and the
+compiler.
 
 A stream is its source and a row of stages that the current event passes; a stage may end the event's way
 (`Filter`), replace it (`Project`, `Aggregate`) or hand it out (`Emit`, `Deliver`). All names are resolved.
@@ -10,7 +11,14 @@ from typing import Any
 
 from vpl import ast
 
-SECRET_NAME = re.compile(r"pass|token|secret|nkey|creds|seed|key|auth|jwt", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"pass|token|secret|nkey|cred|seed|auth|jwt|(api|private)_?key", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"//[^/@\s'\"]*@")
+
+
+def masked(params: dict[str, Any]) -> str:
+    """Parameters as they may be shown: without secrets, told by their names, and without users in URLs."""
+    shown = (f"{n}: {'***' if _SECRET_NAME.search(n) else repr(value)}" for n, value in params.items())
+    return _USER_IN_URL.sub("//***@", ", ".join(shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +30,19 @@ class ConnectorDecl:
     params: dict[str, Any]
 
     def __repr__(self) -> str:
-        params = ", ".join(
-            f"{name}: {'***' if SECRET_NAME.search(name) else repr(value)}"
-            for name, value in self.params.items()
-        )
-        return f"ConnectorDecl({self.name} = {self.type}({params}))"
+        return f"ConnectorDecl({self.name} = {self.type}({masked(self.params)}))"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceBinding:
-    """`.from(connector, ...)`: events of `event_type` arrive through this connector; the topic is in `params`."""
+    """`.from(connector, ...)`: events of `event_type` arrive through it; the topic is in `params`."""
 
     connector: str
     event_type: str
     params: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"SourceBinding({self.event_type}.from({self.connector}, {masked(self.params)}))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class SinkBinding:
     stream: str
     params: dict[str, Any]
     kind: str
+
+    def __repr__(self) -> str:
+        return f"SinkBinding({self.stream}.{self.kind}({self.connector}, {masked(self.params)}))"
 
 
 Fields = tuple[tuple[str, ast.Expr], ...]

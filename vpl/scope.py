@@ -1,11 +1,12 @@
-"""What names mean at one place of a stream: resolves the names in an expression and reports what is wrong in it.
+"""What names mean at one place of a stream: resolves the names in an expression and reports what is wrong
+in it.
 
-A bare name is a field of the current event, else a `const`/`let`/`var`. After `.emit`, `.select` or `.aggregate`
-the fields are known, so a name can be decided here and a misspelt one is an error; the fields of an event from
-outside are open, so the choice between field and constant is left to the running program.
+A bare name is a field of the current event, else a `const`/`let`/`var`. After `.emit`, `.select` or
+`.aggregate` the fields are known, so a name can be decided here and a misspelt one is an error; the fields
+of an event from outside are open, so the choice between field and constant is left to the running program.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from vpl.patterns import PatternError, compile_pattern
 from vpl.values import TYPE_TESTS
 
 TIME_NAMES = ("ts", "timestamp")
+MAX_HINTS = 20
 
 
 class Report:
@@ -24,6 +26,10 @@ class Report:
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+
+    def similar(self, word: str, known: Iterable[str]) -> str | None:
+        """`did_you_mean`, as long as there are few diagnostics: it takes time."""
+        return did_you_mean(word, known) if len(self.diagnostics) < MAX_HINTS else None
 
     def error(self, place: ast.Node, message: str, hint: str | None = None) -> None:
         self.diagnostics.append(Diagnostic("error", place.line, place.column, message, hint))
@@ -58,7 +64,7 @@ class Scope:
             case ast.Call():
                 return self._call(expr)
             case ast.TypeTest() if expr.type_name not in TYPE_TESTS:
-                hint = did_you_mean(expr.type_name, TYPE_TESTS) or f"types are {', '.join(TYPE_TESTS)}"
+                hint = self.report.similar(expr.type_name, TYPE_TESTS) or f"types are {', '.join(TYPE_TESTS)}"
                 self.report.error(expr, f"unknown type `{expr.type_name}` after `is`", hint)
                 return ast.Literal(None)
         return rebuild(expr, self.resolve)
@@ -83,18 +89,19 @@ class Scope:
         elif name == "event_type" and self.event_type:
             return ast.Field(name, ast.Literal(self.event_type), **place)
         elif self.fields is None:
-            if name not in self.declared and (hint := did_you_mean(name, self.declared)):
+            if name not in self.declared and (hint := self.report.similar(name, self.declared)):
                 self.report.warning(
                     expr, f"`{name}` is not a field that `event {self.event_type}` names", hint
                 )
             return ast.Field(name, **place)
         else:
-            hint = did_you_mean(name, [*self.fields, *self.constants]) or self._fields_hint()
+            hint = self.report.similar(name, [*self.fields, *self.constants]) or self._fields_hint()
             self.report.error(expr, f"unknown name `{name}`", hint)
         return ast.Literal(None)
 
     def _fields_hint(self) -> str | None:
-        return f"the fields here are {', '.join(sorted(self.fields)[:12])}" if self.fields else None
+        few = self.fields is not None and 0 < len(self.fields) <= 12
+        return f"the fields here are {', '.join(sorted(self.fields or ()))}" if few else None
 
     def _call(self, call: ast.Call) -> ast.Expr:
         name, count = call.function, len(call.args)
@@ -111,7 +118,7 @@ class Scope:
         if special is None and name not in FUNCTIONS:
             what = "function or aggregate" if self.in_aggregate else "function"
             known = [*FUNCTIONS, "is_null", "coalesce", *(AGGREGATES if self.in_aggregate else ())]
-            self.report.error(call, f"unknown {what} `{name}`", did_you_mean(name, known))
+            self.report.error(call, f"unknown {what} `{name}`", self.report.similar(name, known))
             return ast.Literal(None)
         low, high = special or (FUNCTIONS[name].min_args, FUNCTIONS[name].max_args)
         if not low <= count <= high:

@@ -1,9 +1,9 @@
 """The state of an engine as plain data, and back: `{"v", "source_sha256", "counters", "vars", "state"}`.
 
-`state` is `{stream: {"window": {"slots": [...], "windows": [[key, ...], ...]}}}`; times in it are absolute, so what
-is restored goes on to expire as it would have. Data is read completely before anything is changed: whatever is
-wrong with it, the engine stays as it was. Another program's state is refused unless forced; then the windows
-whose stream and slots are the same here are taken, and the others start empty.
+`state` is `{stream: {"window": {"slots": [...], "windows": [[key, ...], ...]}}}`; times in it are absolute,
+so what is restored goes on to expire as it would have. Data is read completely before anything is changed:
+whatever is wrong with it, the engine stays as it was. Another program's state is refused unless forced;
+then the windows whose stream and slots are the same here are taken, and the others start empty.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,8 @@ def load(
         raise _malformed("it has no version `v`")
     if version > VERSION:
         raise VplStateError(
-            f"the checkpoint has version {version}, this engine reads up to {VERSION}: restore it with a newer release"
+            f"the checkpoint has version {version}, this engine reads up to {VERSION}: "
+            "restore it with a newer release"
         )
     if data.get("source_sha256") != source_sha256 and not force:
         raise VplStateError(

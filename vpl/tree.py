@@ -1,7 +1,8 @@
 """The parser's trees, turned into the typed nodes of `vpl.ast`.
 
 One method per rule of the grammar, found by the rule's name. Literals get their values here: durations and
-timestamps become milliseconds, chains of `and` / `or` one flat node, a `-` before a number part of the number.
+timestamps become milliseconds, chains of `and` / `or` one flat node, a `-` before a number part of the
+number.
 """
 
 import json

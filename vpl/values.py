@@ -1,10 +1,11 @@
-"""What the operators mean, for values of any type; generated code calls these where it cannot prove the types.
+"""What the operators mean, for values of any type; generated code calls these where it cannot prove the
+types.
 
-A value is null, a boolean, a number (int or float), a text, a list or a map. Booleans are not numbers: they never
-compare or add with them. Equality between unlike types is false; every other operation on types it is not made
-for is a mismatch, and so is a missing field, an index outside, a division by zero, a result over a limit.
-A mismatch is any of `MISMATCH`, the errors Python itself raises, so that the fast paths need no code to detect it.
-The limits make sure that no event can make an expression use much memory or time.
+A value is null, a boolean, a number (int or float), a text, a list or a map. Booleans are not numbers: they
+never compare or add with them. Equality between unlike types is false; every other operation on types it is
+not made for is a mismatch, and so is a missing field, an index outside, a division by zero, a result over a
+limit. A mismatch is any of `MISMATCH`, the errors Python itself raises, so that the fast paths need no code
+to detect it. The limits make sure that no event can make an expression use much memory or time.
 """
 
 import math
@@ -137,7 +138,7 @@ def power(a: Any, b: Any) -> Any:
         if a.bit_length() * b > MAX_BITS and a not in (0, 1, -1):
             raise OverflowError(f"an integer of more than {MAX_BITS} bits")
         return a**b
-    result = float(a) ** b
+    result = float(a) ** number(b)
     if result.__class__ is complex:
         raise ValueError("a negative number has no such root")
     return result

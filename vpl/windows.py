@@ -1,15 +1,18 @@
-"""The open windows of one stream, by key; the generated code updates them, this opens, expires and saves them.
+"""The open windows of one stream, by key; the generated code updates them, this opens, expires and saves
+them.
 
-A window is a list. Of a count window: [events so far, slots...]. Of a time window: [end, due, slots...]: an event
-of its key with a time of `end` or later closes it, and so does the timer at `due`. Both are absolute, in ms.
+A window is a list. Of a count window: [events so far, slots...]. Of a time window: [end, due, slots...]: an
+event of its key with a time of `end` or later closes it, and so does the timer at `due`. Both are absolute,
+in ms.
 
-`due` is processing time: the host's clock when the window opened, plus its size. Where the host tells no clock
-(`Engine.now` is None) the time of the first event stands for it. So live events close by either, whichever is
-first, and replayed old events are not cut short by the timer as long as the host tells its clock.
+`due` is processing time: the host's clock when the window opened, plus its size. Where the host tells no
+clock (`Engine.now` is None) the time of the first event stands for it. So live events close by either,
+whichever is first, and replayed old events are not cut short by the timer as long as the host tells its
+clock.
 
-Dues lie in a heap; a window that closed by an event leaves its entry behind, which is dropped when it comes up,
-or when such entries outnumber the windows. At most `max_keys` windows are open: the oldest give way, without
-result, and are counted in `evicted`.
+Dues lie in a heap; a window that closed by an event leaves its entry behind, which is dropped when it comes
+up, or when such entries outnumber the windows. At most `max_keys` windows are open: the oldest give way,
+without result, and are counted in `evicted`.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from vpl.aggregates import SLOTS
-from vpl.values import MISMATCH, NUMBERS
+from vpl.values import NUMBERS
 
 MAX_KEYS = 1_000_000
 
@@ -114,7 +117,7 @@ class TimeWindows(Windows):
         self._dues: list[tuple[int, int, Any, Window]] = []
 
     def start_at(self, key: Any, ts: int, now: int | None) -> Window:
-        """Open a window for `key`, whose first event is of time `ts`, at processing time `now` if that is known."""
+        """Open a window for `key`; `ts` is its first event's time, `now` the processing time if known."""
         window = self._fresh(ts + self._size_ms, (ts if now is None else now) + self._size_ms)
         self._put(key, window)
         self._note(key, window)
@@ -169,14 +172,8 @@ def plain_key(key: Any) -> Any:
 def stored_key(data: Any) -> Any:
     """The key in plain data; raises ValueError for what is none."""
     if data.__class__ is list:
-        return tuple(map(stored_key, data)) if data[:1] != [True] and data[:1] != [False] else _wrapped(data)
-    try:
-        return key_of(data) if data.__class__ is not bool else _wrapped(data)
-    except MISMATCH:
-        raise ValueError(f"{str(data)[:80]!r} is not a key") from None
-
-
-def _wrapped(data: Any) -> Any:
-    if data.__class__ is list and len(data) == 1:
-        return (data[0],)
+        wrapped = len(data) == 1 and data[0].__class__ is bool
+        return tuple(data) if wrapped else tuple(map(stored_key, data))
+    if data is None or data.__class__ is str or (data.__class__ in NUMBERS and data == data):
+        return data
     raise ValueError(f"{str(data)[:80]!r} is not a key")

@@ -25,7 +25,7 @@ from worker.identity import WorkerIdInUse, make_sure_of_id
 from worker.lease import Lease
 from worker.membership import Membership
 from worker.metrics import WorkerCollector
-from worker.pipelines import PipelineHost
+from worker.pipelines import PipelineHost, warm_up
 
 __all__ = ["Worker", "WorkerConfig", "WorkerIdInUse", "serve"]
 
@@ -39,7 +39,13 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One worker; `start`, then `stop`, once."""
+    """One worker; `start`, then `stop`, once.
+
+    Attributes:
+        host: its pipelines, once it has started.
+    """
+
+    host: PipelineHost
 
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
@@ -65,20 +71,22 @@ class Worker:
 
     async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
         config, subjects = self.config, self._subjects
-        bus = self._bus = await NatsTransport.connect(config.nats, wait=NATS_WAIT)
+        bus, _ = await asyncio.gather(NatsTransport.connect(config.nats, wait=NATS_WAIT), warm_up())
+        self._bus = bus
         cleanup.push_async_callback(bus.close, CLOSE_WAIT)
         await make_sure_of_id(bus, subjects, config.worker_id)
 
         store = CheckpointStore(config.data_dir / "checkpoints")
-        self._host = PipelineHost(
+        self.host = PipelineHost(
             bus, subjects, store, max_pipelines=config.max_pipelines, may_output=self._may_output
         )
-        cleanup.push_async_callback(self._host.stop)
-        dispatcher = Dispatcher(Commands(self._host, store).handlers, self._host.locate)
-        self._membership = Membership(config, bus, subjects, self._host, self._lease, lambda: self._url)
+        cleanup.push_async_callback(self.host.stop)
+        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate)
+        self._membership = Membership(config, bus, subjects, self.host, self._lease, lambda: self._url)
 
-        collector = WorkerCollector(self._host, dispatcher, self._membership, bus, self._may_output)
-        server = HttpServer(HealthApp(self.health, collector), config.http_host, config.http_port)
+        collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._may_output)
+        app = HealthApp(self.health, collector)
+        server = HttpServer(app, config.http_host, config.http_port, flag="--http-port")
         await server.start()
         cleanup.push_async_callback(server.stop, CLOSE_WAIT)
         self._url = server.url
@@ -86,14 +94,30 @@ class Worker:
         await dispatcher.serve(bus, subjects.commands(config.worker_id))
         cleanup.push_async_callback(dispatcher.stop, CLOSE_WAIT)
         await bus.flush(NATS_WAIT)
-        for work in (self._membership.run(), self._host.run_timers()):
-            cleanup.push_async_callback(_end, asyncio.create_task(work))
+        self._work = {
+            asyncio.create_task(self._membership.run()),
+            asyncio.create_task(self.host.run_timers()),
+        }
+        for task in self._work:
+            cleanup.push_async_callback(_end, task)
+
+    async def run_until(self, stopped: asyncio.Event) -> None:
+        """Work until `stopped` is set.
+
+        Raises:
+            Exception: a bug that ended heartbeats or timers; a worker without them must not live on.
+        """
+        stop = asyncio.create_task(stopped.wait())
+        done, _ = await asyncio.wait({stop, *self._work}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        for task in done:
+            task.result()
 
     async def stop(self) -> None:
         """Drain, within `STOP_WAIT`, and let go of everything."""
         try:
             async with asyncio.timeout(STOP_WAIT):
-                await self._host.drain()
+                await self.host.drain()
                 await self._membership.beat()
         except TimeoutError:
             log.warning("worker=%s not drained within %g s; cut off", self.config.worker_id, STOP_WAIT)
@@ -107,12 +131,13 @@ class Worker:
             "worker_id": self.config.worker_id,
             "incarnation": self._membership.incarnation,
             "registered": registered,
+            "term": self._membership.term,
             "nats_connected": connected,
             "lease_open": self._may_output(),
-            "draining": self._host.draining,
-            "pipelines": self._host.running(),
-            "events_in": self._host.events_in,
-            "events_out": self._host.events_out,
+            "draining": self.host.draining,
+            "pipelines": self.host.running(),
+            "events_in": self.host.events_in,
+            "events_out": self.host.events_out,
         }
 
     def _may_output(self) -> bool:
@@ -132,12 +157,16 @@ async def serve(config: WorkerConfig) -> int:
         print(f"varpulis worker {config.worker_id}: {error}", file=sys.stderr)
         return 1
     log.info("worker=%s serves on %s", config.worker_id, worker.url)
-    await stopped.wait()
-    await worker.stop()
+    try:
+        await worker.run_until(stopped)
+    except Exception:
+        log.critical("worker=%s cannot go on; please report this", config.worker_id, exc_info=True)
+        return 1
+    finally:
+        await worker.stop()
     return 0
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task}, timeout=CLOSE_WAIT)

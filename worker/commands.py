@@ -127,7 +127,7 @@ class Commands:
             checkpoint = await self._store.read(request.checkpoint_ref)
         else:
             checkpoint = checkpoints.from_object(request.checkpoint or {})
-        checkpoints.put_back(pipeline.engine, checkpoint)
+        pipeline.restore(checkpoint)
         return Ok(ok=True)
 
     async def drain(self, request: Drain) -> Drained:

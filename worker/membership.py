@@ -38,8 +38,7 @@ BACKOFF: Final = (0.1, 5.0)
 INTERVAL_RANGE: Final = (0.05, 60.0)
 """Seconds between heartbeats that a coordinator may ask for."""
 SILENCE_LEASES: Final = 4.0
-"""Leases without an answer, after there were answers, until the worker registers again: about three
-timeouts."""
+"""Leases (at least heartbeats) without an answer, where there were answers, until it registers again."""
 REMEMBERED: Final = 64
 """Heartbeats whose answer is still understood."""
 
@@ -75,8 +74,9 @@ class Membership:
         self._interval = 1.0
         self._seq = 0
         self._sent: dict[str, float] = {}
-        self._term = 0
+        self.term = 0
         self._last_ack: float | None = None
+        self._last_refusal = ""
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
         self._beat_now = asyncio.Event()
@@ -133,11 +133,14 @@ class Membership:
                 self._subjects.register, request, Registered, timeout=REQUEST_TIMEOUT
             )
         except (NatsTransportError, WireError) as error:
-            log.warning("worker=%s not registered yet: %s", self._config.worker_id, error)
+            if str(error) != self._last_refusal:
+                self._last_refusal = str(error)
+                log.warning("worker=%s not registered, trying on: %s", self._config.worker_id, error)
             return False
+        self._last_refusal = ""
         shortest, longest = INTERVAL_RANGE
         self._interval = min(max(float(answer.heartbeat_interval_secs), shortest), longest)
-        self._term = max(self._term, answer.term or 0)
+        self.term = max(self.term, answer.term or 0)
         log.info("worker=%s incarnation=%s registered", self._config.worker_id, self.incarnation)
         return True
 
@@ -187,13 +190,14 @@ class Membership:
             incarnation=self.incarnation,
             seq=self._seq,
             pipelines=self._host.running(),
-            load=round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3),
+            load=min(1.0, round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3)),
             draining=self._host.draining,
         )
 
     def _mind_silence(self) -> None:
         now = time.monotonic()
-        if self._last_ack is not None and now - self._last_ack > SILENCE_LEASES * self._lease.secs:
+        patience = SILENCE_LEASES * max(self._lease.secs, self._interval)
+        if self._last_ack is not None and now - self._last_ack > patience:
             log.warning(
                 "worker=%s heartbeats are answered no more: registering again", self._config.worker_id
             )
@@ -211,11 +215,11 @@ class Membership:
         except WireError:
             self.refused += 1
             return
-        if sent_at is None or ack.term < self._term:
+        if sent_at is None or ack.term < self.term:
             self.refused += 1
             return
         now = time.monotonic()
-        self._term = ack.term
+        self.term = ack.term
         self._last_ack = now
         self.acknowledged += 1
         for directive in ack.directives or ():
@@ -233,6 +237,7 @@ class Membership:
         if pipeline is None:
             return
         if directive.do == "undeploy":
-            await self._host.undeploy(pipeline.id)
+            with contextlib.suppress(WireError):  # a command was faster
+                await self._host.undeploy(pipeline.id)
         elif directive.do == "checkpoint":
             await self._host.save(pipeline)

@@ -22,6 +22,7 @@ from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport, Subscription
 from vpl import Program
+from worker.checkpoints import Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink, encode_output
 from worker.connectors.nats import drain, drop_reason
 from worker.connectors.registry import ConnectorRegistry
@@ -102,6 +103,7 @@ class Pipeline:
         self.dropped: Counter[str] = Counter()
         self.errors = 0
         self._errors_in_a_row = 0
+        self._restored: Counter[str] = Counter()
         self._may_output = may_output
         self._inputs: list[Subscription] = []
         self._sinks: list[Sink] = [route_sink]  # sink id -1, the last one, is the routes
@@ -138,7 +140,7 @@ class Pipeline:
             await self.stop_intake()
 
     def process(self, event_type: str, fields: dict[str, Any], ts: int, now: int) -> list[Output] | None:
-        """Run one event at `now`; its outputs, or None when the engine failed or the pipeline does not run."""
+        """Run one event at `now` (ms): its outputs, or None when the engine failed or there is none."""
         if self.state is not State.RUNNING:
             self.refused[f"pipeline_{self.state}"] += 1
             return None
@@ -195,6 +197,16 @@ class Pipeline:
             self.reason = f"{FAILURE_BUDGET} events in a row failed, the last with {cause}"
             log.error("pipeline=%s failed: %s", self.id, self.reason)
 
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`.
+
+        Raises:
+            WireError: `conflict`; the pipeline goes on as it was.
+        """
+        before = self.engine.counters
+        put_back(self.engine, checkpoint)
+        self._restored.update({key: count - before[key] for key, count in self.engine.counters.items()})
+
     # --- rest
 
     async def stop_intake(self) -> None:
@@ -219,11 +231,13 @@ class Pipeline:
 
     @property
     def events_in(self) -> int:
-        return self.engine.counters["events_in"]
+        """Events this copy took; what a checkpoint brought along does not count."""
+        return self.engine.counters["events_in"] - self._restored["events_in"]
 
     @property
     def events_out(self) -> int:
-        return self.engine.counters["events_out"]
+        """Events that came out of `.emit`, likewise."""
+        return self.engine.counters["events_out"] - self._restored["events_out"]
 
     def running(self) -> RunningPipeline:
         """As registrations and heartbeats carry it."""

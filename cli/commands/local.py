@@ -27,12 +27,12 @@ def up(call: Invocation) -> int:
         config=settings.file,
         ready_timeout=settings["up.ready_timeout"],
     )
-    with _termination_interrupts(), screen.progress() as tell:
-        started = cluster.start(request, tell)
-    call.show(document(started.record, str(request.data_dir)), _table(started.record))
-    if call.arguments["detach"]:
-        return OK
-    screen.watch(request.data_dir, started, demo=request.demo)
+    with _termination_interrupts():
+        with screen.progress() as tell:
+            started = cluster.start(request, tell)
+        call.show(document(started.record, str(request.data_dir)), _table(started.record))
+        if not call.arguments["detach"]:
+            screen.watch(request.data_dir, started, demo=request.demo)
     return OK
 
 
@@ -72,7 +72,7 @@ def _table(record: Record) -> Rows:
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Let SIGTERM end a start as Ctrl-C does: what was begun is stopped again."""
+    """Let SIGTERM end a start as Ctrl-C does, in order."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

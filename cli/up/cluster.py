@@ -54,12 +54,14 @@ def start(request: Request, progress: Progress) -> Started:
     """
     with record.locked(request.data_dir):
         cluster_id = f"c-{secrets.token_hex(4)}"
+        remembered = record.load(request.data_dir)
+        alive = {process.id for process in remembered.running} if remembered else set()
         settled = plan.settle(
-            request.wanted, record.load(request.data_dir), defaults=request.defaults, cluster_id=cluster_id
+            request.wanted, remembered, alive, defaults=request.defaults, cluster_id=cluster_id
         )
         launch = _Launch(request, settled, progress)
         try:
-            launch.run()
+            launch.run(plan.missing(settled, alive))
         except BaseException:
             launch.undo()
             raise
@@ -93,15 +95,17 @@ class _Launch:
         self._deadline = time.monotonic() + request.ready_timeout
         self._readiness = Readiness(request.logs, self._deadline, progress)
 
-    def run(self) -> None:
-        missing = plan.missing(self.record)
+    def run(self, missing: list[Process]) -> None:
         self._require_ports(missing)
         record.save(self._request.data_dir, self.record)
-        for process in missing:
-            self._spawn(process)
-            if process.role == "nats":
-                self._readiness.wait_for_nats(process, self.children)
-        self._readiness.wait_for_cluster(self.record.running, self.children)
+        self._spawn_all(missing, "nats")
+        self._readiness.wait_for_nats(self.record.nats_port, self.children)
+        self._spawn_all(missing, "coordinator")
+        self._readiness.wait_for_members(self.record.running, self.children)
+        self._spawn_all(
+            missing, "worker"
+        )  # only now: they would but compete for the processor and be refused
+        self._readiness.wait_for_members(self.record.running, self.children)
         if self._request.demo and self.record.workers:
             self._run_demo()
 
@@ -120,6 +124,11 @@ class _Launch:
                 ports.require_free(process.port, "nats-server", "--nats-port")
             elif process.role == "coordinator":
                 ports.require_free(process.port, process.id, "--http-port")
+
+    def _spawn_all(self, missing: list[Process], role: str) -> None:
+        for process in missing:
+            if process.role == role:
+                self._spawn(process)
 
     def _spawn(self, process: Process) -> None:
         if process.role == "worker":

@@ -5,6 +5,7 @@ earlier one started. Membership of the coordinators is fixed at the first start.
 while nothing runs: processes that run know each other by them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -26,7 +27,9 @@ class Wanted:
     nats_port: int | None = None
 
 
-def settle(wanted: Wanted, remembered: Record | None, *, defaults: Wanted, cluster_id: str) -> Record:
+def settle(
+    wanted: Wanted, remembered: Record | None, alive: Collection[str], *, defaults: Wanted, cluster_id: str
+) -> Record:
     """The record to work towards; processes are taken over as they are.
 
     Raises:
@@ -47,7 +50,7 @@ def settle(wanted: Wanted, remembered: Record | None, *, defaults: Wanted, clust
         )
     for name in ("http_port", "nats_port"):
         asked, known = getattr(wanted, name), getattr(remembered, name)
-        if asked not in (None, known) and remembered.running:
+        if asked not in (None, known) and alive:
             flag = "--" + name.replace("_", "-")
             raise UsageError(
                 f"{flag} {asked} contradicts {known}, where this cluster runs: "
@@ -61,8 +64,8 @@ def settle(wanted: Wanted, remembered: Record | None, *, defaults: Wanted, clust
     )
 
 
-def missing(record: Record) -> list[Process]:
-    """What must be started: NATS, coordinators, workers, in this order. A worker's port 0: none chosen."""
+def missing(record: Record, alive: Collection[str]) -> list[Process]:
+    """What must be started beside the ids `alive`, NATS first. A worker's port 0: none chosen yet."""
     wanted = [
         Process(role="nats", id="nats", port=record.nats_port),
         *(
@@ -74,7 +77,6 @@ def missing(record: Record) -> list[Process]:
             for worker_id in (f"worker-{number}" for number in range(record.workers))
         ),
     ]
-    alive = {process.id for process in record.running}
     return [process for process in wanted if process.id not in alive]
 
 

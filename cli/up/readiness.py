@@ -9,13 +9,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import httpx
 import msgspec
 
 from cli.errors import CliError
+from cli.http import Connections, NoAnswer, NotListening
 from cli.up.processes import last_line
 from cli.up.record import Process
 from proto_schemas.rest import API_BASE, WorkerList
@@ -40,18 +41,18 @@ class Readiness:
         self._deadline = deadline
         self._progress = progress
 
-    def wait_for_nats(self, nats: Process, children: Children) -> None:
-        """Return once the server greets clients; raises `CliError` as `wait_for_cluster` does."""
-        self._wait(lambda: [] if _greets(nats.port) else ["nats"], children)
+    def wait_for_nats(self, port: int, children: Children) -> None:
+        """Return once the server greets clients; raises `CliError` as `wait_for_members` does."""
+        self._wait(lambda: [] if _greets(port) else ["nats"], children)
 
-    def wait_for_cluster(self, processes: list[Process], children: Children) -> None:
-        """Return once every coordinator and worker is ready and a leader lists all workers.
+    def wait_for_members(self, processes: list[Process], children: Children) -> None:
+        """Return once each coordinator and worker among these is ready and a leader lists these workers.
 
         Raises:
             CliError: a process ended, or the deadline passed; names who, its last words, and the log.
         """
-        with httpx.Client(timeout=_PROBE_TIMEOUT, trust_env=False) as http:
-            self._wait(lambda: _not_ready(http, processes), children)
+        with closing(Connections()) as connections:
+            self._wait(lambda: _not_ready(connections, processes), children)
 
     def _wait(self, pending: Callable[[], list[str]], children: Children) -> None:
         told: list[str] = []
@@ -99,31 +100,24 @@ def _greets(port: int) -> bool:
         return False
 
 
-def _not_ready(http: httpx.Client, processes: list[Process]) -> list[str]:
+def _not_ready(connections: Connections, processes: list[Process]) -> list[str]:
     members = [process for process in processes if process.role in ("coordinator", "worker")]
-    waiting = [process.id for process in members if not _says_ready(http, process)]
+    waiting = [process.id for process in members if _get(connections, process, "/readyz") is None]
     if waiting:
         return waiting
     coordinators = [process for process in members if process.role == "coordinator"]
-    listed = _ready_workers(http, coordinators[0])
+    listed = _get(connections, coordinators[0], f"{API_BASE}/workers?limit=1000")
     if listed is None:
         return ["a leader"]
-    return [process.id for process in members if process.role == "worker" and process.id not in listed]
+    workers = msgspec.json.decode(listed, type=WorkerList).workers
+    ready = {worker.id for worker in workers if worker.status == "ready"}
+    return [process.id for process in members if process.role == "worker" and process.id not in ready]
 
 
-def _says_ready(http: httpx.Client, process: Process) -> bool:
+def _get(connections: Connections, process: Process, path: str) -> bytes | None:
+    """What the process answers, when it answers with 200."""
     try:
-        return http.get(f"{process.url}/readyz").status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def _ready_workers(http: httpx.Client, coordinator: Process) -> set[str] | None:
-    try:
-        answer = http.get(f"{coordinator.url}{API_BASE}/workers", params={"limit": 1000})
-        if answer.status_code != 200:
-            return None
-        workers = msgspec.json.decode(answer.content, type=WorkerList).workers
-    except (httpx.HTTPError, msgspec.MsgspecError):
+        answer = connections("GET", f"{process.url}{path}", timeout=_PROBE_TIMEOUT)
+    except (NotListening, NoAnswer):
         return None
-    return {worker.id for worker in workers if worker.status == "ready"}
+    return answer.body if answer.status == 200 else None

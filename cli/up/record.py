@@ -142,6 +142,15 @@ def locked(data_dir: Path, *, timeout: float = 10.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def in_other_hands(data_dir: Path) -> bool:
+    """Somebody is starting or stopping processes in this directory right now."""
+    try:
+        with locked(data_dir, timeout=0.0):
+            return False
+    except CliError:
+        return True
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -48,15 +48,22 @@ def say(text: str) -> None:
 
 
 def watch(data_dir: Path, started: cluster.Started, *, demo: bool) -> None:
-    """Show what happens until SIGINT or SIGTERM, then stop the cluster; or until somebody else stopped it."""
+    """Show what happens until Ctrl-C, SIGTERM or the end of the terminal, then stop the cluster.
+
+    When somebody else stops it, that is the end as well.
+    """
     say(_NEXT_STEPS)
-    if asyncio.run(_watch(data_dir, started, demo=demo)):
+    try:
+        told_to_stop = asyncio.run(_watch(data_dir, started, demo=demo))
+    except KeyboardInterrupt:  # before the loop had its handlers
+        told_to_stop = True
+    if told_to_stop:
         say("stopping")
         began = time.monotonic()
         stopped = cluster.stop(data_dir)
         say(f"stopped {len(stopped)} processes in {time.monotonic() - began:.1f} s")
     else:
-        say("all processes are gone: stopped from elsewhere")
+        say("all processes are gone")
 
 
 class Deaths:
@@ -112,19 +119,18 @@ async def _watch(data_dir: Path, started: cluster.Started, *, demo: bool) -> boo
     """True when a signal ended it; false when the cluster ended by itself."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     transport = await _subscribe(started.record) if demo else None
     deaths = Deaths(started)
     try:
         while not stopping.is_set():
-            current = record.load(data_dir)
-            if current is None:
-                return False
-            for line in deaths.look(current):
-                say(line)
-            if not current.running:
-                return False
+            if not record.in_other_hands(data_dir):  # whoever starts or stops processes tells of it himself
+                current = record.load(data_dir)
+                for line in deaths.look(current) if current else ():
+                    say(line)
+                if not (current and current.running):
+                    return False
             await _pause(stopping)
         return True
     finally:
@@ -157,7 +163,7 @@ async def _pause(stopping: asyncio.Event) -> None:
 
 
 def _lost(current: Record, process: Process) -> bool:
-    """It died; had it been stopped by `down`, its pid would be gone from the record."""
+    """Nobody stopped or replaced it: the record still knows it by that pid."""
     known = current.find(process.id)
     return known is not None and known.pid == process.pid
 

@@ -30,6 +30,7 @@ DEADLINE: Final = 15.0
 FORWARDED: Final = "x-varpulis-forwarded"
 STALENESS: Final = "x-varpulis-staleness-ms"
 _LOOK_AGAIN: Final = 0.02
+_LAST_TRY: Final = 0.2
 _NOT_PASSED_ON: Final = frozenset(
     {"host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length"}
 )
@@ -60,12 +61,12 @@ async def to_leader(request: AnyRequest) -> Response[bytes] | None:
     while True:
         leader = await _find(context, give_up, passed_on=FORWARDED in request.headers)
         if leader.url is None:
-            if request.method == "GET":
-                await context.ledger.barrier()
-            return None
-        answer = await _pass_on(request, context, leader.url, give_up)
-        if answer is not None:
-            return answer
+            if request.method != "GET" or await _up_to_date(context, give_up):
+                return None
+        else:
+            answer = await _pass_on(request, context, leader.url, give_up)
+            if answer is not None:
+                return answer
         await asyncio.sleep(_LOOK_AGAIN)
 
 
@@ -110,6 +111,17 @@ async def _find(context: Context, give_up: float, *, passed_on: bool) -> _Leader
                 f"{len(context.config.members)} coordinators must run and reach NATS; ask again in a moment",
             )
         await asyncio.sleep(_LOOK_AGAIN)
+
+
+async def _up_to_date(context: Context, give_up: float) -> bool:
+    """Whether all that was acknowledged is applied here; False: look again, leadership was lost."""
+    try:
+        await context.ledger.barrier(timeout=max(give_up - time.monotonic(), _LAST_TRY))
+    except WireError:
+        if time.monotonic() > give_up:
+            raise
+        return False
+    return True
 
 
 async def _pass_on(request: AnyRequest, context: Context, url: str, give_up: float) -> Response[bytes] | None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,9 @@ from transport.errors import NatsTransportError
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 _SWEEP_ABOVE: Final = 1_000
+
+Key = tuple[str, ...]
+"""The kind of object, then its name, such as `("pipeline", group, name)`."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +41,8 @@ class Actions:
         self._clock = clock
         self._on_end = on_end
         self._limit = limit
-        self._running: dict[Hashable, asyncio.Task[None]] = {}
-        self._pauses: dict[Hashable, _Pause] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._pauses: dict[Key, _Pause] = {}
         self.ended: Counter[str] = Counter()
 
     @property
@@ -47,7 +50,7 @@ class Actions:
         """How many are under way."""
         return len(self._running)
 
-    def free(self, key: Hashable) -> bool:
+    def free(self, key: Key) -> bool:
         """Whether `start` would take an action for `key` now."""
         pause = self._pauses.get(key)
         return (
@@ -56,7 +59,7 @@ class Actions:
             and (pause is None or pause.until <= self._clock())
         )
 
-    def start(self, key: Hashable, action: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    def start(self, key: Key, action: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Begin `action()` for `key`, unless it may not begin now."""
         if not self.free(key):
             return False
@@ -65,7 +68,7 @@ class Actions:
         task.add_done_callback(lambda _: self._ended(key))
         return True
 
-    def hold(self, key: Hashable, seconds: float) -> None:
+    def hold(self, key: Key, seconds: float) -> None:
         """Let nothing begin for `key` for about `seconds`."""
         self._pauses[key] = _Pause(self._clock() + seconds * (0.75 + random.random() / 2), 0)
 
@@ -80,13 +83,13 @@ class Actions:
         self.forget()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _run(self, key: Hashable, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run(self, key: Key, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await action()
         except (WireError, NatsTransportError) as error:
             self._failed(key, str(error))
         except Exception:
-            _log.exception("%s", line("action_failed", about=key))
+            _log.exception("%s", line("action_failed", kind=key[0], about="/".join(key[1:])))
             self._failed(key, "a defect; the log has its traceback")
         else:
             self.ended["done"] += 1
@@ -94,15 +97,16 @@ class Actions:
             if pause is not None and pause.until <= self._clock():
                 del self._pauses[key]
 
-    def _failed(self, key: Hashable, reason: str) -> None:
+    def _failed(self, key: Key, reason: str) -> None:
         self.ended["failed"] += 1
         last = self._pauses.get(key)
         failures = last.failures + 1 if last is not None else 1
         pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * (0.5 + random.random() / 2)
         self._pauses[key] = _Pause(self._clock() + pause, failures)
-        _log.warning("%s", line("action_retried", about=key, failures=failures, reason=reason))
+        about = "/".join(key[1:])
+        _log.warning("%s", line("action_retried", kind=key[0], about=about, failures=failures, reason=reason))
 
-    def _ended(self, key: Hashable) -> None:
+    def _ended(self, key: Key) -> None:
         del self._running[key]
         if len(self._pauses) > _SWEEP_ABOVE:
             now = self._clock()

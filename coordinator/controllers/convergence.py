@@ -85,12 +85,18 @@ class Convergence:
     """The controller; `step` is one pass."""
 
     def __init__(
-        self, ledger: Ledger, deployment: Deployment, table: HeartbeatTable, actions: Actions
+        self,
+        ledger: Ledger,
+        deployment: Deployment,
+        table: HeartbeatTable,
+        actions: Actions,
+        sweeps: Actions,
     ) -> None:
         self._ledger = ledger
         self._do = deployment
         self._table = table
         self._actions = actions
+        self._sweeps = sweeps
         self._missed: dict[Target, int] = {}
 
     def forget(self) -> None:
@@ -150,7 +156,7 @@ class Convergence:
         self._actions.hold(target.key, RETRY_FAILED)
 
     def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
-        self._actions.start(
+        self._sweeps.start(
             ("copy", worker.id, copy.pipeline_id),
             partial(self._do.end_copy, worker.id, target, copy.pipeline_id),
         )
@@ -162,7 +168,7 @@ class Convergence:
             placement = state.placement(stray.group, stray.pipeline)
             given_up = placement is None or placement.epoch != stray.epoch
             if given_up and (worker is None or worker.status is not WorkerStatus.UNHEALTHY):
-                self._actions.start(
+                self._sweeps.start(
                     ("copy", stray.worker_id, stray.pipeline_id),
                     partial(self._do.clear_stray, stray, known=worker is not None),
                 )

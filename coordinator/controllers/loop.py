@@ -14,10 +14,13 @@ from typing import Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.convergence import Convergence
+from coordinator.controllers.deployment import Deployment
 from coordinator.controllers.liveness import Liveness
 from coordinator.controllers.placement import PlacementController
+from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
 INTERVAL: Final = 0.25
@@ -28,34 +31,49 @@ _log = logging.getLogger(__name__)
 
 
 class ControlLoop:
-    """Drives the controllers. `leads` is True once this node decides."""
+    """The controllers and what drives them. `leads` is True once this node decides.
+
+    Args:
+        clock: monotonic seconds.
+        hears: whether our own connection is up.
+        heartbeat_timeout: seconds of silence that count as death.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
-        liveness: Liveness,
-        convergence: Convergence,
-        placement: PlacementController,
-        actions: Actions,
+        commands: WorkerCommands,
+        table: HeartbeatTable,
+        *,
         clock: Callable[[], float],
-        wake: asyncio.Event,
+        hears: Callable[[], bool],
+        heartbeat_timeout: float,
     ) -> None:
         self._ledger = ledger
-        self._liveness = liveness
-        self._convergence = convergence
-        self._placement = placement
-        self._actions = actions
         self._clock = clock
-        self._wake = wake
+        self._hears = hears
+        self._wake = asyncio.Event()
+        # Apart, so that commands a frozen worker does not answer never keep it from being found out.
+        self.verdicts = Actions(clock, self.wake)
+        self.pipelines = Actions(clock, self.wake, limit=256)
+        self.sweeps = Actions(clock, self.wake)
+        deployment = Deployment(ledger, commands)
+        self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
+        self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
+        self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)
         self._last_pass = clock()
         self._term = 0
         self.leads = False
         self.passes = 0
         self.failed_passes = 0
 
+    def wake(self) -> None:
+        """Something changed: have a pass soon."""
+        self._wake.set()
+
     def could_not_hear(self) -> None:
         """We were deaf until now: nobody's silence counts before."""
-        self._liveness.listening_since = self._clock()
+        self.liveness.listening_since = self._clock()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -84,15 +102,16 @@ class ControlLoop:
             self.step()
 
     def step(self) -> None:
-        """One pass."""
+        """One pass; none while our own connection is down."""
         now = self._clock()
-        if now - self._last_pass > self._liveness.timeout / 2:
+        if now - self._last_pass > self.liveness.timeout / 2 or not self._hears():
             self.could_not_hear()
         self._last_pass = now
-        self.passes += 1
-        self._liveness.step()
-        self._convergence.step()
-        self._placement.step()
+        if self._hears():
+            self.passes += 1
+            self.liveness.step()
+            self.convergence.step()
+            self.placement.step()
 
     async def _take_over(self) -> None:
         term = self._ledger.term
@@ -107,12 +126,18 @@ class ControlLoop:
     def _stand_down(self) -> None:
         if self.leads:
             self.leads = False
-            self._actions.forget()
-            self._convergence.forget()
-            self._placement.forget()
+            for actions in self._all_actions:
+                actions.forget()
+            self.convergence.forget()
+            self.placement.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))
+
+    @property
+    def _all_actions(self) -> tuple[Actions, ...]:
+        return (self.verdicts, self.pipelines, self.sweeps)
 
     async def close(self) -> None:
         """End what is under way."""
         self.leads = False
-        await self._actions.close()
+        for actions in self._all_actions:
+            await actions.close()

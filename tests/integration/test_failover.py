@@ -11,6 +11,7 @@ from cli.client import ClusterClient
 from cli.demo import group as demo
 from cli.demo.trades import figures, subject, trade
 from proto_schemas.codec import decode_fields, encode_fields
+from proto_schemas.errors import WireError
 from proto_schemas.messages import Capacity, Register, Registered
 from proto_schemas.subjects import Subjects
 from tests.support.cluster import Cluster
@@ -178,7 +179,12 @@ async def fill_log(nats_url: str, entries: int) -> None:
                 capacity=Capacity(cpu_cores=1, pipelines_running=0, max_pipelines=0),
                 incarnation=f"{number}",
             )
-            answer = await nats.request_message(register, message, Registered, timeout=10.0)
+            while True:
+                try:
+                    answer = await nats.request_message(register, message, Registered, timeout=10.0)
+                    break
+                except WireError as error:
+                    assert error.retryable, error
             assert answer.status == "registered"
 
     await asyncio.gather(*(one_by_one(f"paper-{number}") for number in range(64)))

@@ -11,7 +11,7 @@ import pytest
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.support.ports import free_port
-from transport.client import HARD_LIMIT, REFUSED_WAIT_MAX, Client
+from transport.client import HARD_LIMIT
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError
 from transport.nats import Message, NatsTransport
@@ -235,7 +235,7 @@ async def test_after_close_everything_is_refused_and_closing_again_does_nothing(
 ) -> None:
     async with connected(nats_server) as bus:
         await bus.close()
-        with pytest.raises(NatsTransportError):
+        with pytest.raises(NatsTransportError, match="was closed"):
             await bus.publish("a", b"")
         with pytest.raises(NatsTransportError) as caught:
             await echo_on(bus)
@@ -251,6 +251,7 @@ async def test_close_handles_what_was_queued_and_sends_its_answers(nats_server: 
             await answering.publish(message.reply, message.data)
 
         subscription = await answering.subscribe("slow", slow)
+        await answering.flush()
         asked = [asyncio.create_task(asking.request("slow", str(n).encode(), timeout=10)) for n in range(40)]
         await until(lambda: subscription.handled > 0)
         await answering.close(timeout=10)
@@ -281,19 +282,45 @@ async def test_a_missing_permission_costs_the_message_and_not_the_connection() -
             assert bus.stats.reconnects == 0
 
 
-async def test_attempts_after_a_refusal_come_slower_and_slower_up_to_a_bound() -> None:
-    client = Client(NatsConfig())
-    client._setup_server_pool(["nats://127.0.0.1:1"])
-    waits = []
-    for refusals in range(12):
-        client.refusals = refusals
-        waits.append(client.choose_server(client.server_pool, {})[1])
-    assert waits[0] < waits[4] < waits[8]
-    assert max(waits) <= REFUSED_WAIT_MAX
+async def test_thousands_of_subscriptions_can_be_given_up_while_the_server_is_frozen(
+    nats_server: NatsServer,
+) -> None:
+    async with connected(nats_server) as bus:
+
+        async def nothing(message: Message) -> None:
+            pass
+
+        subscriptions = [await bus.subscribe(f"s.{n}", nothing) for n in range(1500)]
+        await bus.flush()
+        nats_server.pause()
+        with pytest.raises(NatsTransportError):
+            while True:
+                await bus.publish("filler", bytes(60_000))
+        await asyncio.wait_for(asyncio.gather(*(each.unsubscribe() for each in subscriptions)), timeout=20)
+
+
+async def test_a_flush_waits_for_what_was_published_and_subscribed_before_it(nats_server: NatsServer) -> None:
+    async with connected(nats_server) as bus, connected(nats_server) as other:
+        for n in range(100):
+            await echo_on(bus, f"echo.{n}")
+            await bus.flush()
+            assert await other.request(f"echo.{n}", b"there", timeout=10) == b"there"
+
+
+async def test_an_answer_to_a_flush_that_was_given_up_costs_nothing(nats_server: NatsServer) -> None:
+    async with connected(nats_server, ping_interval=30) as bus:
+        await echo_on(bus)
+        nats_server.pause()
+        with pytest.raises(NatsTransportError):
+            await bus.flush(timeout=0.05)
+        nats_server.resume()
+        await bus.flush(timeout=10)
+        assert await answers(bus)
+        assert bus.stats.reconnects == 0
 
 
 async def test_a_flooded_handler_leaves_the_loop_to_others(nats_server: NatsServer) -> None:
-    async with connected(nats_server) as bus, connected(nats_server) as sender:
+    async with connected(nats_server, ping_interval=10) as bus, connected(nats_server) as sender:
         handled_between_ticks: list[int] = []
         count = 0
 
@@ -305,7 +332,7 @@ async def test_a_flooded_handler_leaves_the_loop_to_others(nats_server: NatsServ
         await bus.flush()
         for _ in range(20_000):
             await sender.publish("flood", b"x")
-        before = 0
+        before = count
         deadline = time.monotonic() + 20
         while count < 20_000 and time.monotonic() < deadline:
             await asyncio.sleep(0)
@@ -319,7 +346,7 @@ async def test_a_flooded_handler_leaves_the_loop_to_others(nats_server: NatsServ
 async def test_what_does_not_fit_is_dropped_counted_and_does_not_stop_the_rest(
     nats_server: NatsServer,
 ) -> None:
-    async with connected(nats_server) as bus, connected(nats_server) as sender:
+    async with connected(nats_server, ping_interval=10) as bus, connected(nats_server) as sender:
         gate, started, seen = asyncio.Event(), asyncio.Semaphore(0), list[bytes]()
 
         async def waits(message: Message) -> None:

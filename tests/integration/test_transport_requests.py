@@ -25,7 +25,8 @@ class Answer(msgspec.Struct):
 
 @pytest.fixture
 async def bus(nats_server: NatsServer) -> AsyncIterator[NatsTransport]:
-    transport = await NatsTransport.connect(NatsConfig(servers=(nats_server.url,)), wait=5)
+    config = NatsConfig(servers=(nats_server.url,), ping_interval=10)  # patient, as a loaded machine is slow
+    transport = await NatsTransport.connect(config, wait=5)
     yield transport
     await transport.close()
 

@@ -16,7 +16,7 @@ import pytest
 import transport.client
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from transport.client import UNSENT_TIMEOUT, Link
+from transport.client import REFUSED_WAIT_MAX, UNSENT_TIMEOUT, Client, Link
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError
 from transport.nats import NatsTransport
@@ -118,6 +118,26 @@ async def test_closing_is_bounded_even_where_the_kernel_does_not_give_up(
         link.write(bytes(32_000_000))  # type: ignore[no-untyped-call]
         link.close()  # type: ignore[no-untyped-call]
         await asyncio.wait_for(link.wait_closed(), timeout=10)
+
+
+async def test_a_connection_that_did_not_last_is_not_tried_again_at_once() -> None:
+    client = Client(NatsConfig())
+    client._setup_server_pool(["nats://127.0.0.1:1"])
+    assert client.choose_server(client.server_pool, {})[1] == 0
+    client._login_at = asyncio.get_running_loop().time()
+    assert client.choose_server(client.server_pool, {})[1] > 0
+
+
+async def test_attempts_after_a_refusal_come_slower_and_slower_up_to_a_bound() -> None:
+    client = Client(NatsConfig())
+    client._setup_server_pool(["nats://127.0.0.1:1"])
+    waits = []
+    for refusals in range(12):
+        client.refusals = refusals
+        waits.append(client.choose_server(client.server_pool, {})[1])
+    assert waits[0] < waits[4] < waits[8]
+    client.refusals = 100_000
+    assert max(*waits, client.choose_server(client.server_pool, {})[1]) <= REFUSED_WAIT_MAX
 
 
 class _Address:

@@ -1,9 +1,9 @@
 """A cluster in virtual time: real cores, real files, a bus and machines that fail by a seeded plan.
 
-One heap of events: ticks, frames, commands, barriers, faults. A frame may be lost, doubled or delayed past later ones;
-links are cut one way or both; machines lose power at random, or in the middle of a write, and come back. After each step
-of a node the safety rules are checked, and at the end that everything acknowledged is there, once, in the same place on
-every node. The same seed gives the same run.
+One heap of events: ticks, frames, commands, barriers, faults. A frame may be lost, doubled or delayed past
+later ones; links are cut one way or both; machines lose power at random, or in the middle of a write, and
+come back. After each step of a node the safety rules are checked, and at the end that everything acknowledged
+is there, once, in the same place on every node. The same seed gives the same run.
 """
 
 import hashlib
@@ -24,7 +24,9 @@ TICK = 0.02
 
 @dataclass(frozen=True)
 class Weather:
-    """What the world does. Rates are per frame, `faults` and `commands` per second, sizes in bytes, outages in s."""
+    """What the world does. Rates are per frame, `faults` and `commands` per second, sizes in bytes, outages
+    in s.
+    """
 
     nodes: int = 3
     loss: float = 0.02
@@ -36,6 +38,7 @@ class Weather:
     snapshot_every: int = 40
     retained: int = 5
     longest_outage: float = 1.5
+    election_spread: float = 0.16
 
 
 class Violation(AssertionError):
@@ -139,7 +142,7 @@ class Simulation:
         self._play(seconds + calm)
         self._check_end()
 
-    # -- events ---------------------------------------------
+    # -- events ------------------------------------------------
 
     def _at(self, when: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), event))
@@ -159,7 +162,7 @@ class Simulation:
             data_dir=machine.directory,
             heartbeat_interval=0.04,
             election_timeout_min=0.16,
-            election_timeout_max=0.32,
+            election_timeout_max=0.16 + weather.election_spread,
             leader_fallback=0.4,
             snapshot_every_entries=weather.snapshot_every,
             retained_entries=weather.retained,
@@ -202,22 +205,29 @@ class Simulation:
             self._post(machine.name, core, frame)
 
     def _post(self, source: str, core: RaftCore, frame: Outgoing) -> None:
-        if frame.peer:
-            target = frame.peer
-            reply_to = f"{source} {core.letters.incarnation}"
-            deliver: Callable[[RaftCore], None] = lambda other: other.receive(frame.data, reply_to)
-        else:
-            target, _, incarnation = frame.subject.partition(" ")
-            deliver = lambda other: (
-                other.receive_reply(frame.data) if str(other.letters.incarnation) == incarnation else None
-            )
         if self.rng.random() < self.weather.loss:
             return
+        target, deliver = self._route(source, core, frame)
         for _ in range(2 if self.rng.random() < self.weather.double else 1):
             delay = 0.0005 + self.rng.expovariate(1 / 0.003)
             if self.rng.random() < self.weather.late:
                 delay += self.rng.uniform(0, 0.3)
             self._at(self.now + delay, lambda: self._arrive(source, target, deliver))
+
+    def _route(self, source: str, core: RaftCore, frame: Outgoing) -> tuple[str, Callable[[RaftCore], None]]:
+        """A request goes to the node in its subject; an answer to the process that asked, if it still
+        lives.
+        """
+        if frame.subject.startswith("varpulis"):
+            inbox = f"{source} {core.letters.incarnation}" if frame.token else ""
+            return frame.subject.split(".")[-2], lambda other: other.receive(frame.data, inbox)
+        target, _, incarnation = frame.subject.partition(" ")
+
+        def answer(other: RaftCore) -> None:
+            if str(other.letters.incarnation) == incarnation:
+                other.receive_reply(frame.data)
+
+        return target, answer
 
     def _arrive(self, source: str, target: str, deliver: Callable[[RaftCore], None]) -> None:
         if (source, target) not in self._cut:
@@ -279,7 +289,7 @@ class Simulation:
         if machine.core is None:
             self._start(machine)
 
-    # -- rules ----------------------------------------------
+    # -- rules -------------------------------------------------
 
     def _check(self, machine: Machine, core: RaftCore) -> None:
         if core.failure is not None:

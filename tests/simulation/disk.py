@@ -1,7 +1,8 @@
 """A disk that loses power: what was not synced is gone, or torn, and the process dies between any two verbs.
 
-Real files in a real directory, no real syncs. `power_off` cuts each open file back to what was synced plus a random part
-of what was not. A fuse makes the n-th verb from now the last one: it happens in part, and `PowerCut` ends the process.
+Real files in a real directory, no real syncs. `power_off` cuts each open file back to what was synced plus a
+random part of what was not. A fuse makes the n-th verb from now the last one: it happens in part, and
+`PowerCut` ends the process.
 """
 
 import os

@@ -1,9 +1,10 @@
-"""Seeds that must hold. Each weather stands for a family of faults; `tests.simulation.cluster` states the rules."""
+"""Seeds that must hold. Each weather stands for a family of faults; `tests.simulation.cluster` states the
+rules.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import pysyncobj.syncobj
 import pytest
 
 from tests.simulation.cluster import Simulation, Weather
@@ -13,8 +14,17 @@ STORM = Weather()
 FIVE = Weather(nodes=5)
 LARGE = Weather(largest_command=2_000, snapshot_every=60, loss=0.05, late=0.05)
 COMPACTING = Weather(snapshot_every=12, retained=0, faults=4.0)
-ELECTIONS = Weather(nodes=5, loss=0.1, late=0.3, faults=15.0, commands=150.0, longest_outage=0.3)
 SINGLE = Weather(nodes=1, faults=2.0)
+SPLIT_VOTES = Weather(
+    nodes=3,
+    loss=0.0,
+    double=0.2,
+    late=0.1,
+    faults=30.0,
+    longest_outage=0.006,
+    election_spread=0.004,
+    commands=30.0,
+)
 SEEDS = [
     *((f"storm-{seed}", seed, STORM) for seed in range(4)),
     *((f"five-{seed}", seed, FIVE) for seed in range(2)),
@@ -22,12 +32,6 @@ SEEDS = [
     *((f"compacting-{seed}", seed, COMPACTING) for seed in range(4)),
     ("single", 0, SINGLE),
 ]
-
-
-@pytest.fixture
-def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], float]], None]:
-    """Give the engine another clock."""
-    return lambda clock: monkeypatch.setattr(pysyncobj.syncobj, "monotonicTime", clock)
 
 
 @pytest.mark.parametrize(("seed", "weather"), [case[1:] for case in SEEDS], ids=[case[0] for case in SEEDS])

@@ -26,7 +26,7 @@ from cli.client import ClusterClient
 from proto_schemas.rest import API_BASE
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND_TIMEOUT = 90.0
+COMMAND_TIMEOUT = 120.0
 _PORTS_NEEDED = 40
 
 
@@ -135,7 +135,8 @@ class Cluster:
         """The arguments of `varpulis` that start this cluster."""
         ports = ("--http-port", str(self.http_port), "--nats-port", str(self.nats_port))
         demo = "--demo" if self.demo else "--no-demo"
-        return ["up", "--data-dir", str(self.data_dir), *ports, *self._counts, demo, *arguments]
+        patience = ("--ready-timeout", "90")
+        return ["up", "--data-dir", str(self.data_dir), *ports, *self._counts, *patience, demo, *arguments]
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """One `varpulis` command beside this cluster."""

@@ -7,6 +7,7 @@ that dies.
 
 import ctypes
 import json
+import os
 import shutil
 import signal
 import socket
@@ -123,6 +124,8 @@ class NatsServer:
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open and nothing is answered."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads have stopped
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)

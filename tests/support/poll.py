@@ -11,7 +11,7 @@ _INTERVAL = 0.01
 async def until(
     predicate: Callable[[], object] | Callable[[], Awaitable[object]],
     *,
-    timeout: float = 10.0,
+    timeout: float = 20.0,
     what: str = "",
 ) -> None:
     """Return once `predicate()` (plain or async) is true; it is asked every 10 ms.

@@ -38,9 +38,10 @@ def print_line(line: str) -> None:
     sys.stdout.flush()
 
 
-def log_line(line: str) -> None:
-    """To the log, level INFO, logger `varpulis.output`."""
-    _log.info("%s", line)
+def log_line(level: str) -> Callable[[str], None]:
+    """To the log, logger `varpulis.output`, at a level of `.log` ("info", "warn", ...)."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    return lambda line: _log.log(number, "%s", line)
 
 
 class ConsoleConnector(Connector):

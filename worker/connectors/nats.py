@@ -5,9 +5,10 @@ is worth a socket: a slow sink of one pipeline cannot hold up another pipeline, 
 messages.
 
 In: `topic` (with `*` and `>`) and `queue_group`; one subscription for each (subject, group), however many
-streams read from it. Out: `topic`, which may hold `{field}`, default the stream's name; `format: "flat"` or
-"nested". A value that would break out of its token (a dot, a space, a wildcard, nothing) drops that output.
-While there is no connection outputs are dropped and counted: delivery is at most once.
+streams read from it, and none for a subject that another one covers: an event must not come twice. Out:
+`topic`, which may hold `{field}`, default the stream's name; `format: "flat"` or "nested". A value that
+would break out of its token (a dot, a space, a wildcard, nothing) drops that output. While there is no
+connection outputs are dropped and counted: delivery is at most once.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ class ManagedNatsConnector(Connector):
         known_params(f"source of connector {self.name}", params, "topic", "queue_group")
         subject = _source_subject(self.name, params.get("topic"))
         group = _text(self.name, params.get("queue_group", self._queue_group), "queue_group")
-        if (subject, group) in self._subscriptions:
+        if any(group == other and covers(known, subject) for known, other in self._subscriptions):
             return
 
         async def count_and_receive(message: Message) -> None:
@@ -85,6 +86,9 @@ class ManagedNatsConnector(Connector):
         try:
             subscription = await transport.subscribe(subject, count_and_receive, queue=group)
             self._subscriptions[subject, group] = subscription
+            for known, other in list(self._subscriptions):
+                if group == other and known != subject and covers(subject, known):
+                    await self._subscriptions.pop((known, other)).unsubscribe()
             await transport.flush(CONNECT_WAIT)
         except NatsTransportError as error:
             raise ConnectorError(f"connector {self.name}: {error}", retryable=error.retryable) from None
@@ -158,11 +162,24 @@ class _NatsSink:
             raise OutputDropped(drop_reason(error), str(error)) from None
 
 
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a subscription of `pattern` hears all that one of `subject` would."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(given) <= len(wanted):
+            return False
+    elif len(given) != len(wanted) or given[-1] == ">":
+        return False
+    return all(token in ("*", other) for token, other in zip(wanted, given, strict=False))
+
+
 async def drain(transport: NatsTransport, subscriptions: Collection[Subscription], timeout: float) -> None:
     """Handle, for up to `timeout` seconds, what the server sent until now; then unsubscribe."""
-    with contextlib.suppress(TimeoutError, NatsTransportError):
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            await transport.flush(timeout)
+            with contextlib.suppress(NatsTransportError):
+                await transport.flush(timeout)
             for subscription in subscriptions:
                 await subscription.join()
     for subscription in subscriptions:

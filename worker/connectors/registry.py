@@ -17,8 +17,6 @@ TYPES: Final[dict[str, type[Connector]]] = {
 }
 """What a program may declare. A further type is one class and one line."""
 
-_LINES: Final = {"print": print_line, "log": log_line}
-
 
 class ConnectorRegistry:
     """Made from a program's declarations; a connector connects when it is first used."""
@@ -59,7 +57,7 @@ class ConnectorRegistry:
             ConnectorError: see `Connector.create_sink`.
         """
         if binding.connector is None:
-            return LineSink(_LINES[binding.kind])
+            return LineSink(log_line(binding.params["level"]) if binding.kind == "log" else print_line)
         return await self._named(binding.connector).create_sink(binding.stream, binding.params)
 
     def health_reports(self) -> list[ConnectorHealth]:

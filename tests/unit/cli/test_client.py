@@ -1,49 +1,71 @@
 """A client that outlives any coordinator: who is asked, how often, and what a failure says."""
 
+import json
+import socket
+import threading
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
-import httpx
 import pytest
 
 from cli.client import ClusterClient, Refused, Unreachable
-from cli.errors import CliError
+from cli.errors import CliError, UsageError
+from cli.http import Answer, Connections, NoAnswer, NotListening
 
 A, B = "http://a:1", "http://b:2"
-UNAVAILABLE = httpx.Response(503, json={"error": "no leader yet", "code": "unavailable", "retryable": True})
+
+
+def says(status: int, document: Any) -> Answer:
+    return Answer(status, json.dumps(document).encode())
+
+
+UNAVAILABLE = says(503, {"error": "no leader yet", "code": "unavailable", "retryable": True})
+
+
+@dataclass
+class Request:
+    url: str
+    headers: Mapping[str, str]
+    timeout: float
 
 
 class Coordinators:
-    """Stand-ins by host: each takes its answers in turn, the last one for ever."""
+    """Stand-ins by host: each gives its answers in turn, the last one for ever."""
 
-    def __init__(self, **answers: list[httpx.Response | Exception]) -> None:
-        self.requests: list[httpx.Request] = []
+    def __init__(self, **answers: list[Answer | Exception]) -> None:
+        self.requests: list[Request] = []
         self._answers = answers
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        answers = self._answers[request.url.host]
+    def __call__(
+        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Answer:
+        self.requests.append(Request(url, headers, timeout))
+        answers = self._answers[url[7]]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, content=answer.content)
+        return answer
 
     def client(self, timeout: float = 5.0) -> ClusterClient:
-        return ClusterClient([A, B], timeout=timeout, transport=httpx.MockTransport(self))
+        return ClusterClient([A, B], timeout=timeout, exchange=self)
 
 
 def hosts(coordinators: Coordinators) -> list[str]:
-    return [request.url.host for request in coordinators.requests]
+    return [request.url[7] for request in coordinators.requests]
 
 
 def test_the_next_coordinator_is_asked_when_one_does_not_listen() -> None:
-    coordinators = Coordinators(a=[httpx.ConnectError("refused")], b=[httpx.Response(200, json={"total": 1})])
+    coordinators = Coordinators(a=[NotListening("refused")], b=[says(200, {"total": 1})])
     assert coordinators.client().get("/workers", limit=5) == {"total": 1}
     assert hosts(coordinators) == ["a", "b"]
-    assert str(coordinators.requests[1].url) == f"{B}/api/v1/cluster/workers?limit=5"
+    assert coordinators.requests[1].url == f"{B}/api/v1/cluster/workers?limit=5"
 
 
 def test_nobody_listening_fails_at_once_with_a_remedy() -> None:
-    refused: list[httpx.Response | Exception] = [httpx.ConnectError("refused")]
+    refused: list[Answer | Exception] = [NotListening("refused")]
     coordinators = Coordinators(a=refused, b=list(refused))
     with pytest.raises(Unreachable, match="start one with `varpulis up`"):
         coordinators.client(timeout=60).get("/workers")
@@ -51,15 +73,13 @@ def test_nobody_listening_fails_at_once_with_a_remedy() -> None:
 
 
 def test_an_election_is_waited_out() -> None:
-    coordinators = Coordinators(a=[UNAVAILABLE], b=[UNAVAILABLE, httpx.Response(200, json={})])
+    coordinators = Coordinators(a=[UNAVAILABLE], b=[UNAVAILABLE, says(200, {})])
     assert coordinators.client().get("/workers") == {}
     assert hosts(coordinators) == ["a", "b", "a", "b"]
 
 
 def test_a_write_keeps_its_idempotency_key_through_all_tries() -> None:
-    coordinators = Coordinators(
-        a=[UNAVAILABLE], b=[httpx.ReadTimeout("lost"), UNAVAILABLE, httpx.Response(201, json={"name": "g"})]
-    )
+    coordinators = Coordinators(a=[UNAVAILABLE], b=[NoAnswer("lost"), UNAVAILABLE, says(201, {"name": "g"})])
     coordinators.client(timeout=10).post("/pipeline-groups", {"name": "g"})
     keys = {request.headers["Idempotency-Key"] for request in coordinators.requests}
     assert len(coordinators.requests) == 6
@@ -67,7 +87,7 @@ def test_a_write_keeps_its_idempotency_key_through_all_tries() -> None:
 
 
 def test_two_writes_have_two_keys_and_a_read_has_none() -> None:
-    coordinators = Coordinators(a=[httpx.Response(200, json={})], b=[UNAVAILABLE])
+    coordinators = Coordinators(a=[says(200, {})], b=[UNAVAILABLE])
     client = coordinators.client()
     client.post("/pipeline-groups", {})
     client.delete("/pipeline-groups/g")
@@ -87,7 +107,7 @@ def test_patience_ends_with_the_deadline_and_tells_the_last_answer() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 500])
 def test_a_refusal_is_final_and_keeps_its_code(status: int) -> None:
-    no = httpx.Response(status, json={"error": "name it otherwise", "code": "conflict"})
+    no = says(status, {"error": "name it otherwise", "code": "conflict"})
     coordinators = Coordinators(a=[no], b=[UNAVAILABLE])
     with pytest.raises(Refused, match="name it otherwise") as refused:
         coordinators.client().post("/pipeline-groups", {})
@@ -103,7 +123,7 @@ def test_diagnostics_of_a_program_come_with_the_refusal() -> None:
         "message": "unknown function",
         "hint": "contains?",
     }
-    no = httpx.Response(422, json={"error": "bad VPL", "code": "parse_error", "diagnostics": [finding]})
+    no = says(422, {"error": "bad VPL", "code": "parse_error", "diagnostics": [finding]})
     with pytest.raises(Refused) as refused:
         Coordinators(a=[no], b=[UNAVAILABLE]).client().post("/pipeline-groups", {})
     assert (refused.value.diagnostics[0].line, refused.value.diagnostics[0].hint) == (2, "contains?")
@@ -112,6 +132,108 @@ def test_diagnostics_of_a_program_come_with_the_refusal() -> None:
 @pytest.mark.parametrize("body", [b"<html>", b"", b"\xff"])
 def test_a_server_that_is_no_coordinator_is_named(body: bytes) -> None:
     for status in (200, 404):
-        coordinators = Coordinators(a=[httpx.Response(status, content=body)], b=[UNAVAILABLE])
+        coordinators = Coordinators(a=[Answer(status, body)], b=[UNAVAILABLE])
         with pytest.raises(CliError, match="is a coordinator at this URL"):
             coordinators.client().get("/workers")
+
+
+def test_a_coordinator_that_froze_leaves_time_for_the_others() -> None:
+    coordinators = Coordinators(a=[NoAnswer("timed out")], b=[says(200, {})])
+    assert coordinators.client(timeout=10).post("/pipeline-groups", {}, wait=4) == {}
+    assert coordinators.requests[0].timeout == pytest.approx(4 + 10 / 2)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it was sent; closes the connection after each answer when asked to."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)
+        self.send_header("Content-Length", str(len(body)))
+        if "then-close" in self.path:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = "then" in self.path
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as echo:
+        thread = threading.Thread(target=echo.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{echo.server_port}"
+        echo.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def connections() -> Iterator[Connections]:
+    kept = Connections()
+    yield kept
+    kept.close()
+
+
+def test_an_exchange_carries_body_and_status(server: str, connections: Connections) -> None:
+    for _ in range(2):
+        assert connections("POST", f"{server}/x?y=1", body=b"hello", timeout=5) == Answer(201, b"hello")
+
+
+def test_a_connection_that_the_server_closed_is_made_anew(server: str, connections: Connections) -> None:
+    for _ in range(3):
+        assert connections("POST", f"{server}/then-close", body=b"hello", timeout=5).status == 201
+
+
+def test_a_connection_that_the_server_dropped_without_a_word_is_made_anew(
+    server: str, connections: Connections
+) -> None:
+    connections("POST", f"{server}/then-drop", body=b"hello", timeout=5)
+
+    def answered() -> bool:
+        try:
+            return connections("POST", f"{server}/x", body=b"hello", timeout=5).status == 201
+        except NoAnswer:
+            return False
+
+    assert answered() or answered()
+
+
+def test_a_port_where_nobody_listens_is_told_apart_from_a_silent_one(connections: Connections) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(NotListening, match="refused"):
+            connections("GET", url, timeout=5)
+        silent.listen()
+        with pytest.raises(NoAnswer, match="timed out"):
+            connections("GET", url, timeout=0.1)
+
+
+def test_an_answer_that_is_no_http_is_no_answer(connections: Connections) -> None:
+    with socket.socket() as odd:
+        odd.bind(("127.0.0.1", 0))
+        odd.listen()
+
+        def babble() -> None:
+            peer, _ = odd.accept()
+            with peer:
+                peer.sendall(b"INFO {}\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        with pytest.raises(NoAnswer):
+            connections("GET", f"http://127.0.0.1:{odd.getsockname()[1]}", timeout=5)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a:1", "ftp://a", "http://", "http://a:b", "http://a:0", "http://a b", "http://ä"]
+)
+def test_what_is_no_url_is_wrong_usage(url: str, connections: Connections) -> None:
+    with pytest.raises(UsageError, match="is no URL of a coordinator"):
+        connections("GET", url, timeout=1)

@@ -9,7 +9,7 @@ import pytest
 
 from cli.errors import CliError
 from cli.up import processes
-from cli.up.record import Process, Record, load, locked, save
+from cli.up.record import Process, Record, in_other_hands, load, locked, save
 from tests.support.cluster import poll
 
 RECORD = Record(cluster_id="c-1", http_port=9100, nats_port=4222, coordinators=3, workers=2)
@@ -49,6 +49,12 @@ def test_a_second_start_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
         locked(tmp_path, timeout=0.1),
     ):
         pass
+
+
+def test_whether_somebody_is_at_work_can_be_asked_without_waiting(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        assert in_other_hands(tmp_path)
+    assert not in_other_hands(tmp_path)
 
 
 def test_the_lock_is_free_again_after_use(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Workers for tests, written on raw nats-py against the wire and nothing of ours but the subjects.
 
-`FakeWorker` speaks everything: incarnation, sequence numbers, what it runs, leases. `SeedWorker` speaks only what
-the seed speaks: no incarnation, no epochs, heartbeats published without a reply subject.
+`FakeWorker` speaks everything: incarnation, sequence numbers, what it runs, leases. `SeedWorker` speaks only
+what the seed speaks: no incarnation, no epochs, heartbeats published without a reply subject.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ class Three:
 
     @property
     def leader(self) -> Coordinator:
-        (leader,) = [node for node in self.nodes.values() if node.is_leader]
-        return leader
+        """The leader; any node while there is none."""
+        nodes = list(self.nodes.values())
+        return next((node for node in nodes if node.is_leader), nodes[0])
 
     @property
     def follower(self) -> Coordinator:
@@ -77,13 +79,18 @@ class Three:
     async def ask(
         self, method: str, path: str, body: Any = None, *, node: Coordinator | None = None, **options: Any
     ) -> httpx.Response:
-        """One request to a node, by default the leader."""
-        url = (node or self.leader).url + (path if path.startswith("//") else API_BASE + path).replace(
-            "//", "/"
-        )
+        """One request to a node, by default the leader; while a leader is being elected, asked again."""
+        options.setdefault("headers", {}).setdefault("idempotency-key", secrets.token_hex(8))
         if body is not None:
             options["json"] = body
-        return await self.http.request(method, url, **options)
+        deadline = time.monotonic() + 10
+        while True:
+            base = (node or self.leader).url
+            url = base + path[1:] if path.startswith("//") else base + API_BASE + path
+            answer = await self.http.request(method, url, **options)
+            electing = answer.status_code == 503 and "leader" in answer.text
+            if not electing or time.monotonic() > deadline:
+                return answer
 
     async def placements(self, name: str = "g") -> list[dict[str, Any]]:
         answer = await self.ask("GET", f"/pipeline-groups/{name}")
@@ -93,6 +100,7 @@ class Three:
     async def runs(self, name: str = "g") -> None:
         async def running() -> bool:
             answer = await self.ask("GET", f"/pipeline-groups/{name}")
+            assert answer.status_code == 200, answer.text
             return bool(answer.json()["status"] == "running")
 
         await until(running, timeout=15, what=f"group {name} runs")

@@ -1,7 +1,9 @@
-"""A second, slow meaning of the expression language: a closure per node, written from the language's rules alone.
+"""A second, slow meaning of the expression language: a closure per node, written from the language's rules
+alone.
 
-It shares no operator with the engine. `closure(expr)` gives a function from (fields, ts) to a value; `NoValue` is
-raised where the language says that there is none (missing field, wrong type, division by zero, over a limit).
+It shares no operator with the engine. `closure(expr)` gives a function from (fields, ts) to a value;
+`NoValue` is raised where the language says that there is none (missing field, wrong type, division by zero,
+over a limit).
 """
 
 import math

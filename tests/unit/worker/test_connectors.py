@@ -16,6 +16,7 @@ from transport.nats import Message
 from vpl import ConnectorDecl, SinkBinding, SourceBinding
 from worker.connectors.base import ConnectorError, OutputDropped
 from worker.connectors.memory import TOPICS
+from worker.connectors.nats import covers
 from worker.connectors.registry import ConnectorRegistry
 
 SECRET = "hunter2"
@@ -65,7 +66,9 @@ async def test_a_connector_that_is_not_declared_is_refused() -> None:
         ({"url": f"nats://u:{SECRET}@ho st:1"}, "no server URL"),
     ],
 )
-async def test_wrong_parameters_are_refused_without_showing_a_secret(params: dict[str, Any], text: str) -> None:
+async def test_wrong_parameters_are_refused_without_showing_a_secret(
+    params: dict[str, Any], text: str
+) -> None:
     with pytest.raises(ConnectorError, match=text) as refused:
         registry(**params)
     assert SECRET not in str(refused.value)
@@ -77,7 +80,9 @@ async def test_a_source_topic_that_is_no_subject_is_refused(topic: Any) -> None:
         await registry().start_source(source(topic=topic), Heard())
 
 
-@pytest.mark.parametrize("params", [{"topic": "a b"}, {"topic": "a.*"}, {"topic": 5}, {"format": "xml"}, {"tpoic": "a"}])
+@pytest.mark.parametrize(
+    "params", [{"topic": "a b"}, {"topic": "a.*"}, {"topic": 5}, {"format": "xml"}, {"tpoic": "a"}]
+)
 async def test_a_sink_that_could_never_send_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ConnectorError):
         await registry().create_sink(sink(**params))
@@ -103,6 +108,41 @@ async def test_events_come_in_and_go_out_over_one_client(nats_server: NatsServer
     assert health.messages_received == 1 and health.last_error is None
     await connectors.shutdown(1)
     assert not connectors.health_reports()[0].connected
+
+
+@pytest.mark.parametrize("topics", [("a.>", "a.b"), ("a.b", "a.>"), ("a.*", "a.b", "a.>"), ("a.b", "a.b")])
+async def test_an_event_comes_once_although_the_topics_of_two_streams_overlap(
+    nats_server: NatsServer, topics: tuple[str, ...]
+) -> None:
+    connectors, heard = registry(servers=nats_server.url), Heard()
+    for topic in topics:
+        await connectors.start_source(source(topic=topic), heard)
+    async with bare_client(nats_server) as client:
+        await client.publish("a.b", b"{}")
+        await client.publish("a.b", b"[]")
+        await until(lambda: b"[]" in heard.data, what="the second event")
+    assert heard.data == [b"{}", b"[]"]
+    await connectors.shutdown(1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "covered"),
+    [
+        (">", "a", True),
+        (">", "a.>", True),
+        ("a.>", "a", False),
+        ("a.>", "a.>", True),
+        ("a.*", "a.>", False),
+        ("a.*", "a.*", True),
+        ("a.b", "a.*", False),
+        ("*.b", "a.b", True),
+        ("*.>", "a.b.c", True),
+        ("a.>", "b.c", False),
+        ("a.b.>", "a.>", False),
+    ],
+)
+def test_one_subject_covers_another(pattern: str, subject: str, covered: bool) -> None:
+    assert covers(pattern, subject) is covered
 
 
 async def test_a_flat_sink_puts_fields_beside_type_and_time_which_win(nats_server: NatsServer) -> None:
@@ -166,7 +206,9 @@ async def test_without_a_server_the_set_up_fails_in_bounded_time_with_the_cause(
     assert refused.value.retryable
 
 
-async def test_while_the_server_is_away_outputs_are_dropped_and_health_says_so(nats_server: NatsServer) -> None:
+async def test_while_the_server_is_away_outputs_are_dropped_and_health_says_so(
+    nats_server: NatsServer,
+) -> None:
     connectors = registry(servers=nats_server.url)
     out = await connectors.create_sink(sink(topic="t"))
     nats_server.kill()
@@ -218,7 +260,9 @@ async def test_memory_topics_connect_a_sink_with_a_source() -> None:
     assert len(TOPICS["mem.test"].outputs) == 2
 
 
-async def test_a_console_prints_one_line_of_json_and_brings_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_console_prints_one_line_of_json_and_brings_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     connectors = registry("console")
     await (await connectors.create_sink(sink())).send("Out", {"n": 1}, 5)
     assert json.loads(capsys.readouterr().out) == {"event_type": "Out", "timestamp": 5, "fields": {"n": 1}}
@@ -226,11 +270,12 @@ async def test_a_console_prints_one_line_of_json_and_brings_nothing(capsys: pyte
         await connectors.start_source(source(topic="x"), Heard())
 
 
-async def test_a_log_sink_writes_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_sink_writes_to_the_log_at_its_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "varpulis.output")
-    binding = SinkBinding(connector=None, stream="Out", params={}, kind="log")
+    binding = SinkBinding(connector=None, stream="Out", params={"level": "error"}, kind="log")
     await (await ConnectorRegistry({}).create_sink(binding)).send("Out", {"n": 1}, 5)
-    assert '"fields":{"n":1}' in caplog.text
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR and '"fields":{"n":1}' in record.message
 
 
 async def test_an_output_that_is_no_text_in_json_is_dropped() -> None:

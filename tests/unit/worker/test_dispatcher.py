@@ -197,7 +197,9 @@ async def test_a_command_older_than_one_seen_is_refused_by_both_numbers() -> Non
     assert (await stage.send("undeploy", {"pipeline_id": "p-1"}))["ok"]
 
 
-async def test_an_answer_too_large_to_send_is_an_error_and_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_too_large_to_send_is_an_error_and_not_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "MAX_PAYLOAD", 10)
     answer = await Stage().send("deploy", {"name": "p", "source": ""})
     assert answer["code"] == "engine_error"

@@ -58,7 +58,9 @@ def test_the_three_shapes_of_an_event_are_understood(
     ],
 )
 @pytest.mark.parametrize("key", ["timestamp", "ts"])
-def test_time_is_milliseconds_or_iso_and_else_that_of_arrival(key: str, stamp: Any, expected: int | None) -> None:
+def test_time_is_milliseconds_or_iso_and_else_that_of_arrival(
+    key: str, stamp: Any, expected: int | None
+) -> None:
     beside = parse({"event_type": "D", key: stamp, "fields": {}})
     among = parse({"event_type": "D", "fields": {key: stamp}})
     assert beside[2] == among[2]

@@ -1,0 +1,111 @@
+"""One HTTP exchange at a time, over connections that are kept, with the standard library.
+
+A command of the CLI lives for a moment: what it would spend on loading an HTTP framework is most of that.
+Two kinds of failure matter to whoever asks, so there are two exceptions: nobody listens, and somebody did
+but gave no answer.
+"""
+
+import http.client
+import select
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+class NotListening(Exception):
+    """No connection could be made: the request was surely not received."""
+
+
+class NoAnswer(Exception):
+    """The connection was made, and lost or silent: the request may have been received."""
+
+
+class Exchange(Protocol):
+    """Sends a request and returns its answer; raises `NotListening` or `NoAnswer`."""
+
+    def __call__(
+        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Answer: ...
+
+
+class Connections:
+    """Connections to servers, one each, made on first use; as a function, an `Exchange`."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], http.client.HTTPConnection] = {}
+
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float,
+    ) -> Answer:
+        """Send one request.
+
+        Args:
+            timeout: seconds, for the connection and for each silence of the server.
+
+        Raises:
+            NotListening, NoAnswer: see there.
+            UsageError: `url` is none.
+        """
+        scheme, place, path = _parts(url)
+        connection = self._connected(scheme, place, timeout)
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            self._open.pop((scheme, place)).close()
+            raise NoAnswer(f"{type(error).__name__} {error}".strip()) from None
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _connected(self, scheme: str, place: str, timeout: float) -> http.client.HTTPConnection:
+        connection = self._open.get((scheme, place))
+        if connection is None or _is_over(connection):
+            kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+            connection = kind(place, timeout=timeout)
+            try:
+                connection.connect()
+            except OSError as error:
+                raise NotListening(error.strerror or str(error)) from None
+            self._open[scheme, place] = connection
+        connection.sock.settimeout(timeout)
+        return connection
+
+
+def _is_over(connection: http.client.HTTPConnection) -> bool:
+    """The server closed it, as servers do with idle ones: there is something to read, unasked."""
+    if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+        return False
+    connection.close()
+    return True
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not url.isascii() or any(character.isspace() for character in url):
+        raise UsageError(f"{url!r} is no URL of a coordinator: write it as http://127.0.0.1:9100")
+    return parts.scheme, parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -1,0 +1,77 @@
+"""What the documents tell a reader to type is typed here: the blocks marked `sh test=NAME`, in a row."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import ROOT, environment, free_port_range, varpulis
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+BLOCK = re.compile(r"^```sh test=(?P<name>\w+)\n(?P<commands>.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def script(name: str) -> str:
+    """The commands of all blocks of that name, in the order of the documents."""
+    found = [match for path in DOCUMENTS for match in BLOCK.finditer(path.read_text())]
+    return "".join(match["commands"] for match in found if match["name"] == name)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory that looks like the project to a reader: `varpulis` on PATH, `deploy/` beside them."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    command = tmp_path / "bin" / "varpulis"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cli.main "$@"\n')
+    command.chmod(0o755)
+    yield tmp_path
+    varpulis("down", cwd=tmp_path)
+
+
+def typed(commands: str, place: Path) -> str:
+    """What the commands print; every one of them must succeed."""
+    port = free_port_range()
+    settings = {
+        "VARPULIS_UP_HTTP_PORT": str(port),
+        "VARPULIS_UP_NATS_PORT": str(port + 39),
+        "VARPULIS_UP_READY_TIMEOUT": "90",
+    }
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", commands],
+        cwd=place,
+        env=environment({**settings, "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_five_minutes_of_the_readme_lead_to_an_event(place: Path) -> None:
+    said = typed(script("quickstart"), place)
+    assert "doors: running" in said
+    assert "badge=b-17, secs=45, level=low" in said
+    assert "stopped 7 processes" in said
+
+
+def test_the_failovers_of_the_docs_happen_as_told(place: Path) -> None:
+    said = typed(script("failover"), place)
+    assert re.search(r"filter +running +worker-1", said)
+    assert "stopped 7 processes" in said
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for link in LINK.finditer(path.read_text()):
+        assert (path.parent / link["target"]).exists(), link["target"]

@@ -1,0 +1,53 @@
+"""Settings that contradict each other are refused at start, both named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.config import CoordinatorConfig
+from transport.errors import ConfigError
+
+
+def make(**changes: Any) -> CoordinatorConfig:
+    base = {"node_id": "c0", "members": ("c0",), "cluster_id": "x", "data_dir": Path("/nowhere")}
+    return CoordinatorConfig(**{**base, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"http_host": "0.0.0.0"}, ["0.0.0.0", "insecure"]),
+        ({"http_host": "example.org"}, ["example.org", "insecure"]),
+        ({"http_port": 70_000}, ["http_port", "70000"]),
+        ({"heartbeat_interval": 2.0}, ["heartbeat_timeout", "3.0", "2.0"]),
+        ({"heartbeat_interval": 0.0}, ["heartbeat_interval", "0.0"]),
+        ({"heartbeat_timeout": 601}, ["601"]),
+        ({"nats_wait": -1}, ["nats_wait", "-1"]),
+        ({"node_id": "a.b", "members": ("a.b",)}, ["a.b"]),
+        ({"members": ("c1", "c2")}, ["c0", "c1"]),
+        ({"prefix": "a..b"}, ["a..b"]),
+        ({"election_timeout_min": 0.9}, ["0.9", "0.6"]),
+        ({"cluster_id": "x y"}, ["x y"]),
+    ],
+)
+def test_a_contradiction_names_what_contradicts(changes: dict[str, Any], texts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**changes)
+    assert all(text in str(caught.value) for text in texts), caught.value
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
+def test_loopback_needs_no_permission(host: str) -> None:
+    assert make(http_host=host).http_host == host
+
+
+def test_listening_beyond_this_machine_has_to_be_said() -> None:
+    assert make(http_host="0.0.0.0", insecure=True).insecure
+
+
+def test_a_lease_is_over_before_the_pipelines_are_placed_elsewhere() -> None:
+    for timeout in (0.5, 3.0, 600.0):
+        made = make(heartbeat_interval=0.2, heartbeat_timeout=timeout)
+        assert made.lease_secs < made.heartbeat_timeout
+        assert made.lease_secs > made.heartbeat_interval

@@ -1,0 +1,129 @@
+"""Who is alive, under a clock that only the test moves."""
+
+import pytest
+
+from coordinator.controllers.liveness import verdict
+from coordinator.heartbeats import Heard, HeartbeatTable
+from coordinator.state.model import Worker, WorkerStatus
+from proto_schemas.messages import Heartbeat, RunningPipeline
+
+TIMEOUT = 3.0
+READY, UNHEALTHY, DRAINING = WorkerStatus.READY, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING
+
+
+def worker(status: WorkerStatus = READY, incarnation: str | None = "i1") -> Worker:
+    return Worker(
+        id="w1",
+        session=1,
+        incarnation=incarnation,
+        address="a",
+        cpu_cores=1,
+        max_pipelines=1,
+        status=status,
+        registered_at=0,
+    )
+
+
+def heard(at: float, *, incarnation: str | None = "i1", draining: bool = False) -> Heard:
+    return Heard(at=at, count=1, incarnation=incarnation, draining=draining)
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "since", "now", "expected"),
+    [
+        (READY, heard(100.0), 0.0, 103.0, None),
+        (READY, heard(100.0), 0.0, 103.1, UNHEALTHY),
+        (READY, None, 100.0, 103.0, None),
+        (READY, None, 100.0, 103.1, UNHEALTHY),
+        (READY, heard(10.0), 100.0, 102.0, None),
+        (UNHEALTHY, heard(100.0), 0.0, 101.0, READY),
+        (UNHEALTHY, heard(100.0), 0.0, 110.0, None),
+        (UNHEALTHY, heard(10.0), 100.0, 101.0, None),
+        (UNHEALTHY, None, 100.0, 101.0, None),
+        (READY, heard(100.0, draining=True), 0.0, 101.0, DRAINING),
+        (DRAINING, heard(100.0, draining=True), 0.0, 101.0, None),
+        (DRAINING, heard(100.0), 0.0, 101.0, READY),
+        (DRAINING, heard(100.0, draining=True), 0.0, 104.0, UNHEALTHY),
+        (UNHEALTHY, heard(100.0, incarnation="i0"), 0.0, 101.0, None),
+        (READY, heard(102.9, incarnation="i0"), 100.0, 103.1, UNHEALTHY),
+    ],
+    ids=[
+        "within the timeout",
+        "silent",
+        "a new leader grants a full timeout",
+        "and no more",
+        "also when the last word is old",
+        "heard again",
+        "still silent",
+        "an old word does not make it ready",
+        "never heard is not back",
+        "it drains",
+        "it still drains",
+        "it drains no more",
+        "died while draining",
+        "another process's word does not make it ready",
+        "nor keep it alive",
+    ],
+)
+def test_the_verdict(
+    status: WorkerStatus, last: Heard | None, since: float, now: float, expected: WorkerStatus | None
+) -> None:
+    found = verdict(worker(status), last, now=now, listening_since=since, timeout=TIMEOUT)
+    assert (found[0] if found is not None else None) is expected
+
+
+def beat(seq: int | None = None, incarnation: str | None = "i1", *copies: str) -> Heartbeat:
+    return Heartbeat(
+        events_processed=1,
+        pipelines_running=len(copies),
+        incarnation=incarnation,
+        seq=seq,
+        pipelines=[RunningPipeline(pipeline_id=copy) for copy in copies],
+    )
+
+
+def test_the_table_tells_news_from_mere_signs_of_life() -> None:
+    table = HeartbeatTable()
+    assert table.heard("w1", beat(1), 1.0)
+    assert not table.heard("w1", beat(2), 2.0)
+    assert table.heard("w1", beat(3, "i1", "p-1"), 3.0)
+    assert table.heard("w1", beat(1, "i2"), 4.0)
+
+
+def test_a_heartbeat_out_of_order_is_counted_and_changes_nothing() -> None:
+    table = HeartbeatTable()
+    table.heard("w1", beat(5, "i1", "p-1"), 1.0)
+    assert not table.heard("w1", beat(4), 2.0)
+    assert not table.heard("w1", beat(5), 2.0)
+    last = table.get("w1")
+    assert last is not None and last.at == 1.0 and table.out_of_order == 2
+
+
+def test_the_count_grows_with_each_heartbeat_of_a_process_and_starts_anew_with_the_next() -> None:
+    table = HeartbeatTable()
+    for seq in (1, 2, 3):
+        table.heard("w1", beat(seq), seq)
+    last = table.get("w1")
+    assert last is not None and last.count == 3
+    table.registered("w1", "i2", 9.0)
+    last = table.get("w1")
+    assert last is not None and (last.count, last.at) == (0, 9.0)
+
+
+def test_registering_again_is_a_sign_of_life_and_keeps_what_was_heard() -> None:
+    table = HeartbeatTable()
+    table.heard("w1", beat(1, "i1", "p-1"), 1.0)
+    table.registered("w1", "i1", 5.0)
+    last = table.get("w1")
+    assert last is not None and last.at == 5.0 and last.pipelines is not None and "p-1" in last.pipelines
+
+
+def test_the_table_is_bounded_and_counts_whom_it_does_not_track(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.heartbeats.MAX_TRACKED", 2)
+    table = HeartbeatTable()
+    for name in ("w1", "w2", "w3"):
+        table.heard(name, beat(1), 1.0)
+    assert table.get("w3") is None and table.untracked == 1
+    table.forget("w1")
+    table.heard("w3", beat(1), 2.0)
+    assert table.get("w3") is not None

@@ -1,0 +1,26 @@
+"""A state machine that remembers everything it applied."""
+
+import json
+
+
+class Recorder:
+    """Keeps (index, command) pairs; a command ``raise`` makes it raise."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[int, bytes]] = []
+
+    def apply(self, index: int, command: bytes) -> bytes:
+        if command == b"raise":
+            raise RuntimeError("a defect")
+        self.applied.append((index, command))
+        return b"result of " + command
+
+    def snapshot(self) -> bytes:
+        return json.dumps([(index, command.decode()) for index, command in self.applied]).encode()
+
+    def restore(self, data: bytes) -> None:
+        self.applied = [(index, command.encode()) for index, command in json.loads(data)]
+
+    @property
+    def commands(self) -> list[bytes]:
+        return [command for _, command in self.applied]

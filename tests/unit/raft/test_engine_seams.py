@@ -1,0 +1,111 @@
+"""The places where PySyncObj is held. An upgrade that moves one of them fails here, not in production."""
+
+from pathlib import Path
+
+import pysyncobj.pickle
+import pysyncobj.syncobj
+import pytest
+
+from raft.config import RaftConfig
+from raft.core import RaftCore
+from raft.entries import command_bytes
+from raft.journal import Journal
+from tests.unit.raft.machine import Recorder
+
+
+def single(directory: Path) -> RaftConfig:
+    return RaftConfig(
+        "n1", ("n1",), "cluster", directory, election_timeout_min=0.2, election_timeout_max=0.21
+    )
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(pysyncobj.syncobj, "monotonicTime", self)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def elected(core: RaftCore, clock: Clock) -> None:
+    clock.now += 1.0
+    for _ in range(3):
+        core.tick()
+        core.flush()
+    assert core.leads_applied
+
+
+def test_the_engine_works_on_our_journal(tmp_path: Path) -> None:
+    core = RaftCore(single(tmp_path), Recorder())
+    assert isinstance(core.engine._SyncObj__raftLog, Journal)
+    core.close()
+
+
+def test_the_engines_own_journals_come_back_after_construction(tmp_path: Path) -> None:
+    before = pysyncobj.syncobj.createJournal
+    RaftCore(single(tmp_path), Recorder()).close()
+    assert pysyncobj.syncobj.createJournal is before
+
+
+def test_there_is_one_replicated_method_with_the_id_that_entries_carry(tmp_path: Path) -> None:
+    core = RaftCore(single(tmp_path), Recorder())
+    assert [method.__name__ for method in core.engine._idToMethod.values()] == ["execute_v0"]
+    assert list(core.engine._idToMethod) == [0]
+    core.close()
+
+
+def test_the_engine_unpickles_only_what_was_built_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Propose, restart, replay, snapshot, restart: every byte given to pickle equals what `command_bytes`
+    builds.
+    """
+    allowed = {command_bytes(b"command %d" % number)[1:] for number in range(40)}
+    original = pysyncobj.pickle.loads
+    read: list[bytes] = []
+
+    def guarded(data: bytes) -> object:
+        if data not in allowed:
+            pytest.fail(f"pickle was asked to read {data!r}")
+        read.append(data)
+        return original(data)
+
+    monkeypatch.setattr(pysyncobj.pickle, "loads", guarded)
+    monkeypatch.setattr(pysyncobj.pickle, "load", lambda file: pytest.fail("pickle was asked to read a file"))
+    clock = Clock(monkeypatch)
+    config = RaftConfig("n1", ("n1",), "cluster", tmp_path, snapshot_every_entries=20, retained_entries=2)
+    for _ in range(2):
+        machine = Recorder()
+        core = RaftCore(config, machine, clock=clock)
+        elected(core, clock)
+        for number in range(40):
+            core.propose(b"command %d" % number, lambda outcome: None)
+        for _ in range(3):
+            core.tick()
+            core.flush()
+        core.close()
+    assert machine.commands == [b"command %d" % number for number in range(40)] * 2
+    assert core.counters.snapshots > 0
+    assert len(read) >= 80
+
+
+def test_the_engine_takes_what_the_transport_does_not_carry_for_not_the_leader(tmp_path: Path) -> None:
+    """Leadership lost between submit and tick: the engine forwards, the transport answers at once."""
+    core = RaftCore(RaftConfig("n1", ("n1", "n2"), "cluster", tmp_path), Recorder())
+    append = {
+        "type": "append_entries",
+        "term": 1,
+        "commit_index": 1,
+        "entries": [],
+        "prevLogIdx": 1,
+        "prevLogTerm": 0,
+    }
+    core._transport.deliver("n2", append)
+    heard: list[int] = []
+    core.engine.submit(command_bytes(b"late"), lambda result, reason: heard.append(reason))
+    core.tick()
+    assert heard == [pysyncobj.FAIL_REASON.NOT_LEADER]
+    core.close()

@@ -1,0 +1,265 @@
+"""The journal after power cuts, damage, foreign directories and snapshots."""
+
+from pathlib import Path
+
+import pytest
+
+from raft.disk import Disk
+from raft.entries import COMMAND, EngineEntry, Entry, to_engine
+from raft.errors import JournalCorrupt, WrongCluster
+from raft.journal import Identity, Journal
+
+IDENTITY = Identity("cluster", "n1", 1)
+
+
+def opened(directory: Path, *, segment_bytes: int = 8 * 1024 * 1024, retained: int = 0) -> Journal:
+    return Journal(directory, IDENTITY, disk=Disk(), segment_bytes=segment_bytes, retained=retained)
+
+
+def entry(index: int, term: int = 1) -> EngineEntry:
+    return to_engine(Entry(COMMAND, index, term, b"command %d of %d" % (index, term)))
+
+
+def add(journal: Journal, *indexes: int, term: int = 1) -> None:
+    for index in indexes:
+        journal.add(*entry(index, term))
+
+
+def spans(journal: Journal) -> list[tuple[int, int]]:
+    entries = journal.typed(journal.first_index, len(journal), 10**9) if len(journal) else []
+    return [(entry.index, entry.term) for entry in entries]
+
+
+def the_segment(directory: Path) -> Path:
+    (path,) = directory.glob("journal-*.log")
+    return path
+
+
+def written(directory: Path) -> list[tuple[int, list[tuple[int, int]], tuple[int, str | None]]]:
+    """Write a small log, one sync per change; returns (file size, entries, vote) after each."""
+    journal = opened(directory)
+    states = []
+
+    def sync() -> None:
+        journal.sync()
+        vote = (journal.getCurrentTerm(), journal.getVotedForNodeId())
+        states.append((the_segment(directory).stat().st_size, spans(journal), vote))
+
+    sync()
+    add(journal, 1)
+    sync()
+    journal.setCurrentTerm(1, "n2")
+    sync()
+    add(journal, 2, 3, 4)
+    sync()
+    journal.deleteEntriesFrom(2)
+    sync()
+    add(journal, 3, term=2)
+    sync()
+    journal.close()
+    return states
+
+
+def test_a_log_cut_at_any_byte_replays_what_was_synced_and_at_most_a_prefix_of_the_rest(
+    tmp_path: Path,
+) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    states = written(original)
+    data = the_segment(original).read_bytes()
+    for size in range(states[0][0], len(data) + 1):
+        torn = tmp_path / f"torn-{size}"
+        torn.mkdir()
+        (torn / the_segment(original).name).write_bytes(data[:size])
+        journal = opened(torn)
+        floor = max(at for at, (synced, _, _) in enumerate(states) if synced <= size)
+        vote = (journal.getCurrentTerm(), journal.getVotedForNodeId())
+        found = spans(journal)
+        journal.close()
+        if floor + 1 < len(states) and size > states[floor][0]:
+            before, after = states[floor][1], states[floor + 1][1]
+            assert (
+                found[: min(len(before), len(after))]
+                == (before if len(before) < len(after) else after)[: len(found)]
+            )
+            assert vote in (states[floor][2], states[floor + 1][2])
+        else:
+            assert (found, vote) == (states[floor][1], states[floor][2])
+
+
+def test_a_torn_tail_is_cut_at_start_and_the_log_goes_on(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    add(journal, 1, 2)
+    journal.sync()
+    journal.close()
+    with the_segment(tmp_path).open("ab") as file:
+        file.write(b"\x20\x00\x00")
+    journal = opened(tmp_path)
+    add(journal, 3)
+    journal.sync()
+    journal.close()
+    assert spans(opened(tmp_path)) == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_zeros_behind_the_last_record_are_a_torn_tail(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    add(journal, 1, 2)
+    journal.sync()
+    journal.close()
+    with the_segment(tmp_path).open("ab") as file:
+        file.write(bytes(512))
+    assert spans(opened(tmp_path)) == [(1, 1), (2, 1)]
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    journal = opened(original)
+    add(journal, 1, 2, 3)
+    journal.sync()
+    journal.close()
+    data = the_segment(original).read_bytes()
+    for at in range(len(data)):
+        damaged = tmp_path / f"damaged-{at}"
+        damaged.mkdir()
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << (at % 8)
+        (damaged / the_segment(original).name).write_bytes(flipped)
+        with pytest.raises(JournalCorrupt, match=r"byte \d+: .*Restore the data directory"):
+            opened(damaged)
+
+
+def test_a_torn_record_in_an_older_segment_is_corruption(tmp_path: Path) -> None:
+    journal = opened(tmp_path, segment_bytes=200)
+    for index in range(1, 20):
+        add(journal, index)
+        journal.sync()
+    journal.close()
+    oldest = min(tmp_path.glob("journal-*.log"))
+    oldest.write_bytes(oldest.read_bytes()[:-1])
+    with pytest.raises(JournalCorrupt, match="older segment"):
+        opened(tmp_path)
+
+
+def test_a_missing_segment_is_corruption(tmp_path: Path) -> None:
+    journal = opened(tmp_path, segment_bytes=200)
+    for index in range(1, 20):
+        add(journal, index)
+        journal.sync()
+    journal.close()
+    sorted(tmp_path.glob("journal-*.log"))[1].unlink()
+    with pytest.raises(JournalCorrupt, match="segment 2 is missing"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (Identity("other", "n1", 1), "cluster"),
+        (Identity("cluster", "n2", 1), "node"),
+        (Identity("cluster", "n1", 2), "generation"),
+    ],
+)
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, other: Identity, what: str) -> None:
+    opened(tmp_path).close()
+    with pytest.raises(WrongCluster, match=f"{what}.*data_dir"):
+        Journal(tmp_path, other, disk=Disk())
+
+
+def test_the_vote_outlives_the_segments_that_held_it(tmp_path: Path) -> None:
+    journal = opened(tmp_path, segment_bytes=300)
+    journal.setCurrentTerm(7, "n3")
+    for index in range(1, 30):
+        add(journal, index)
+        journal.sync()
+    journal.deleteEntriesTo(27)
+    journal.close()
+    assert len(list(tmp_path.glob("journal-*.log"))) <= 2
+    journal = opened(tmp_path)
+    assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (7, "n3")
+    assert journal.last_index == 29 and journal.first_index <= 28
+
+
+def test_retained_entries_stay_behind_a_snapshot(tmp_path: Path) -> None:
+    journal = opened(tmp_path, retained=3)
+    add(journal, *range(1, 11))
+    journal.deleteEntriesTo(7)
+    assert journal.first_index == 5
+
+
+def test_a_snapshot_inside_the_log_keeps_what_follows_it(tmp_path: Path) -> None:
+    """Raft 7: the entries after the snapshot may have been acknowledged."""
+    journal = opened(tmp_path)
+    add(journal, 1, 2, 3, 4, 5)
+    journal.sync()
+    journal.clear()
+    add(journal, 2, 3)
+    assert spans(journal) == [(2, 1), (3, 1), (4, 1), (5, 1)]
+    journal.sync()
+    journal.close()
+    assert opened(tmp_path).last_index == 5
+
+
+@pytest.mark.parametrize(("indexes", "term"), [((2, 3), 2), ((8, 9), 1)], ids=["other term", "ahead"])
+def test_a_snapshot_that_is_not_in_the_log_replaces_it(
+    tmp_path: Path, indexes: tuple[int, int], term: int
+) -> None:
+    journal = opened(tmp_path, segment_bytes=200)
+    journal.setCurrentTerm(4, "n2")
+    for index in range(1, 6):
+        add(journal, index)
+        journal.sync()
+    journal.clear()
+    add(journal, *indexes, term=term)
+    assert spans(journal) == [(index, term) for index in indexes]
+    journal.close()
+    assert len(list(tmp_path.glob("journal-*.log"))) == 1
+    again = opened(tmp_path)
+    assert spans(again) == [(index, term) for index in indexes]
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (4, "n2")
+
+
+def test_the_incarnation_grows_with_each_start_even_when_the_clock_goes_back(tmp_path: Path) -> None:
+    seen = []
+    for clock in (5_000, 4_000, 3_000):
+        journal = Journal(tmp_path, IDENTITY, disk=Disk(), wall_ms=lambda clock=clock: clock)  # type: ignore[misc]
+        seen.append(journal.incarnation)
+        journal.close()
+    assert seen == [5_000, 5_001, 5_002]
+
+
+class FullDisk(Disk):
+    """A disk without room from some moment on."""
+
+    full = False
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().write(descriptor, data)
+
+
+def test_after_a_failed_write_every_sync_fails(tmp_path: Path) -> None:
+    """A second fsync after a failed one may claim success for data that is gone."""
+    disk = FullDisk()
+    journal = Journal(tmp_path, IDENTITY, disk=disk)
+    add(journal, 1)
+    disk.full = True
+    with pytest.raises(OSError, match="No space left"):
+        journal.sync()
+    disk.full = False
+    with pytest.raises(OSError, match="No space left"):
+        journal.sync()
+
+
+def test_a_disk_failure_the_engine_swallows_comes_up_at_the_next_sync(tmp_path: Path) -> None:
+    disk = FullDisk()
+    journal = Journal(tmp_path, IDENTITY, disk=disk)
+    add(journal, 1)
+    journal.sync()
+    disk.full = True
+    journal.clear()
+    with pytest.raises(OSError, match="No space left"):
+        add(journal, 8, 9)
+    with pytest.raises(OSError, match="No space left"):
+        journal.sync()

@@ -1,0 +1,132 @@
+"""What a leader sends, and how much of it at once."""
+
+from pathlib import Path
+
+import pytest
+
+from raft.codec import CHUNK_BYTES
+from raft.disk import Disk
+from raft.entries import command_bytes
+from raft.journal import Identity, Journal
+from raft.replication import MAX_IN_FLIGHT, AppendPlan, ChunkPlan, Replication
+from raft.transfer import OutgoingSnapshot
+
+HEARTBEAT = 0.05
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    journal = Journal(tmp_path, Identity("cluster", "n1", 1), disk=Disk())
+    for index in range(1, 11):
+        journal.add(command_bytes(b"x" * 100), index, 1)
+    return journal
+
+
+@pytest.fixture
+def replication(journal: Journal) -> Replication:
+    def open_snapshot() -> OutgoingSnapshot:
+        return OutgoingSnapshot(bytes(CHUNK_BYTES + 1), 8, 1, patience=0.1, max_patience=0.2)
+
+    replication = Replication(("n2",), journal, open_snapshot, heartbeat_interval=HEARTBEAT)
+    replication.begin_term()
+    return replication
+
+
+def send(replication: Replication, seq: int, now: float = 0.0, *, due: bool = True) -> AppendPlan | None:
+    plan = replication.plan("n2", now, due=due)
+    assert not isinstance(plan, ChunkPlan)
+    if plan is not None:
+        replication.sent("n2", seq, plan, now)
+    return plan
+
+
+def add(journal: Journal, *indexes: int) -> None:
+    for index in indexes:
+        journal.add(command_bytes(b"y"), index, 1)
+
+
+def test_a_new_leader_probes_with_one_append_in_flight(replication: Replication, journal: Journal) -> None:
+    add(journal, 11)
+    plan = send(replication, 1)
+    assert plan is not None and (plan.prev_index, len(plan.entries)) == (10, 1)
+    add(journal, 12)
+    assert send(replication, 2) is None
+
+
+def test_after_a_success_appends_stream_without_waiting_and_without_repetition(
+    replication: Replication, journal: Journal
+) -> None:
+    add(journal, 11)
+    send(replication, 1)
+    replication.agreed("n2", 12)
+    sent = []
+    for index in range(12, 16):
+        add(journal, index)
+        plan = send(replication, index, due=False)
+        assert plan is not None
+        sent += [entry.index for entry in plan.entries]
+    assert sent == [12, 13, 14, 15]
+
+
+def test_what_is_in_flight_is_bounded(replication: Replication, journal: Journal) -> None:
+    replication.agreed("n2", 11)
+    for offset in range(MAX_IN_FLIGHT):
+        add(journal, 11 + offset)
+        assert send(replication, offset) is not None
+    add(journal, 11 + MAX_IN_FLIGHT)
+    assert send(replication, MAX_IN_FLIGHT) is None
+
+
+def test_an_unanswered_append_is_sent_again_from_the_last_match(
+    replication: Replication, journal: Journal
+) -> None:
+    replication.agreed("n2", 11)
+    add(journal, 11, 12)
+    send(replication, 1, now=0.0)
+    plan = send(replication, 2, now=2 * HEARTBEAT)
+    assert plan is not None and [entry.index for entry in plan.entries] == [11, 12]
+    assert replication.progress["n2"].probing
+
+
+def test_a_refusal_goes_back_to_the_hint_and_probes(replication: Replication) -> None:
+    replication.refused("n2", prev_index=10, hint=4)
+    plan = send(replication, 1)
+    assert plan is not None and (plan.prev_index, plan.entries[0].index) == (3, 4)
+
+
+def test_a_hint_beyond_our_log_is_cut_to_its_end(replication: Replication) -> None:
+    """A follower with a longer, divergent log: PySyncObj would ask for entries that do not exist, for
+    ever.
+    """
+    replication.refused("n2", prev_index=10, hint=99)
+    plan = send(replication, 1)
+    assert plan is not None and plan.prev_index == 10
+
+
+def test_a_late_refusal_of_what_is_matched_is_ignored(replication: Replication) -> None:
+    replication.agreed("n2", 9)
+    replication.refused("n2", prev_index=3, hint=2)
+    assert replication.progress["n2"].next_index == 11
+
+
+def test_news_of_a_commit_asks_for_an_answer_once_a_heartbeat(replication: Replication) -> None:
+    replication.agreed("n2", 11)
+    wants = [plan.wants_reply for now in (0.0, 0.01, 0.02, HEARTBEAT) if (plan := send(replication, 1, now))]
+    assert wants == [True, False, False, True]
+
+
+def test_a_peer_behind_the_journal_gets_the_snapshot_and_no_appends_meanwhile(
+    replication: Replication, journal: Journal
+) -> None:
+    journal.deleteEntriesTo(7)
+    replication.refused("n2", prev_index=10, hint=3)
+    plan = replication.plan("n2", 0.0, due=True)
+    assert isinstance(plan, ChunkPlan) and plan.number == 0
+    replication.sent("n2", 1, plan, 0.0)
+    assert replication.plan("n2", 0.01, due=True) is None
+    assert replication.chunk_answered("n2", 1, installed=False) is None
+    plan = replication.plan("n2", 0.01, due=False)
+    assert isinstance(plan, ChunkPlan) and (plan.number, len(plan.data)) == (1, 1)
+    assert replication.chunk_answered("n2", 2, installed=True) == 8
+    append = send(replication, 3)
+    assert append is not None and append.prev_index == 8
