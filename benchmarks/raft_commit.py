@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from benchmarks.etcd_commit import run_etcd
 from benchmarks.raft_node import milliseconds
 from tests.support.nats_server import NatsServer
 from transport.config import NatsConfig
@@ -42,7 +43,7 @@ def run(seconds: float = 3.0, clients: int = 64, size: int = 200) -> dict[str, A
         for member in MEMBERS:
             stack.enter_context(_node(member, server.url, directory / member))
         result = asyncio.run(_measure(server.url, directory, seconds, clients, size))
-    result["etcd"] = "not installed: apt-get install etcd-server"
+    result["etcd"] = run_etcd(seconds, clients, size)
     return result
 
 

@@ -58,12 +58,16 @@ async def load(node: RaftNode, order: Order) -> dict[str, float]:
             await node.propose(command, timeout=PROPOSAL_SECONDS)
             latencies.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     async with asyncio.TaskGroup() as clients:
         for _ in range(order.clients):
             clients.create_task(client())
-    elapsed = time.perf_counter() - began
-    return {"per_second": round(len(latencies) / elapsed), **milliseconds(latencies)}
+    elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu_began
+    return {
+        "per_second": round(len(latencies) / elapsed),
+        **milliseconds(latencies),
+        "leader_cpu_ms_per_commit": round(cpu / len(latencies) * 1e3, 3),
+    }
 
 
 def milliseconds(seconds: list[float]) -> dict[str, float]:

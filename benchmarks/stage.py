@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,7 @@ def _url(directory: Path) -> str:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # nobody is there to register with
     _, _, server_url, data_dir = sys.argv
     config = WorkerConfig(WORKER, NatsConfig(servers=(server_url,)), Path(data_dir))
     sys.exit(run_loop(serve(config)))

@@ -24,7 +24,7 @@ from raft.correspondence import Asked, Correspondence
 from raft.counters import Counters
 from raft.disk import Disk
 from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, StateMachine
-from raft.errors import CommandTooLarge, FrameError, OutcomeUnknown, SnapshotCorrupt, Unavailable
+from raft.errors import FrameError, OutcomeUnknown, SnapshotCorrupt, Unavailable
 from raft.follower import Follower
 from raft.journal import Identity, Journal
 from raft.leader import Leader, Request
@@ -80,13 +80,13 @@ class RaftCore:
             wall_ms=wall_ms,
             fsync_seconds=self.counters.fsync_seconds,
         )
-        _check_together(self.journal, store)
+        store.check_covers(self.journal.first_index if len(self.journal) else 0)
         self._transport = EngineTransport(config.peers)
         self.engine = Engine(
             config, self.journal, store, machine, self._transport, self.counters, self._on_state, clock
         )
         self.letters = Correspondence(config, self.journal.incarnation, self.counters)
-        self._proposals = Proposals(self.engine, self.counters)
+        self._proposals = Proposals(self.engine, self.counters, config.max_command_bytes)
         parts = (config, self.engine, self._transport, self.letters, store, self.counters)
         self.leader, self._follower = Leader(*parts), Follower(*parts)
         self._guarded = _Guarded(self)
@@ -196,7 +196,9 @@ class RaftCore:
             case codec.TimeoutNow():
                 self._transport.deliver(frame.sender, {"type": "timeout_now", "term": frame.term})
             case codec.Propose():
-                self._submit(frame.command, lambda outcome: self._answer_call(reply_to, frame, outcome))
+                self._proposals.propose(
+                    frame.command, lambda outcome: self._answer_call(reply_to, frame, outcome)
+                )
             case codec.Read():
                 self._proposals.read(lambda outcome: self._answer_call(reply_to, frame, outcome))
 
@@ -236,7 +238,7 @@ class RaftCore:
         """Submit a command, here or at the leader; `done` hears the outcome from within a `flush`."""
         target = self._call_target()
         if target is None:
-            self._submit(command, done)
+            self._proposals.propose(command, done)
         else:
             self._call(target, "propose", codec.Propose(*self.letters.stamp(self.term), command), done)
 
@@ -299,8 +301,7 @@ class RaftCore:
     def withdraw(self, cause: str) -> None:
         """Take no part any more; what is in flight ends with `OutcomeUnknown` in the next `flush`."""
         self.failure = self.failure or cause
-        self._proposals.fail_all(lambda: OutcomeUnknown(cause))
-        self._proposals.leader_changed()
+        self._proposals.withdraw(cause)
 
     def close(self) -> None:
         """Give the files back."""
@@ -326,15 +327,6 @@ class RaftCore:
             self.connection_changed(True, patient=False)
 
     # -- frames ------------------------------------------------
-
-    def _submit(self, command: bytes, done: Done) -> None:
-        size, limit = len(command), self.config.max_command_bytes
-        if size > limit:
-            self._proposals.finish(done, CommandTooLarge(size, limit))
-        elif self.failure is not None:
-            self._proposals.finish(done, Unavailable(self.failure))
-        else:
-            self._proposals.propose(command, done)
 
     def _call_target(self) -> str | None:
         """The other node that leads, or None when the call is to be answered here."""
@@ -386,11 +378,3 @@ class _Guarded:
         log.critical("%s", cause, exc_info=None if isinstance(error, OSError) else error)
         self._core.withdraw(cause)
         return True
-
-
-def _check_together(journal: Journal, store: SnapshotStore) -> None:
-    """The snapshot must check out, and the journal must go on where it ends, or overlap it."""
-    snapshot_end = store.load().last.index if store.exists else 0
-    if len(journal) and journal.first_index > snapshot_end + 1:
-        cause = f"the journal begins at entry {journal.first_index}, but the snapshot ends at {snapshot_end}"
-        raise SnapshotCorrupt(store.path, cause)

@@ -253,6 +253,10 @@ class RaftNode:
                 self._tell(core)
                 if core.wants_tick:
                     self._wake.set()
+        except Exception as error:
+            log.critical("the Raft node cannot go on", exc_info=error)
+            core.withdraw(f"this node has withdrawn: {type(error).__name__}: {error}. Start it again")
+            core.flush()
         finally:
             if self._timer is not None:
                 self._timer.cancel()

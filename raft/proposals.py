@@ -18,7 +18,7 @@ from pysyncobj import FAIL_REASON
 from raft.counters import Counters
 from raft.engine import Applied, Engine
 from raft.entries import NOOP_BYTES, command_bytes
-from raft.errors import NotLeader, OutcomeUnknown, RaftError, Unavailable
+from raft.errors import CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
 from raft.outcomes import Committed, Done, Outcome, word_of
 
 MOST_IN_FLIGHT = 4_096
@@ -27,8 +27,10 @@ MOST_IN_FLIGHT = 4_096
 class Proposals:
     """Commands and barriers in flight on a leader; at most `MOST_IN_FLIGHT` of each."""
 
-    def __init__(self, engine: Engine, counters: Counters) -> None:
+    def __init__(self, engine: Engine, counters: Counters, max_command_bytes: int) -> None:
         self._engine, self._counters = engine, counters
+        self._max_command_bytes = max_command_bytes
+        self._withdrawn: str | None = None
         self._ids = itertools.count(1)
         self._commands: dict[int, Done] = {}
         self._readers: list[Done] = []
@@ -39,9 +41,10 @@ class Proposals:
     def propose(self, command: bytes, done: Done) -> None:
         """Submit a command; `done` hears the outcome."""
         self._counters.proposals += 1
-        refusal = self._refusal(len(self._commands))
+        size, limit = len(command), self._max_command_bytes
+        refusal = CommandTooLarge(size, limit) if size > limit else self._refusal(len(self._commands))
         if refusal is not None:
-            self.finish(done, refusal)
+            self._finish(done, refusal)
             return
         number = next(self._ids)
         self._commands[number] = done
@@ -51,7 +54,7 @@ class Proposals:
         """Ask for a barrier; `done` hears `Committed` at its index."""
         refusal = self._refusal(len(self._readers))
         if refusal is not None:
-            self.finish(done, refusal)
+            self._finish(done, refusal)
             return
         self._readers.append(done)
 
@@ -69,7 +72,7 @@ class Proposals:
         self._commands.clear()
         self._barrier, self._readers = [], []
         for done in waiting:
-            self.finish(done, error())
+            self._finish(done, error())
 
     def handed_over(self, seq: int, done: Done) -> None:
         """A frame with this sequence number carries the call to the leader."""
@@ -79,26 +82,33 @@ class Proposals:
         """The leader answered the call, or nobody was there."""
         done = self._handed_over.pop(seq, None)
         if done is not None:
-            self.finish(done, outcome)
+            self._finish(done, outcome)
 
     def leader_changed(self) -> None:
         """Who was asked leads no more: its answers may never come."""
         calls, self._handed_over = self._handed_over, {}
         for done in calls.values():
-            self.finish(done, OutcomeUnknown("the leader changed while it worked on the command"))
+            self._finish(done, OutcomeUnknown("the leader changed while it worked on the command"))
+
+    def withdraw(self, cause: str) -> None:
+        """This node takes no part any more: nothing in flight can be followed, and nothing new is taken."""
+        self._withdrawn = cause
+        self.fail_all(lambda: OutcomeUnknown(cause))
+        self.leader_changed()
 
     def take_finished(self) -> list[tuple[Done, Outcome]]:
         """What has ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
-    def finish(self, done: Done, outcome: Outcome) -> None:
-        """Let `done` hear `outcome` after the next sync."""
+    def _finish(self, done: Done, outcome: Outcome) -> None:
         if not isinstance(outcome, Committed):
             self._counters.proposals_failed[word_of(outcome)] += 1
         self._finished.append((done, outcome))
 
     def _refusal(self, in_flight: int) -> RaftError | None:
+        if self._withdrawn is not None:
+            return Unavailable(self._withdrawn)
         if not self._engine._isLeader():
             leader = self._engine._getLeader()
             return NotLeader(leader.id) if leader is not None else Unavailable("no leader is known")
@@ -111,22 +121,22 @@ class Proposals:
         if done is None:
             return
         if applied is None:
-            self.finish(done, _refused(reason))
+            self._finish(done, _refused(reason))
         elif applied.failure is not None:
-            self.finish(done, applied.failure)
+            self._finish(done, applied.failure)
         else:
             term = self._engine.journal.term_at(applied.index)
-            self.finish(done, Committed(applied.index, term, applied.result))
+            self._finish(done, Committed(applied.index, term, applied.result))
 
     def _on_barrier(self, applied: None, reason: int) -> None:
         readers, self._barrier = self._barrier, []
         if reason != FAIL_REASON.SUCCESS:
             for done in readers:
-                self.finish(done, _refused(reason))
+                self._finish(done, _refused(reason))
             return
         index = self._engine.raftLastApplied + 1
         for done in readers:
-            self.finish(done, Committed(index, self._engine.journal.term_at(index), b""))
+            self._finish(done, Committed(index, self._engine.journal.term_at(index), b""))
 
 
 def _refused(reason: int) -> RaftError:

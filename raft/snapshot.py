@@ -73,6 +73,16 @@ class SnapshotStore:
         """The durable snapshot; raises `SnapshotCorrupt` and `WrongCluster`."""
         return self.parse(self.read_bytes())
 
+    def check_covers(self, first_index: int) -> None:
+        """The journal, which begins at `first_index`, must go on where the snapshot ends, or overlap it.
+
+        Raises `SnapshotCorrupt` and `WrongCluster`.
+        """
+        end = self.load().last.index if self.exists else 0
+        if first_index > end + 1:
+            cause = f"the journal begins at entry {first_index}, but the snapshot ends at {end}"
+            raise SnapshotCorrupt(self.path, cause)
+
     def parse(self, data: bytes) -> Snapshot:
         """Check and take apart a snapshot file; raises `SnapshotCorrupt` and `WrongCluster`."""
         where = str(self._path)

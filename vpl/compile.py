@@ -139,7 +139,7 @@ class WindowPlan:
 
     @property
     def tag(self) -> str:
-        """Python name of the stage, unique because stream names cannot begin with what stands before it."""
+        """What its Python names end in; unique, because the name of a stream does not begin with a digit."""
         return f"{self.number if self.number > 1 else ''}_{self.stream}"
 
     @property

@@ -62,6 +62,10 @@ class Chunk:
     line: int
     column: int
 
+    def place(self, line: int, column: int) -> tuple[int, int]:
+        """The line and column in the whole source of a place in this text."""
+        return self.line + line - 1, column + (self.column - 1 if line == 1 else 0)
+
     @property
     def is_event(self) -> bool:
         return re.match(r"event\s", self.text) is not None

@@ -105,7 +105,7 @@ def _parse_chunk(chunk: Chunk) -> list[ast.Statement]:
     except UnexpectedInput as error:
         raise VplError([_syntax_error(chunk, error)]) from None
     _check_height(tree, chunk)
-    return TreeBuilder(chunk.line, chunk.column).statements(tree)
+    return TreeBuilder(chunk).statements(tree)
 
 
 def _check_height(tree: Tree[Token], chunk: Chunk) -> None:
@@ -114,18 +114,13 @@ def _check_height(tree: Tree[Token], chunk: Chunk) -> None:
         level = [child for parent in level for child in parent.children if isinstance(child, Tree)]
         if not level:
             return
-    line, column = chunk_position(chunk, level[0].meta.line, level[0].meta.column)
+    line, column = chunk.place(level[0].meta.line, level[0].meta.column)
     message = f"the expression is more than {MAX_HEIGHT} operators high"
     raise VplError([Diagnostic("error", line, column, message, "compute parts of it in a `.select` before")])
 
 
-def chunk_position(chunk: Chunk, line: int, column: int) -> tuple[int, int]:
-    """The place in the whole source of a place in `chunk`."""
-    return chunk.line + line - 1, column + (chunk.column - 1 if line == 1 else 0)
-
-
 def _syntax_error(chunk: Chunk, error: UnexpectedInput) -> Diagnostic:
-    line, column = chunk_position(chunk, error.line, error.column) if error.line > 0 else _end_of(chunk)
+    line, column = chunk.place(error.line, error.column) if error.line > 0 else _end_of(chunk)
     expected: set[str] = set()
     at_end = False
     if isinstance(error, UnexpectedToken):
@@ -137,12 +132,12 @@ def _syntax_error(chunk: Chunk, error: UnexpectedInput) -> Diagnostic:
         line, column = _end_of(chunk)
     before, rest = ("", "") if at_end else _line_around(chunk.text, error)
     message = f"found {_found(rest, at_end)}, expected {_in_words(expected, first=line == chunk.line)}"
-    return Diagnostic("error", line, column, message, _hint(before, rest, chunk))
+    return Diagnostic("error", line, column, message, _hint(before, rest, expected, chunk))
 
 
 def _end_of(chunk: Chunk) -> tuple[int, int]:
-    last = chunk.text.rstrip().rsplit("\n", 1)
-    return chunk_position(chunk, chunk.text.rstrip().count("\n") + 1, len(last[-1]) + 1)
+    lines = chunk.text.rstrip().split("\n")
+    return chunk.place(len(lines), len(lines[-1]) + 1)
 
 
 def _line_around(text: str, error: UnexpectedInput) -> tuple[str, str]:
@@ -178,10 +173,14 @@ def _in_words(expected: set[str], *, first: bool) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _hint(before: str, rest: str, chunk: Chunk) -> str | None:
+def _hint(before: str, rest: str, expected: set[str], chunk: Chunk) -> str | None:
     for text, hint in _HINTS.items():
-        if rest.startswith(text) or (before + rest[:1]).endswith(text):
+        if (rest.startswith(text) or (before + rest[:1]).endswith(text)) and (
+            text != "=" or "COMPARE" in expected
+        ):
             return hint
+    if re.match(r"\.\s*\w+", rest) and "OPERATION" in expected:
+        return "an operation has brackets: `.emit()`"
     if rest.startswith("(") and re.search(r"\.\s*\w+\s*$", before):
         return "functions are called as `f(x)`, not as `x.f()`; or is a `)` missing before?"
     if not rest and chunk.text.count("(") > chunk.text.count(")"):

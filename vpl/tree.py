@@ -14,17 +14,17 @@ from lark import Token, Tree
 
 from vpl import ast
 from vpl.diagnostics import Diagnostic, VplError
+from vpl.layout import Chunk
 
 MAX_DIGITS = 300
 MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class TreeBuilder:
-    """Builds the nodes of one chunk that begins at (`line`, `column`) of the source."""
+    """Builds the nodes of one chunk of the source."""
 
-    def __init__(self, line: int, column: int) -> None:
-        self._line = line
-        self._column = column
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
 
     def statements(self, tree: Tree[Token]) -> list[ast.Statement]:
         parts = [tree] if tree.data == "event" else tree.children
@@ -38,8 +38,8 @@ class TreeBuilder:
 
     def _at(self, place: Any) -> dict[str, Any]:
         meta = place.meta if isinstance(place, Tree) else place
-        line, column = meta.line, meta.column
-        return {"line": self._line + line - 1, "column": column + (self._column - 1 if line == 1 else 0)}
+        line, column = self._chunk.place(meta.line, meta.column)
+        return {"line": line, "column": column}
 
     def _refuse(self, place: Any, message: str, hint: str) -> VplError:
         return VplError([Diagnostic("error", **self._at(place), message=message, hint=hint)])

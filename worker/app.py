@@ -77,14 +77,12 @@ class Worker:
         await make_sure_of_id(bus, subjects, config.worker_id)
 
         store = CheckpointStore(config.data_dir / "checkpoints")
-        self.host = PipelineHost(
-            bus, subjects, store, max_pipelines=config.max_pipelines, may_output=self._may_output
-        )
+        self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
         dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate)
         self._membership = Membership(config, bus, subjects, self.host, self._lease, lambda: self._url)
 
-        collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._may_output)
+        collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._lease_open)
         app = HealthApp(self.health, collector)
         server = HttpServer(app, config.http_host, config.http_port, flag="--http-port")
         await server.start()
@@ -133,14 +131,14 @@ class Worker:
             "registered": registered,
             "term": self._membership.term,
             "nats_connected": connected,
-            "lease_open": self._may_output(),
+            "lease_open": self._lease_open(),
             "draining": self.host.draining,
             "pipelines": self.host.running(),
             "events_in": self.host.events_in,
             "events_out": self.host.events_out,
         }
 
-    def _may_output(self) -> bool:
+    def _lease_open(self) -> bool:
         return self._lease.is_open(time.monotonic())
 
 

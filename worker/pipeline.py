@@ -14,7 +14,7 @@ allows (`worker.lease`).
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from worker.checkpoints import Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink, encode_output
 from worker.connectors.nats import drain, drop_reason
 from worker.connectors.registry import ConnectorRegistry
+from worker.lease import Lease
 from worker.payload import PayloadError, parse_event
 from worker.routes import OutputRoutes
 
@@ -87,8 +88,8 @@ class Pipeline:
         identity: RunningPipeline,
         program: Program,
         connectors: ConnectorRegistry,
-        route_sink: RouteSink,
-        may_output: Callable[[], bool],
+        route_sink: RouteSink | None,
+        lease: Lease,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
@@ -104,9 +105,10 @@ class Pipeline:
         self.errors = 0
         self._errors_in_a_row = 0
         self._restored: Counter[str] = Counter()
-        self._may_output = may_output
+        self._now = 0
+        self._lease = lease
         self._inputs: list[Subscription] = []
-        self._sinks: list[Sink] = [route_sink]  # sink id -1, the last one, is the routes
+        self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
     async def start(self, bus: NatsTransport, subjects: Sequence[str], flush_wait: float) -> None:
         """Make the sinks, then open the sources and `subjects`; on return the servers know all subscriptions.
@@ -145,7 +147,8 @@ class Pipeline:
             self.refused[f"pipeline_{self.state}"] += 1
             return None
         engine = self.engine
-        engine.now = now
+        if now != self._now:
+            engine.now = self._now = now
         try:
             engine.process(event_type, fields, ts)
             self._errors_in_a_row = 0
@@ -156,12 +159,16 @@ class Pipeline:
 
     async def deliver(self, outputs: Sequence[Output]) -> None:
         """Send outputs to their sinks and routes, in order; what does not leave is counted."""
-        if not self._may_output():
+        if not self._lease.is_open(time.monotonic()):
             self.dropped["lease_expired"] += len(outputs)
             return
+        sinks = self._sinks
         for sink_id, event_type, fields, ts in outputs:
+            sink = sinks[sink_id]
+            if sink is None:  # emitted, and routed nowhere
+                continue
             try:
-                await self._sinks[sink_id].send(event_type, fields, ts)
+                await sink.send(event_type, fields, ts)
             except OutputDropped as error:
                 self.dropped[error.reason] += 1
             except Exception:

@@ -14,7 +14,6 @@ import logging
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable
 from typing import Final
 
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
@@ -27,6 +26,7 @@ from worker import checkpoints
 from worker.checkpoints import CheckpointStore
 from worker.connectors.base import ConnectorError
 from worker.connectors.registry import ConnectorRegistry
+from worker.lease import Lease
 from worker.pipeline import Pipeline, RouteSink, State, now_ms
 from worker.routes import OutputRoutes, input_subjects
 
@@ -57,13 +57,13 @@ class PipelineHost:
         store: CheckpointStore,
         *,
         max_pipelines: int,
-        may_output: Callable[[], bool],
+        lease: Lease,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
         self._store = store
         self._max_pipelines = max_pipelines
-        self._may_output = may_output
+        self._lease = lease
         self._pipelines: dict[str, Pipeline] = {}
         self._keys: dict[Key, Pipeline] = {}
         self._starting = 0
@@ -191,8 +191,8 @@ class PipelineHost:
         identity = RunningPipeline(
             pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
         )
-        sink = RouteSink(self._bus, outputs)
-        return Pipeline(identity, program, connectors, sink, self._may_output), inputs
+        sink = RouteSink(self._bus, outputs) if outputs else None
+        return Pipeline(identity, program, connectors, sink, self._lease), inputs
 
     # --- removing
 

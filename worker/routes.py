@@ -23,6 +23,10 @@ class OutputRoutes:
         ]
         self._known: dict[str, tuple[str, ...]] = {}
 
+    def __bool__(self) -> bool:
+        """There are routes at all."""
+        return bool(self._routes)
+
     def subjects_of(self, event_type: str) -> tuple[str, ...]:
         """The subjects an output of this type is published to; often none."""
         known = self._known.get(event_type)

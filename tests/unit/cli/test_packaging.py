@@ -1,8 +1,11 @@
 """What an installation stands on: everything pinned, with hashes, from nowhere in particular."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -43,3 +46,29 @@ def test_every_line_of_the_lock_belongs_to_a_pinned_entry() -> None:
 def test_the_lock_names_no_index_and_no_path() -> None:
     for word in ("http:", "https:", "file:", "--index", "--find-links", "-e ", "/tmp", "/home", "/work"):
         assert word not in LOCK
+
+
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [("up", "varpulis up"), ("test", "-m pytest"), ("lint", "lint-imports"), ("lock", "--generate-hashes")],
+)
+def test_a_make_target_runs_what_it_says_in_the_environment_of_the_lock(target: str, runs: str) -> None:
+    planned = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert runs in planned.stdout
+    assert ".venv/bin/" in planned.stdout
+
+
+def test_make_refuses_an_old_python_by_name(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 3.8.1" || exit 1\n')
+    old.chmod(0o755)
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "pyproject.toml").touch()
+    refused = subprocess.run(
+        ["make", "up", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert refused.returncode != 0
+    assert "Python 3.8.1, older than 3.11" in refused.stderr

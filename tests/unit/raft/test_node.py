@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from raft.bus import Bus
-from raft.codec import Hello, HelloReply, encode
+from raft.bus import Bus, Message
+from raft.codec import HelloReply, encode
 from raft.config import RaftConfig
 from raft.errors import CommandTooLarge, DirectoryInUse, NodeIdInUse, OutcomeUnknown, RaftError, Unavailable
 from raft.memory_bus import MemoryBus, MemoryConnection
@@ -269,10 +269,8 @@ async def test_a_node_id_that_answers_already_is_refused_and_its_directory_given
     bus = MemoryBus()
     impostor = bus.connect("impostor")
 
-    async def greet(message: object) -> None:
-        stamp = ("cluster", 1, "n1", 1, 0, 1)
-        assert encode(Hello(*stamp))
-        await impostor.publish(getattr(message, "reply"), encode(HelloReply(*stamp, 1, 1)))  # noqa: B009
+    async def greet(message: Message) -> None:
+        await impostor.publish(message.reply, encode(HelloReply("cluster", 1, "n1", 1, 0, 1, 1, 1)))
 
     subscription = await impostor.subscribe("varpulis.cluster.raft.n1.hello", greet)
     config = RaftConfig("n1", ("n1",), "cluster", tmp_path)

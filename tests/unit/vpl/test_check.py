@@ -73,6 +73,8 @@ TABLE = [
     ("stream S = E.where(x.lower() == 1)", "1:27", "found `(`", "called as `f(x)`"),
     ("stream S = E.emit(x: \"abc)", "1:22", "a text is never closed", ""),
     ("/* open\nstream S = E", "1:1", "a comment is never closed", "*/"),
+    ("stream S = E.emit", "1:13", "found `.`", "has brackets"),
+    ("stream = E", "1:8", "found `=`, expected a name", ""),
     ("strem S = E", "1:1", "found `strem`", ""),
     ("stream S = E.emit(x: \"\\q\")", "1:22", "an escape that is not known", ""),
     ("stream S = E.emit(x: @2026-13-01)", "1:22", "is not a time", "2026-01-02T03:04:05Z"),
