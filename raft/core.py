@@ -24,7 +24,7 @@ from raft.correspondence import Asked, Correspondence
 from raft.counters import Counters
 from raft.disk import Disk
 from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, StateMachine
-from raft.errors import FrameError, OutcomeUnknown, SnapshotCorrupt, Unavailable
+from raft.errors import FrameError, OutcomeUnknown, RaftError, SnapshotCorrupt, Unavailable
 from raft.follower import Follower
 from raft.journal import Identity, Journal
 from raft.leader import Leader, Request
@@ -80,7 +80,11 @@ class RaftCore:
             wall_ms=wall_ms,
             fsync_seconds=self.counters.fsync_seconds,
         )
-        store.check_covers(self.journal.first_index if len(self.journal) else 0)
+        try:
+            store.check_beside(self.journal.first_index if len(self.journal) else None)
+        except RaftError:
+            self.journal.close()
+            raise
         self._transport = EngineTransport(config.peers)
         self.engine = Engine(
             config, self.journal, store, machine, self._transport, self.counters, self._on_state, clock
@@ -232,6 +236,9 @@ class RaftCore:
     def nobody_there(self, seq: int) -> None:
         """The bus says that nobody heard the request with this sequence number."""
         self.counters.no_responders += 1
+        asked = self.letters.forget(seq)
+        if asked is not None and asked.about is not None:
+            self.leader.replication.unheard(asked.peer)
         self._proposals.answered(seq, Unavailable("the leader has left the bus"))
 
     def propose(self, command: bytes, done: Done) -> None:
@@ -287,7 +294,7 @@ class RaftCore:
             self._calls.clear()
         elif self.leader_id != self._known_leader:
             self._known_leader = self.leader_id
-            self.counters.leader_changes += 1
+            self.counters.leader_changes += self.leader_id is not None
             self._proposals.leader_changed()
         for done, outcome in self._proposals.take_finished():
             self.counters.commits += isinstance(outcome, Committed)

@@ -79,6 +79,10 @@ class Correspondence:
         del self._asked[frame.answers_seq]
         return asked
 
+    def forget(self, seq: int) -> Asked | None:
+        """The request with this number will not be answered: nobody heard it."""
+        return self._asked.pop(seq, None)
+
     def drop(self, reason: str, sender: str) -> bool:
         """Count a refused frame; always False."""
         self._counters.frames_dropped[reason] += 1

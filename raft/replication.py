@@ -8,6 +8,7 @@ under plain load. Per peer, after etcd's `Progress`:
   other, so each round trip makes progress, however lossy the bus.
 - **streaming** (after a success): frames follow each other without waiting, up to `MAX_IN_FLIGHT` frames.
 - **snapshot** (the next entry is no longer in the journal): chunks, one in flight, and no appends meanwhile.
+- **absent** (the bus says that nobody listens): empty probes at the end of the log, until one is answered.
 
 News of a commit alone asks for no answer, unless a heartbeat's time has passed since the last question. An
 append not answered within `resend_after` counts as lost: back to probing behind the last match. A late
@@ -45,6 +46,7 @@ class Progress:
     asked_at: float = float("-inf")
     in_flight: dict[int, Sent] = field(default_factory=dict)
     transfer: OutgoingSnapshot | None = None
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,15 @@ class Replication:
     def plan(self, peer: str, now: float, *, due: bool) -> AppendPlan | ChunkPlan | None:
         """What to send to `peer` now, if anything; `due` says that the engine wants it to hear from us."""
         progress = self.progress[peer]
+        if progress.absent:
+            progress.next_index = self._journal.last_index + 1
         if progress.transfer is not None:
             return self._next_chunk(progress.transfer, now)
         self._expire(progress, now)
         if progress.next_index <= self._journal.first_index:
             progress.transfer = self._open_snapshot()
             return self._next_chunk(progress.transfer, now)
-        behind = progress.next_index <= self._journal.last_index
+        behind = not progress.absent and progress.next_index <= self._journal.last_index
         if progress.in_flight and (progress.probing or len(progress.in_flight) >= MAX_IN_FLIGHT):
             return None
         if not behind and not due:
@@ -125,6 +129,7 @@ class Replication:
     def agreed(self, peer: str, next_index: int) -> None:
         """The peer's log agrees with ours below `next_index`."""
         progress = self.progress[peer]
+        progress.absent = False
         progress.match_index = max(progress.match_index, next_index - 1)
         progress.next_index = max(progress.next_index, progress.match_index + 1)
         progress.probing = False
@@ -135,9 +140,16 @@ class Replication:
     def refused(self, peer: str, prev_index: int, hint: int) -> None:
         """The peer's log did not hold our `prev_index`; it suggests to go on from `hint`."""
         progress = self.progress[peer]
+        progress.absent = False
         if prev_index < progress.match_index:
             return
         self._probe(progress, min(hint, self._journal.last_index + 1))
+
+    def unheard(self, peer: str) -> None:
+        """Nobody listens under the peer's id."""
+        progress = self.progress[peer]
+        progress.absent, progress.transfer = True, None
+        self._probe(progress, self._journal.last_index + 1)
 
     def chunk_answered(self, peer: str, expected: int, *, installed: bool) -> int | None:
         """The peer answered a chunk. Returns the match index when the snapshot is installed."""

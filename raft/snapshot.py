@@ -73,13 +73,16 @@ class SnapshotStore:
         """The durable snapshot; raises `SnapshotCorrupt` and `WrongCluster`."""
         return self.parse(self.read_bytes())
 
-    def check_covers(self, first_index: int) -> None:
+    def check_beside(self, first_index: int | None) -> None:
         """The journal, which begins at `first_index`, must go on where the snapshot ends, or overlap it.
 
-        Raises `SnapshotCorrupt` and `WrongCluster`.
+        An empty journal (None) beside a snapshot has lost term and vote. Raises `SnapshotCorrupt`,
+        `WrongCluster`.
         """
         end = self.load().last.index if self.exists else 0
-        if first_index > end + 1:
+        if end and first_index is None:
+            raise SnapshotCorrupt(self.path, "the journal beside it is missing, and with it the vote")
+        if first_index is not None and first_index > end + 1:
             cause = f"the journal begins at entry {first_index}, but the snapshot ends at {end}"
             raise SnapshotCorrupt(self.path, cause)
 

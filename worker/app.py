@@ -21,7 +21,7 @@ from worker.commands import Commands
 from worker.config import WorkerConfig
 from worker.dispatcher import Dispatcher
 from worker.http import HealthApp
-from worker.identity import WorkerIdInUse, make_sure_of_id
+from worker.identity import Superseded, WorkerIdInUse, make_sure_of_id
 from worker.lease import Lease
 from worker.membership import Membership
 from worker.metrics import WorkerCollector
@@ -99,15 +99,14 @@ class Worker:
         for task in self._work:
             cleanup.push_async_callback(_end, task)
 
-    async def run_until(self, stopped: asyncio.Event) -> None:
-        """Work until `stopped` is set.
+    async def run_until(self, stopping: "asyncio.Task[bool]") -> None:
+        """Work until `stopping` is done.
 
         Raises:
+            Superseded: a newer incarnation runs.
             Exception: a bug that ended heartbeats or timers; a worker without them must not live on.
         """
-        stop = asyncio.create_task(stopped.wait())
-        done, _ = await asyncio.wait({stop, *self._work}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
+        done, _ = await asyncio.wait({stopping, *self._work}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
@@ -119,6 +118,10 @@ class Worker:
                 await self._membership.beat()
         except TimeoutError:
             log.warning("worker=%s not drained within %g s; cut off", self.config.worker_id, STOP_WAIT)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Let go of everything at once, and say nothing."""
         await self._cleanup.aclose()
 
     def health(self) -> dict[str, Any]:
@@ -149,19 +152,28 @@ async def serve(config: WorkerConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     worker = Worker(config)
+    starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(stopped.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        await _end(starting)
+        return 0
     try:
-        await worker.start()
+        starting.result()
     except (NatsTransportError, ConfigError, WorkerIdInUse, PortInUse) as error:
         print(f"varpulis worker {config.worker_id}: {error}", file=sys.stderr)
         return 1
     log.info("worker=%s serves on %s", config.worker_id, worker.url)
     try:
-        await worker.run_until(stopped)
+        await worker.run_until(stopping)
+    except Superseded as error:
+        print(f"varpulis worker {config.worker_id}: {error}", file=sys.stderr)
+        await worker.abandon()
+        return 1
     except Exception:
         log.critical("worker=%s cannot go on; please report this", config.worker_id, exc_info=True)
+        await worker.abandon()
         return 1
-    finally:
-        await worker.stop()
+    await worker.stop()
     return 0
 
 

@@ -4,9 +4,9 @@ Rules, in the order they are applied:
 
 1. Only commands of `COMMANDS` (`unknown_command`), only JSON that fits (`bad_request`, with the path).
 2. At most `MAX_IN_FLIGHT` commands at a time (`unavailable`): a flood is answered, not queued.
-1. Only commands of `COMMANDS` (`unknown_command`), and only JSON that fits (`bad_request`, with its path).
-   may pass (`retryable`) are not kept: the same request may then succeed. Kept are `MAX_KEPT` answers and
-   `MAX_KEPT_BYTES`; the oldest go first.
+3. A `request_id` seen before gets the first answer again, also while the first is still at work. Refusals
+   that may pass (`retryable`) are not kept: the same request may then succeed. Kept are `MAX_KEPT` answers
+   and `MAX_KEPT_BYTES`; the oldest go first.
 4. The fence (`worker.fence`): a command older than one seen is refused.
 5. Commands for one pipeline run in the order they came; those for different pipelines side by side.
 

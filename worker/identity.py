@@ -2,10 +2,15 @@
 
 Before a worker subscribes anything it asks whether somebody answers to its commands. Nobody listens: the id
 is free. An answer, whatever it says: a living namesake, and this process does not start. Silence: a frozen
-one, which this incarnation supersedes (the coordinators go by the newest incarnation).
+one, which this incarnation supersedes.
+
+Should the frozen one thaw, both would follow the same commands. So a worker hears the heartbeats under its
+own id (`worker.membership`), and the older of two incarnations gives way: their names begin with the time of
+their start.
 """
 
 import logging
+import secrets
 from typing import Final
 
 from proto_schemas.subjects import Subjects
@@ -20,6 +25,15 @@ log = logging.getLogger(__name__)
 
 class WorkerIdInUse(Exception):
     """Another process answers under this worker id."""
+
+
+class Superseded(Exception):
+    """A newer incarnation of this worker runs."""
+
+
+def new_incarnation(now_ms: int) -> str:
+    """A name for a process started at `now_ms`; a later one compares greater."""
+    return f"{now_ms:012x}{secrets.token_hex(4)}"
 
 
 async def make_sure_of_id(bus: NatsTransport, subjects: Subjects, worker_id: str) -> None:

@@ -8,13 +8,13 @@
   once the NATS server has confirmed it. Nobody has to answer: a coordinator that only listens is enough.
 - An answer of an older term than one seen is a deposed leader's, and ignored. Directives are followed
   before the lease is renewed, so a copy that must go is gone before outputs may leave again.
+- A heartbeat under its own id but of a newer incarnation ends this one (`worker.identity`).
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-import secrets
 import time
 from collections.abc import Callable
 from typing import Final
@@ -28,7 +28,9 @@ from proto_schemas.subjects import Subjects, last_token
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport
 from worker.config import WorkerConfig
+from worker.identity import Superseded, new_incarnation
 from worker.lease import Lease
+from worker.pipeline import now_ms
 from worker.pipelines import PipelineHost
 
 VERSION: Final = "0.1.0"
@@ -49,9 +51,10 @@ class Membership:
     """One incarnation of a worker, as the coordinators see it.
 
     Attributes:
-        incarnation: new for each process. registered: a coordinator accepted this worker. heartbeats,
-        missed, acknowledged, refused: heartbeats that went out and that did not; answers that counted and
-        that did not (malformed, or of an older term).
+        incarnation: new for each process.
+        term: the newest leader's that answered.
+        heartbeats, missed: heartbeats that went out, and that did not.
+        acknowledged, refused: answers that counted, and that did not (malformed, or of an older term).
     """
 
     def __init__(
@@ -80,7 +83,8 @@ class Membership:
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
         self._beat_now = asyncio.Event()
-        self.incarnation = secrets.token_hex(8)
+        self._successor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.incarnation = new_incarnation(now_ms())
         self.heartbeats = 0
         self.missed = 0
         self.acknowledged = 0
@@ -88,17 +92,30 @@ class Membership:
 
     @property
     def registered(self) -> bool:
+        """A coordinator accepted this worker."""
         return self._accepted.is_set()
 
     async def run(self) -> None:
-        """Be a member until cancelled."""
+        """Be a member until cancelled.
+
+        Raises:
+            Superseded: a newer incarnation of this worker runs.
+        """
         await self._bus.subscribe(f"{self._inbox}.*", self._on_ack)
+        await self._bus.subscribe(self._subjects.heartbeat(self._config.worker_id), self._on_namesake)
         self._bus.on_connection_change(self._on_connection_change)
         self._process.cpu_percent()
         self._register_now.set()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_registered())
-            tasks.create_task(self._keep_beating())
+        work = [
+            asyncio.create_task(self._keep_registered()),
+            asyncio.create_task(self._keep_beating()),
+            asyncio.create_task(self._outlive()),
+        ]
+        try:
+            await asyncio.gather(*work)
+        finally:
+            for task in work:
+                task.cancel()
 
     # --- registration
 
@@ -203,6 +220,20 @@ class Membership:
             )
             self._last_ack = None
             self._register_now.set()
+
+    # --- a newer incarnation
+
+    async def _outlive(self) -> None:
+        await self._successor
+
+    async def _on_namesake(self, message: Message) -> None:
+        try:
+            other = decode(message.data, Heartbeat).incarnation
+        except WireError:
+            return
+        if other is not None and other > self.incarnation and not self._successor.done():
+            text = f"incarnation {other} of this worker runs elsewhere, newer than this one"
+            self._successor.set_exception(Superseded(f"{text}: start this one under another --id"))
 
     # --- answers
 

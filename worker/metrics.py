@@ -69,8 +69,10 @@ class WorkerCollector(Collector):
         yield commands
         membership = self._membership
         heartbeats = CounterMetricFamily("varpulis_heartbeats", "Heartbeats and answers", labels=["what"])
-        for what in ("heartbeats", "missed", "acknowledged", "refused"):
-            heartbeats.add_metric([{"heartbeats": "sent"}.get(what, what)], getattr(membership, what))
+        heartbeats.add_metric(["sent"], membership.heartbeats)
+        heartbeats.add_metric(["missed"], membership.missed)
+        heartbeats.add_metric(["acknowledged"], membership.acknowledged)
+        heartbeats.add_metric(["refused"], membership.refused)
         yield heartbeats
         yield GaugeMetricFamily(
             "varpulis_registered", "1: a coordinator accepted us", value=membership.registered

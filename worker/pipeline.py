@@ -176,20 +176,21 @@ class Pipeline:
                 if self.dropped["sink_error"] == 1:
                     log.exception("pipeline=%s a sink failed; further failures are only counted", self.id)
 
+    def is_due(self, now: int) -> bool:
+        """Something is over at `now` (ms)."""
+        if self.state is not State.RUNNING:
+            return False
+        deadline = self.engine.next_deadline()
+        return deadline is not None and deadline <= now
+
     async def tick(self, now: int) -> None:
         """Close what is over at `now` (ms)."""
-        if self.state is not State.RUNNING:
-            return
         try:
-            deadline = self.engine.next_deadline()
-            if deadline is None or deadline > now:
-                return
             self.engine.advance(now)
             outputs = self.engine.take()
         except Exception as error:
             self._count_failure(error)
-            return
-        if outputs:
+        else:
             await self.deliver(outputs)
 
     def _count_failure(self, error: Exception) -> None:
@@ -267,7 +268,6 @@ class Pipeline:
         )
 
     def losses(self) -> Counter[str]:
-        """Messages refused and outputs dropped, by reason; `slow_consumer`: came in faster than they were
-        handled."""
+        """Messages refused and outputs dropped, by reason; `slow_consumer`: came faster than handled."""
         late = self.connectors.dropped + sum(each.dropped for each in self._inputs)
         return self.refused + self.dropped + Counter(slow_consumer=late, engine_failure=self.errors)

@@ -205,10 +205,10 @@ class PipelineHost:
         pipeline = self.get(pipeline_id)
         del self._pipelines[pipeline_id]
         del self._keys[pipeline.group, pipeline.name]
-        await pipeline.stop()
         self._retired_in += pipeline.events_in
         self._retired_out += pipeline.events_out
         self._retired_losses += pipeline.losses()
+        await pipeline.stop()
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
 
     async def drain(self) -> int:
@@ -238,12 +238,16 @@ class PipelineHost:
         await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines))
 
     async def run_timers(self) -> None:
-        """Close windows when they are over; runs until cancelled."""
-        while True:
-            await asyncio.sleep(TICK)
-            now = now_ms()
-            for pipeline in self.pipelines:
-                await pipeline.tick(now)
+        """Close windows when they are over, until cancelled; slow outputs of one pipeline delay no other."""
+        at_work: dict[Pipeline, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await asyncio.sleep(TICK)
+                now = now_ms()
+                at_work = {pipeline: task for pipeline, task in at_work.items() if not task.done()}
+                for pipeline in self.pipelines:
+                    if pipeline not in at_work and pipeline.is_due(now):
+                        at_work[pipeline] = tasks.create_task(pipeline.tick(now))
 
 
 async def warm_up() -> None:

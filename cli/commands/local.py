@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from cli.errors import OK
 from cli.invocation import Invocation, Rows
@@ -11,6 +11,8 @@ from cli.settings import BY_KEY
 from cli.up import cluster, screen
 from cli.up.plan import Wanted
 from cli.up.record import Process, Record
+
+_WISHES: Final = ("coordinators", "workers", "http_port", "nats_port")
 
 
 def up(call: Invocation) -> int:
@@ -58,9 +60,6 @@ def document(record: Record, data_dir: str) -> dict[str, Any]:
         "cluster_id": record.cluster_id,
         "data_dir": data_dir,
     }
-
-
-_WISHES = ("coordinators", "workers", "http_port", "nats_port")
 
 
 def _table(record: Record) -> Rows:

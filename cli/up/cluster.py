@@ -52,7 +52,7 @@ def start(request: Request, progress: Progress) -> Started:
     Raises:
         CliError: a port is taken, a process ended, it was not ready in time; what this call began is stopped.
     """
-    with record.locked(request.data_dir):
+    with record.locked(request.data_dir, timeout=request.ready_timeout):
         cluster_id = f"c-{secrets.token_hex(4)}"
         remembered = record.load(request.data_dir)
         alive = {process.id for process in remembered.running} if remembered else set()
@@ -102,9 +102,7 @@ class _Launch:
         self._readiness.wait_for_nats(self.record.nats_port, self.children)
         self._spawn_all(missing, "coordinator")
         self._readiness.wait_for_members(self.record.running, self.children)
-        self._spawn_all(
-            missing, "worker"
-        )  # only now: they would but compete for the processor and be refused
+        self._spawn_all(missing, "worker")  # not earlier: without a leader they would only be refused
         self._readiness.wait_for_members(self.record.running, self.children)
         if self._request.demo and self.record.workers:
             self._run_demo()

@@ -106,7 +106,7 @@ def _not_ready(connections: Connections, processes: list[Process]) -> list[str]:
     if waiting:
         return waiting
     coordinators = [process for process in members if process.role == "coordinator"]
-    listed = _get(connections, coordinators[0], f"{API_BASE}/workers?limit=1000")
+    listed = _get(connections, coordinators[0], f"{API_BASE}/workers?limit=1000") if coordinators else None
     if listed is None:
         return ["a leader"]
     workers = msgspec.json.decode(listed, type=WorkerList).workers

@@ -23,7 +23,7 @@ async def test_a_registered_worker_gets_the_pipelines_of_a_group(
 ) -> None:
     async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url) as worker:
         assert worker.registered["heartbeat_interval_secs"] == 0.1
-        assert worker.registered["lease_secs"] == 0.8
+        assert worker.registered["lease_secs"] == 1.2
         answer = await stage.ask("POST", "/pipeline-groups", group("g", "a", "b"))
         assert answer.status_code == 201, answer.text
         assert answer.json()["status"] == "running"

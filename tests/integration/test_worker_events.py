@@ -122,6 +122,28 @@ async def test_a_window_is_closed_by_the_timer_when_nothing_comes_any_more(
     assert heard.fields == [{"n": 3}]
 
 
+async def test_a_pipeline_whose_sink_hangs_does_not_hold_up_the_timer_of_another(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    class HangingSink:
+        async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
+            await asyncio.Event().wait()
+
+    window = "stream Counts = In.window(100ms).aggregate(n: count()).emit(n: n)"
+    out = {"from_pipeline": "good", "to_pipeline": "x", "event_types": ["*"], "nats_subject": "out"}
+    async with running(nats_server, tmp_path) as worker, bare_client(nats_server) as client:
+        heard = await collect(client, "out")
+        bad = await deploy(client, "bad", window, group="g")
+        await deploy(client, "good", window, group="g", routes=[out])
+        worker.host.get(bad)._sinks[-1] = HangingSink()
+        for expected in (1, 2):
+            for name in ("bad", "good"):
+                await send(client, f"varpulis.cluster.pipeline.g.x.{name}", {"event_type": "In"})
+            await until(
+                lambda wanted=expected: len(heard.messages) == wanted, what="the window of the good one"
+            )
+
+
 async def test_messages_that_are_no_events_are_counted_by_reason_and_neighbours_undisturbed(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

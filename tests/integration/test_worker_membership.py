@@ -211,6 +211,30 @@ async def test_a_silent_holder_of_the_id_is_superseded(
             assert "superseding" in caplog.text
 
 
+async def test_a_frozen_worker_that_was_superseded_ends_when_it_thaws(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        coordinated(nats_server) as coordinator,
+        bare_client(nats_server) as client,
+        process(nats_server.url, tmp_path) as former,
+    ):
+        await until(lambda: coordinator.heartbeats, timeout=30, what="a heartbeat")
+        former.send_signal(signal.SIGSTOP)
+        async with running(nats_server, tmp_path) as worker:
+            await until(lambda: worker.health()["ready"], what="the successor's registration")
+            former.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(10):
+                _, errors = await former.communicate()
+            assert (await command(client, "deploy", {"name": "p", "source": PASS}))["status"] == "running"
+            incarnation = worker.health()["incarnation"]
+            before = len(coordinator.heartbeats)
+            await until(lambda: len(coordinator.heartbeats) > before, what="a later heartbeat")
+    assert former.returncode == 1
+    assert b"newer than this one" in errors and b"Traceback" not in errors
+    assert coordinator.heartbeats[-1]["incarnation"] == incarnation
+
+
 async def test_a_killed_worker_registers_again_as_a_new_incarnation(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -278,6 +302,17 @@ async def test_sigterm_drains_and_exits_with_zero(nats_server: NatsServer, tmp_p
         assert b"Traceback" not in errors
         await until(lambda: coordinator.heartbeats[-1].get("draining"), what="the last heartbeat")
     assert (tmp_path / "checkpoints" / f"{pipeline_id}.json.gz").exists()
+
+
+async def test_sigterm_while_waiting_for_a_server_ends_it_at_once(tmp_path: Path) -> None:
+    async with process(f"nats://127.0.0.1:{free_port()}", tmp_path) as child:
+        assert child.stderr is not None
+        async with asyncio.timeout(30):
+            await child.stderr.readline()  # it says that nobody is there, and tries on for 10 s
+            child.send_signal(signal.SIGTERM)
+            _, errors = await child.communicate()
+    assert child.returncode == 0
+    assert b"Traceback" not in errors
 
 
 async def test_a_port_in_use_is_one_clear_line(

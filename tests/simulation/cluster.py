@@ -212,7 +212,7 @@ class Simulation:
             delay = 0.0005 + self.rng.expovariate(1 / 0.003)
             if self.rng.random() < self.weather.late:
                 delay += self.rng.uniform(0, 0.3)
-            self._at(self.now + delay, lambda: self._arrive(source, target, deliver))
+            self._at(self.now + delay, lambda: self._arrive(source, target, deliver, core, frame.token))
 
     def _route(self, source: str, core: RaftCore, frame: Outgoing) -> tuple[str, Callable[[RaftCore], None]]:
         """A request goes to the node in its subject; an answer to the process that asked, if it still
@@ -229,9 +229,16 @@ class Simulation:
 
         return target, answer
 
-    def _arrive(self, source: str, target: str, deliver: Callable[[RaftCore], None]) -> None:
-        if (source, target) not in self._cut:
+    def _arrive(
+        self, source: str, target: str, deliver: Callable[[RaftCore], None], asker: RaftCore, token: str
+    ) -> None:
+        if (source, target) in self._cut:
+            return
+        if self.machines[target].core is not None:
             self._step(self.machines[target], deliver)
+        elif token and self.machines[source].core is asker:
+            number = int(token.rpartition(".")[2])
+            self._step(self.machines[source], lambda core: core.nobody_there(number))
 
     def _command(self) -> None:
         machine = self.machines[self.rng.choice(self._names)]

@@ -23,6 +23,7 @@ import httpx
 import psutil
 
 from cli.client import ClusterClient
+from cli.up import record
 from proto_schemas.rest import API_BASE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,8 +201,8 @@ class Cluster:
 
     def remove(self) -> None:
         """Kill what is left, also what the last `up()` did not live to report."""
-        recorded = self.data_dir / "cluster.json"
-        if recorded.exists():
+        known = record.load(self.data_dir)
+        if known and known.running:
             self.run("down", "--data-dir", str(self.data_dir))
         for handle in self._ever.values():
             if _lives(handle):

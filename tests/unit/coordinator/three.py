@@ -21,14 +21,14 @@ PASS = "stream Out = In.where(x > 0).emit(x: x)"
 
 
 def config(node_id: str, nats_url: str, data_dir: Path, **changes: Any) -> CoordinatorConfig:
-    """Short times: a heartbeat every 0.1 s, dead after 1 s."""
+    """Short times: a heartbeat every 0.1 s, dead after 1.5 s."""
     return CoordinatorConfig(
         node_id=node_id,
         cluster_id="test",
         nats=NatsConfig(servers=(nats_url,)),
         data_dir=data_dir / node_id,
         http_port=0,
-        **{"members": NODES, "heartbeat_interval": 0.1, "heartbeat_timeout": 1.0, **changes},
+        **{"members": NODES, "heartbeat_interval": 0.1, "heartbeat_timeout": 1.5, **changes},
     )
 
 

@@ -11,31 +11,7 @@ from raft.core import RaftCore
 from raft.entries import command_bytes
 from raft.journal import Journal
 from tests.unit.raft.machine import Recorder
-
-
-def single(directory: Path) -> RaftConfig:
-    return RaftConfig(
-        "n1", ("n1",), "cluster", directory, election_timeout_min=0.2, election_timeout_max=0.21
-    )
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
-        monkeypatch.setattr(pysyncobj.syncobj, "monotonicTime", self)
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def elected(core: RaftCore, clock: Clock) -> None:
-    clock.now += 1.0
-    for _ in range(3):
-        core.tick()
-        core.flush()
-    assert core.leads_applied
+from tests.unit.raft.peer import Clock, elected, single
 
 
 def test_the_engine_works_on_our_journal(tmp_path: Path) -> None:

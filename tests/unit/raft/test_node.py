@@ -59,8 +59,15 @@ class Cluster:
         await self.stop(name)
 
     async def leader(self) -> RaftNode:
-        await until(lambda: any(node.is_leader and node.ready for node in self.nodes.values()))
-        return next(node for node in self.nodes.values() if node.is_leader)
+        """The leader, once it holds what was committed before and everybody knows it."""
+        await until(lambda: len(self.known_leaders()) == 1 and None not in self.known_leaders())
+        (name,) = self.known_leaders()
+        leader = self.nodes[str(name)]
+        await until(lambda: leader.ready)
+        return leader
+
+    def known_leaders(self) -> set[str | None]:
+        return {node.leader_id for node in self.nodes.values()}
 
     def followers(self) -> list[RaftNode]:
         return [node for node in self.nodes.values() if not node.is_leader]

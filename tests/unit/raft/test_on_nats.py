@@ -32,7 +32,7 @@ async def test_a_cluster_commits_and_survives_its_leaders_connection(
         for name in MEMBERS
     }
     await asyncio.gather(*(node.start() for node in nodes.values()))
-    await until(lambda: any(node.is_leader for node in nodes.values()))
+    await until(lambda: all(node.leader_id for node in nodes.values()))
     first = next(name for name in MEMBERS if nodes[name].is_leader)
     for number in range(20):
         await nodes[MEMBERS[number % 3]].propose(b"%d" % number, timeout=SECONDS)

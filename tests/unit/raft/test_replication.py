@@ -115,6 +115,19 @@ def test_news_of_a_commit_asks_for_an_answer_once_a_heartbeat(replication: Repli
     assert wants == [True, False, False, True]
 
 
+def test_an_absent_peer_is_probed_without_entries_until_it_answers(
+    replication: Replication, journal: Journal
+) -> None:
+    replication.agreed("n2", 4)
+    replication.unheard("n2")
+    add(journal, 11, 12)
+    probe = send(replication, 1)
+    assert probe is not None and (probe.prev_index, probe.entries) == (12, [])
+    replication.refused("n2", prev_index=12, hint=6)
+    plan = send(replication, 2)
+    assert plan is not None and plan.entries[0].index == 6
+
+
 def test_a_peer_behind_the_journal_gets_the_snapshot_and_no_appends_meanwhile(
     replication: Replication, journal: Journal
 ) -> None:

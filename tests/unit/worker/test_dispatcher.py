@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import COMMANDS, Deploy, Deployed, Inject, Injected, Ok, Undeploy
@@ -203,3 +205,29 @@ async def test_an_answer_too_large_to_send_is_an_error_and_not_silence(
     monkeypatch.setattr(module, "MAX_PAYLOAD", 10)
     answer = await Stage().send("deploy", {"name": "p", "source": ""})
     assert answer["code"] == "engine_error"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+requests = st.dictionaries(
+    st.sampled_from(
+        ["name", "source", "group", "routes", "pipeline_id", "event_type", "fields", "term", "epoch"]
+    ),
+    anything,
+)
+
+
+@given(
+    command=st.sampled_from(["deploy", "inject", "undeploy"]) | st.text(),
+    data=st.binary() | requests.map(lambda request: json.dumps(request).encode()),
+)
+def test_whatever_comes_is_answered_with_success_or_a_typed_error(command: str, data: bytes) -> None:
+    async def answered() -> Any:
+        return await Stage().send(command, data)
+
+    answer = asyncio.run(answered())
+    assert answer.get("code") in (None, "bad_request", "unknown_command", "stale_epoch")
+    assert "code" not in answer or answer["error"]
