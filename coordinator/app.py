@@ -162,7 +162,7 @@ class Coordinator:
         while True:
             if ledger.leader_id is not None and ledger.state.coordinators.get(node_id) != url:
                 try:
-                    await ledger.propose(Announce(at=0, by=node_id, node_id=node_id, url=url))
+                    await ledger.propose(Announce(by=node_id, node_id=node_id, url=url))
                 except WireError as error:
                     _log.info("%s", line("announce_put_off", reason=error))
             await asyncio.sleep(ANNOUNCE_EVERY)
@@ -183,7 +183,6 @@ def _connect(
                 table.forget(event.about)
 
     def on_connection(connected: bool) -> None:
-        _log.warning("%s", line("nats_connected" if connected else "nats_lost", server=nats.server_url))
         loop.could_not_hear()
 
     machine.watch(on_change)

@@ -56,6 +56,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _encoded(command: Command) -> bytes:
+    try:
+        return encode_command(command)
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise WireError(
+            ErrorCode.BAD_REQUEST,
+            f"{command.about} cannot be replicated: {error}: send integers of up to 64 bits and valid text",
+        ) from None
+
+
 class Ledger:
     """Raft and the state it feeds, seen by controllers and carriers.
 
@@ -94,7 +104,7 @@ class Ledger:
             applied),
                 `bad_request` with status 413 (too large).
         """
-        data = encode_command(replace(command, at=now_ms()))
+        data = _encoded(replace(command, at=now_ms()))
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         maybe_applied: OutcomeUnknown | None = None

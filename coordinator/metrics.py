@@ -22,6 +22,7 @@ from coordinator.nats_handlers import WorkerListener
 from coordinator.state.model import Phase, WorkerStatus
 from raft.counters import FSYNC_BOUNDS, Counters
 from raft.status import RaftStatus
+from transport.limits import RequestLimits
 from transport.stats import Stats
 
 _P: Final = "varpulis_cluster_"
@@ -29,10 +30,11 @@ _ROLES: Final = {"follower": 0, "candidate": 1, "leader": 2}
 
 
 class HttpCounts:
-    """Answers by route template and status."""
+    """Answers by route template and status; `limits` counts what it refused before any route saw it."""
 
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
+        self.limits: RequestLimits | None = None
 
     def answered(self, route: str, status: int) -> None:
         """Count one."""
@@ -123,6 +125,9 @@ class ClusterCollector(Collector):
         yield _count("leader_changes", "Changes of leader seen here.", counters.leader_changes)
         yield _count("raft_proposals", "Proposals made here.", counters.proposals)
         yield _count("raft_commits", "Entries committed.", counters.commits)
+        yield _count("raft_elections", "Elections begun here.", counters.elections)
+        yield _count("raft_snapshots", "Snapshots written.", counters.snapshots)
+        yield _count("unreadable_commands", "Commands of another version.", self._from.machine.unreadable)
         yield _counter(
             "raft_frames_dropped", "Frames dropped.", "reason", dict(counters.frames_dropped.copy())
         )
@@ -136,6 +141,7 @@ class ClusterCollector(Collector):
         for labels, count in part.listener.bad_messages.copy().items():
             bad.add_metric(labels, count)
         yield bad
+        yield _count("heartbeats_untracked", "Heartbeats of workers beyond the bound.", part.table.untracked)
         yield _count("nats_reconnects", "Reconnects to NATS.", part.nats.reconnects)
         errors = {kind.value: count for kind, count in part.nats.request_errors.copy().items()}
         yield _counter("nats_request_errors", "Requests over NATS that failed.", "kind", errors)
@@ -144,6 +150,9 @@ class ClusterCollector(Collector):
         for (route, status), count in part.http.answers.copy().items():
             http.add_metric((route, str(status)), count)
         yield http
+        limits = part.http.limits
+        refused = {"too_large": limits.too_large, "timed_out": limits.timed_out} if limits else {}
+        yield _counter("http_refused", "Requests beyond their bounds.", "reason", refused)
         build = GaugeMetricFamily(_P + "build_info", "This program.", labels=("version", "node"))
         build.add_metric((part.version, part.node_id), 1)
         yield build

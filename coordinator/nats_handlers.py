@@ -3,7 +3,8 @@
 `register` is answered once: every coordinator subscribes in one queue group, and whichever gets it takes it
 through Raft, leader or not. A heartbeat is heard by all; only the leader answers, and only one that has a
 reply subject (a seed worker's has none): with its term, the lease, and what the worker is to do. Answering
-renews the lease, so a node answers only while it leads.
+renews the lease, so a node answers only while it leads, and not while the worker counts as unhealthy: its
+pipelines may be on their way to others.
 
 A callback hands over and returns. What cannot be read is answered with an error where there is somebody to
 answer, and counted by kind and reason; it never reaches its neighbours.
@@ -24,6 +25,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.state.commands import RegisterWorker
+from coordinator.state.model import WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
@@ -46,7 +48,6 @@ async def register(ledger: Ledger, config: CoordinatorConfig, message: Register)
     """
     await ledger.propose(
         RegisterWorker(
-            at=0,
             by="register",
             worker_id=message.worker_id,
             incarnation=message.incarnation,
@@ -134,6 +135,9 @@ class WorkerListener:
                 "%s", line("registration_refused", worker=request.worker_id, code=error.code, reason=error)
             )
             answer = error.reply()
+        except Exception:
+            _log.exception("%s", line("registration_failed", worker=request.worker_id))
+            answer = WireError(ErrorCode.INTERNAL, "a defect: see the coordinator's log").reply()
         await self._reply(message, answer)
 
     # -- heartbeats
@@ -151,7 +155,7 @@ class WorkerListener:
             _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
             return
         self.hear(worker_id, heartbeat)
-        if message.reply and self._leading():
+        if message.reply and self._leading() and not self._unhealthy(worker_id):
             await self._reply(message, self._ack(worker_id, heartbeat))
 
     def hear(self, worker_id: str, heartbeat: Heartbeat) -> None:
@@ -159,8 +163,13 @@ class WorkerListener:
         worker = self._ledger.state.workers.get(worker_id)
         if worker is None:
             self._count("heartbeat", "unknown_worker")
-        if self._table.heard(worker_id, heartbeat, self._clock()) and self._leading():
+        news = self._table.heard(worker_id, heartbeat, self._clock())
+        if (news or self._unhealthy(worker_id)) and self._leading():
             self._loop.wake()
+
+    def _unhealthy(self, worker_id: str) -> bool:
+        worker = self._ledger.state.workers.get(worker_id)
+        return worker is not None and worker.status is WorkerStatus.UNHEALTHY
 
     def _leading(self) -> bool:
         return self._loop.leads and self._ledger.is_leader

@@ -72,8 +72,9 @@ class SnapshotChunk(Frame, frozen=True, tag="snapshot"):
 
 
 class Propose(Frame, frozen=True, tag="propose"):
-    """A follower hands a command to the leader."""
+    """A follower hands a command to the leader, in this one of the leader's incarnations."""
 
+    to_incarnation: _Number
     command: bytes
 
 

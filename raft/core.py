@@ -96,6 +96,7 @@ class RaftCore:
         self._guarded = _Guarded(self)
         self._answers: list[Outgoing] = []
         self._calls: list[Outgoing] = []
+        self.heard_own_hello = False
         self._connect_at: float | None = None
         self._last_contact: dict[str, float] = {}
         self._leading_from: int | None = None
@@ -175,7 +176,9 @@ class RaftCore:
             self.letters.drop(error.reason, "unknown")
             return
         if isinstance(frame, codec.Hello):
-            if frame.incarnation != self.letters.incarnation:
+            if frame.incarnation == self.letters.incarnation:
+                self.heard_own_hello = True
+            else:
                 self._answer(reply_to, codec.HelloReply(*self._reply_stamp(frame)))
             return
         if self.letters.admits_request(frame):
@@ -199,6 +202,8 @@ class RaftCore:
                     self._answer(reply_to, codec.SnapshotReply(*self._reply_stamp(frame), *progress))
             case codec.TimeoutNow():
                 self._transport.deliver(frame.sender, {"type": "timeout_now", "term": frame.term})
+            case codec.Propose(to_incarnation=life) if life != self.letters.incarnation:
+                self.letters.drop("former_incarnation", frame.sender)  # may be the copy of one it has handled
             case codec.Propose():
                 self._proposals.propose(
                     frame.command, lambda outcome: self._answer_call(reply_to, frame, outcome)
@@ -247,7 +252,9 @@ class RaftCore:
         if target is None:
             self._proposals.propose(command, done)
         else:
-            self._call(target, "propose", codec.Propose(*self.letters.stamp(self.term), command), done)
+            leaders_life = self.letters.incarnation_of(target)
+            frame = codec.Propose(*self.letters.stamp(self.term), leaders_life, command)
+            self._call(target, "propose", frame, done)
 
     def read(self, done: Done) -> None:
         """A barrier, here or at the leader; `done` hears `Committed` at its index from within a `flush`."""

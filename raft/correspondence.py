@@ -38,6 +38,7 @@ class Correspondence:
         self.incarnation = incarnation
         self._seqs = itertools.count(1)
         self._seen: dict[tuple[str, type], tuple[int, int]] = {}
+        self._lives: dict[str, int] = {}
         self._asked: dict[int, Asked] = {}
 
     def stamp(self, term: int) -> tuple[str, int, str, int, int, int]:
@@ -66,7 +67,12 @@ class Correspondence:
         if position <= self._seen.get(key, (-1, -1)):
             return self.drop("not_newer", frame.sender)
         self._seen[key] = position
+        self._lives[frame.sender] = max(frame.incarnation, self._lives.get(frame.sender, 0))
         return True
+
+    def incarnation_of(self, peer: str) -> int:
+        """The newest incarnation of `peer` that asked us something; 0 before the first."""
+        return self._lives.get(peer, 0)
 
     def match_reply(self, frame: Reply) -> Asked | None:
         """The request that `frame` answers, which is thereby answered; None when the reply must not count."""

@@ -72,17 +72,11 @@ class RaftNode:
         try:
             core = self._core = RaftCore(self._config, self._machine, counters=self.counters)
             self._inbox = self._bus.new_inbox()
-            await self._refuse_taken_id(core)
-            own = self._config.subject(self._config.node_id, "*")
-            self._subscriptions = [
-                await self._bus.subscribe(f"{self._inbox}.*.*", self._on_reply),
-                await self._bus.subscribe(own, self._on_request),
-            ]
+            await self._join(core)
         except BaseException:
             await self.stop()
             raise
         core.connection_changed(self._bus.connected, patient=False)
-        self._driver = asyncio.create_task(self._drive(core), name=f"raft-{self._config.node_id}")
 
     async def stop(self) -> None:
         """Hand leadership over, stop listening, give the files back. Bounded; safe to call twice."""
@@ -95,9 +89,11 @@ class RaftNode:
             driver.cancel()
             await asyncio.gather(driver, return_exceptions=True)
             self._driver = None
-        for subscription in self._subscriptions:
-            await subscription.unsubscribe()
-        self._subscriptions.clear()
+        while self._subscriptions:
+            try:
+                await self._subscriptions.pop().unsubscribe()
+            except Exception as error:  # the bus may be gone already; the files must be given back
+                log.debug("a subscription could not be given up: %s", error)
         if core is not None:
             core.withdraw("the node was stopped")
             core.flush()
@@ -112,32 +108,44 @@ class RaftNode:
             self._hold.release()
             self._hold = None
 
-    async def _refuse_taken_id(self, core: RaftCore) -> None:
-        answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    async def _join(self, core: RaftCore) -> None:
+        """Listen under this node's id, once nobody else does, and until the bus has confirmed it.
 
-        async def on_answer(message: Message) -> None:
-            if not answered.done():
-                answered.set_result(message)
-
+        The second hello comes back to ourselves; it also finds a twin that was started at the same moment.
+        """
         node_id = self._config.node_id
         subject = self._config.subject(node_id, "hello")
-        inbox = await self._bus.subscribe(f"{self._inbox}.hello", on_answer)
-        try:
+        answers: list[Message] = []
+
+        async def on_answer(message: Message) -> None:
+            answers.append(message)
+
+        async def hello_until(condition: Callable[[], object]) -> bool:
             for _ in range(HELLO_TRIES):
                 hello = encode(Hello(*core.letters.stamp(core.term)))
                 await self._bus.publish(subject, hello, reply=f"{self._inbox}.hello")
-                done, _ = await asyncio.wait([answered], timeout=HELLO_SECONDS)
-                if done:
-                    break
-        finally:
-            await inbox.unsubscribe()
-        if not answered.done():
-            seconds = HELLO_TRIES * HELLO_SECONDS
-            raise NodeIdInUse(
-                node_id, f"somebody listens on {subject} and has not answered for {seconds:.0f} s"
-            )
-        if not answered.result().no_responders:
+                if await self._until(condition, HELLO_SECONDS):
+                    return True
+            return False
+
+        self._subscriptions.append(await self._bus.subscribe(f"{self._inbox}.hello", on_answer))
+        seconds = HELLO_TRIES * HELLO_SECONDS
+        if not await hello_until(lambda: answers):
+            cause = f"somebody listens on {subject} and has not answered for {seconds:.0f} s"
+            raise NodeIdInUse(node_id, cause)
+        if not answers.pop().no_responders:
             raise NodeIdInUse(node_id, f"a running node answers on {subject}")
+        self._subscriptions.append(await self._bus.subscribe(f"{self._inbox}.*.*", self._on_reply))
+        own = self._config.subject(node_id, "*")
+        self._subscriptions.append(await self._bus.subscribe(own, self._on_request))
+        self._driver = asyncio.create_task(self._drive(core), name=f"raft-{node_id}")
+        heard = await hello_until(lambda: core.heard_own_hello or answers)
+        if any(not answer.no_responders for answer in answers):
+            raise NodeIdInUse(node_id, "another node was started under it at the same moment")
+        if not heard:
+            raise Unavailable(
+                f"the bus has not delivered to {own} for {seconds:.0f} s. Check the bus's permissions"
+            )
 
     # -- state -------------------------------------------------
 
@@ -186,10 +194,11 @@ class RaftNode:
             raise Unavailable("the Raft node is not running")
         return self._core
 
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+    async def _until(self, condition: Callable[[], object], seconds: float) -> bool:
         deadline = asyncio.get_running_loop().time() + seconds
         while not condition() and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(self._config.heartbeat_interval / 10)
+            await asyncio.sleep(self._config.heartbeat_interval / 20)
+        return bool(condition())
 
     # -- calls -------------------------------------------------
 

@@ -6,7 +6,8 @@ under plain load. Per peer, after etcd's `Progress`:
 
 - **probing** (a new term, a refusal, a loss): one append in flight at a time. Batches cannot overtake each
   other, so each round trip makes progress, however lossy the bus.
-- **streaming** (after a success): frames follow each other without waiting, up to `MAX_IN_FLIGHT` frames.
+- **streaming** (after a success): frames follow each other without waiting, up to `MAX_IN_FLIGHT` frames and
+  `MAX_BYTES_IN_FLIGHT`.
 - **snapshot** (the next entry is no longer in the journal): chunks, one in flight, and no appends meanwhile.
 - **absent** (the bus says that nobody listens): empty probes at the end of the log, until one is answered.
 
@@ -24,6 +25,7 @@ from raft.journal import Journal
 from raft.transfer import OutgoingSnapshot
 
 MAX_IN_FLIGHT = 64
+MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 APPEND_BYTES = 256 * 1024
 """A frame's entries stay below this, unless a single command is larger."""
 
@@ -33,6 +35,7 @@ class Sent:
     """An append in flight."""
 
     last_index: int
+    size: int
     at: float
 
 
@@ -47,6 +50,13 @@ class Progress:
     in_flight: dict[int, Sent] = field(default_factory=dict)
     transfer: OutgoingSnapshot | None = None
     absent: bool = False
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may be sent before something is answered."""
+        if self.probing or len(self.in_flight) >= MAX_IN_FLIGHT:
+            return bool(self.in_flight)
+        return sum(sent.size for sent in self.in_flight.values()) >= MAX_BYTES_IN_FLIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ class Replication:
             progress.transfer = self._open_snapshot()
             return self._next_chunk(progress.transfer, now)
         behind = not progress.absent and progress.next_index <= self._journal.last_index
-        if progress.in_flight and (progress.probing or len(progress.in_flight) >= MAX_IN_FLIGHT):
+        if progress.full:
             return None
         if not behind and not due:
             return None
@@ -122,7 +132,8 @@ class Replication:
             progress.asked_at = now
         if plan.entries or progress.probing:
             last_index = plan.prev_index + len(plan.entries)
-            progress.in_flight[seq] = Sent(last_index, now)
+            size = sum(len(entry.payload) for entry in plan.entries)
+            progress.in_flight[seq] = Sent(last_index, size, now)
             if not progress.probing:
                 progress.next_index = last_index + 1
 

@@ -1,7 +1,7 @@
 """nats-py's client with the seams that a cluster needs; the only module that touches its private names.
 
-What nats-py does by itself, and what is done here instead (a test holds each, so an upgrade that moves a seam
-shows):
+What nats-py does by itself, and what is done here instead (a test holds each, so an upgrade that moves a
+seam shows):
 
 - *A frozen server.* With bytes unsent, nats-py waits for ever in `wait_closed`. `Link` sets TCP_USER_TIMEOUT,
   so the kernel gives up on unacknowledged bytes, and aborts a socket that does not close within `CLOSE_WAIT`.
@@ -10,14 +10,15 @@ shows):
 - *A flush that vouches for nothing.* nats-py's PING overtakes what waits to be sent, so its PONG says nothing
   about that; here it queues behind. A PONG for a flush that was given up ends nats-py's read loop; here not.
 - *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed.
-- *An error from the server* (credentials expired, too many connections) closes nats-py for good. Here it is a
-  lost connection like any other, retried with backoff, as an operator may mend it; so is whatever unexpected a
+- *An error from the server* (credentials expired, too many connections) closes nats-py for good. Here it is
+  a lost connection like any other, retried with backoff, as an operator may mend it; so is whatever else a
   login raises.
 - *A downgrade.* Where TLS was asked for, a server without it is told nothing.
 - *Foreign bytes.* A subject or header that is not UTF-8 ends nats-py's read loop. Here it costs one counted
   message.
-- *Delivery.* Messages go from the read loop straight to a sink (see `transport.subscription`), without nats-py's
-  queue and task per subscription; publishing is synchronous, and the caller bounds `pending_data_size`.
+- *Delivery.* Messages go from the read loop straight to a sink (see `transport.subscription`), without
+  nats-py's queue and task per subscription; publishing is synchronous, and the caller bounds
+  `pending_data_size`.
 """
 
 import asyncio

@@ -128,7 +128,7 @@ class CheckpointStore:
         except ValueError as error:
             raise WireError(ErrorCode.BAD_REQUEST, str(error)) from None
         try:
-            data = await asyncio.to_thread(_read, path)
+            return await asyncio.to_thread(_read, path)
         except FileNotFoundError:
             raise WireError(
                 ErrorCode.NOT_FOUND,
@@ -139,7 +139,6 @@ class CheckpointStore:
             raise WireError(
                 ErrorCode.BAD_REQUEST, f"checkpoint {ref} is damaged ({error}): take another one"
             ) from None
-        return decode(data, Checkpoint, limit=MAX_BYTES)
 
     def _path(self, ref: str) -> Path:
         if _REF.fullmatch(ref) is None:
@@ -162,9 +161,9 @@ def _write(path: Path, data: bytes) -> None:
         os.close(directory)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> Checkpoint:
     with gzip.GzipFile(fileobj=io.BytesIO(path.read_bytes())) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-    return data
+    return decode(data, Checkpoint, limit=MAX_BYTES)

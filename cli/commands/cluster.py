@@ -1,18 +1,20 @@
 """Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`."""
 
+import contextlib
 from typing import Any, Final
 
 from cli.client import ClusterClient
-from cli.errors import OK
+from cli.errors import OK, CliError
 from cli.invocation import Invocation, Rows
 
 _PAGE: Final = 1000
+_LEADER_PATIENCE: Final = 2.0
 
 
 def status(call: Invocation) -> int:
     """The summary, the coordinators, and every pipeline that does not run, with its reason."""
     with call.connect() as client:
-        summary, raft = client.get("/summary"), client.get("/raft")
+        summary, raft = client.get("/summary"), _raft(client)
         found = _all(client, "/pipeline-groups", "pipeline_groups")
     rows = [(name.replace("_", " "), value) for name, value in summary.items()]
     tables = [Rows(("CLUSTER", ""), rows), _coordinators(raft)]
@@ -57,12 +59,24 @@ def groups(call: Invocation) -> int:
 
 
 def raft_status(call: Invocation) -> int:
-    """The Raft group as the answering coordinator sees it."""
+    """The Raft group as its leader sees it, or, without one, as the answering coordinator does."""
     with call.connect() as client:
-        raft = client.get("/raft")
+        raft = _raft(client)
     rows = [(name.replace("_", " "), value) for name, value in raft.items() if name != "nodes"]
     call.show(raft, Rows(("RAFT", ""), rows), _coordinators(raft))
     return OK
+
+
+def _raft(client: ClusterClient) -> dict[str, Any]:
+    """Only the leader knows how far behind the others are, so it is asked as soon as somebody names it."""
+    seen: dict[str, Any] = client.get("/raft")
+    urls = {node["id"]: node["url"] for node in seen["nodes"]}
+    leader = urls.get(seen["leader_id"])
+    if seen["leader_id"] == seen["this_node_id"] or leader is None:
+        return seen
+    with ClusterClient([leader], timeout=_LEADER_PATIENCE) as there, contextlib.suppress(CliError):
+        seen = there.get("/raft")
+    return seen
 
 
 def _all(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:

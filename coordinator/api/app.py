@@ -48,7 +48,8 @@ def build(context: Context) -> RequestLimits:
         logging_config=None,
     )
     app.state.context = context
-    return RequestLimits(app)
+    limits = context.counts.limits = RequestLimits(app)
+    return limits
 
 
 @get("/openapi.json", include_in_schema=False)

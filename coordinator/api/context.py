@@ -7,7 +7,6 @@ from importlib import metadata
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import httpx
-import msgspec
 from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
@@ -140,8 +139,3 @@ def version() -> str:
         return metadata.version("varpulis-cluster")
     except metadata.PackageNotFoundError:
         return "unknown"
-
-
-def encode_json(value: Any) -> bytes:
-    """Compact JSON."""
-    return msgspec.json.encode(value)

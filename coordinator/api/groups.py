@@ -28,7 +28,7 @@ async def create_group(request: AnyRequest, context: Given, wait: Wait = 10.0) -
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
     consumes = await check_group(spec)
-    command = CreateGroup(at=0, by="api", request_id=request_id(request), spec=spec, consumes=consumes)
+    command = CreateGroup(by="api", request_id=request_id(request), spec=spec, consumes=consumes)
     await context.ledger.propose(command)
     await context.ledger.wait_until(
         lambda: _status(context, spec.name) not in ("deploying", "partially_running"), timeout=wait
@@ -57,7 +57,7 @@ async def delete_group(
     request: AnyRequest, context: Given, group_id: FromPath[str], wait: Wait = 10.0
 ) -> Response[TornDown]:
     """Tear a group down: 200 once every worker has let go, 202 when that takes longer than `wait`."""
-    await context.ledger.propose(DeleteGroup(at=0, by="api", request_id=request_id(request), group=group_id))
+    await context.ledger.propose(DeleteGroup(by="api", request_id=request_id(request), group=group_id))
     gone = await context.ledger.wait_until(lambda: group_id not in context.ledger.state.groups, timeout=wait)
     answer = TornDown(torn_down=gone, status="torn_down" if gone else "deleting")
     return Response(answer, status_code=200 if gone else 202)

@@ -17,6 +17,7 @@ from coordinator.api.context import (
 )
 from coordinator.nats_handlers import register
 from coordinator.state.commands import RemoveWorker
+from coordinator.state.model import WorkerStatus
 from coordinator.state.views import worker_view
 from proto_schemas.messages import Heartbeat, Register, Registered
 from proto_schemas.rest import Acknowledged, Removed, WorkerList, WorkerView
@@ -34,10 +35,12 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
 async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str]) -> Acknowledged:
     """A worker is alive, as over NATS; 404 tells it to register again."""
     message = await read_body(request, Heartbeat)
-    if worker_id not in context.ledger.state.workers:
+    worker = context.ledger.state.workers.get(worker_id)
+    if worker is None:
         raise not_found("worker", worker_id, "/workers")
     context.listener.hear(worker_id, message)
-    return Acknowledged(acknowledged=True, term=context.ledger.term, lease_secs=context.config.lease_secs)
+    lease = context.config.lease_secs if worker.status is not WorkerStatus.UNHEALTHY else None
+    return Acknowledged(acknowledged=True, term=context.ledger.term, lease_secs=lease)
 
 
 @get("/workers")
@@ -64,7 +67,7 @@ async def remove_worker(
 ) -> Removed:
     """Take a worker out; with `force` also one that holds pipelines, which are then placed elsewhere."""
     await context.ledger.propose(
-        RemoveWorker(at=0, by="api", request_id=request_id(request), worker_id=worker_id, force=force)
+        RemoveWorker(by="api", request_id=request_id(request), worker_id=worker_id, force=force)
     )
     return Removed(removed=True)
 

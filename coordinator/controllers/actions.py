@@ -20,6 +20,8 @@ from transport.errors import NatsTransportError
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
+MOST_DOUBLINGS: Final = 16
+"""Beyond this a doubled pause only grows out of what a float holds."""
 _SWEEP_ABOVE: Final = 1_000
 
 Key = tuple[str, ...]
@@ -101,7 +103,9 @@ class Actions:
         self.ended["failed"] += 1
         last = self._pauses.get(key)
         failures = last.failures + 1 if last is not None else 1
-        pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * (0.5 + random.random() / 2)
+        pause = min(FIRST_PAUSE * 2 ** min(failures - 1, MOST_DOUBLINGS), LONGEST_PAUSE) * (
+            0.5 + random.random() / 2
+        )
         self._pauses[key] = _Pause(self._clock() + pause, failures)
         about = "/".join(key[1:])
         _log.warning("%s", line("action_retried", kind=key[0], about=about, failures=failures, reason=reason))

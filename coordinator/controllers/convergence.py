@@ -16,7 +16,7 @@ list nothing: for them there are only the strays. Heartbeats of another incarnat
 tell nothing here.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,8 +42,10 @@ class Findings:
     missing: tuple[Target, ...] = ()
 
 
-def examine(state: State, worker: Worker, heard: Heard) -> Findings:
-    """Compare; pure. `missing` is what this one heartbeat does not list: the caller waits for a second."""
+def examine(
+    state: State, worker: Worker, heard: Heard, placed: Iterable[tuple[str, str, Placement]] = ()
+) -> Findings:
+    """Compare; pure. `missing` is what of `placed` this heartbeat does not list: wait for the next ones."""
     if heard.pipelines is None or heard.incarnation != worker.incarnation:
         return Findings()
     adopt, failed, stale = [], [], []
@@ -65,7 +67,7 @@ def examine(state: State, worker: Worker, heard: Heard) -> Findings:
             adopt.append((target, copy))
     missing = tuple(
         target
-        for group, pipeline, placement in state.placed_on(worker.id)
+        for group, pipeline, placement in placed
         if placement.phase is Phase.RUNNING
         and (target := Target(group, pipeline, placement.epoch)) not in listed
     )
@@ -129,10 +131,12 @@ class Convergence:
         return [copy for _, copy in examine(self._ledger.state, worker, heard).stale]
 
     def _findings(self) -> Iterator[tuple[Worker, Heard, Findings]]:
-        for worker in list(self._ledger.state.workers.values()):
+        state = self._ledger.state
+        placed = state.placed_by_worker()
+        for worker in list(state.workers.values()):
             heard = self._table.get(worker.id)
             if heard is not None and worker.status is not WorkerStatus.UNHEALTHY:
-                yield worker, heard, examine(self._ledger.state, worker, heard)
+                yield worker, heard, examine(state, worker, heard, placed.get(worker.id, ()))
 
     def _start(self, target: Target, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._actions.start(target.key, action)
@@ -140,7 +144,6 @@ class Convergence:
     async def _adopt(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
         await self._ledger.propose(
             ReportRunning(
-                at=0,
                 by="convergence",
                 group=target.group,
                 pipeline=target.pipeline,
@@ -158,7 +161,7 @@ class Convergence:
     def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
         self._sweeps.start(
             ("copy", worker.id, copy.pipeline_id),
-            partial(self._do.end_copy, worker.id, target, copy.pipeline_id),
+            partial(self._do.undeploy, worker.id, target, copy.pipeline_id),
         )
 
     def _clear_strays(self) -> None:

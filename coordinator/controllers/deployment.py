@@ -13,19 +13,21 @@ sorts into three:
 
 import contextlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from coordinator.ledger import Ledger
 from coordinator.state.commands import (
+    MAX_REASON,
     Displace,
     Explain,
     ForgetStray,
     LetGo,
     Place,
+    PlacementCommand,
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import Placed, Stray, Worker, WorkerStatus
+from coordinator.state.model import AnyResult, Placed, Stray, Worker, WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, Undeploy
@@ -86,16 +88,7 @@ class Deployment:
             WorkerRefused, ProgramRefused: the state says so already.
         """
         await self._clear_strays(target)
-        placed = await self._ledger.propose(
-            Place(
-                at=0,
-                by=_BY,
-                group=target.group,
-                pipeline=target.pipeline,
-                epoch=target.epoch,
-                worker_id=worker.id,
-            )
-        )
+        placed = await self._propose(Place, target, worker_id=worker.id)
         if isinstance(placed, Placed):
             await self.deploy(Target(target.group, target.pipeline, placed.epoch), worker)
 
@@ -109,71 +102,61 @@ class Deployment:
         except WireError as error:
             await self._refused(target, worker, error)
         except NatsTransportError as error:
-            await self._explain(target, _why(worker.id, error))
+            await self.explain(target, _why(worker.id, error))
             raise
         else:
             await self._report(target, worker, deployed.id)
 
     async def displace(self, target: Target, reason: str) -> None:
         """Take it from its worker, to be placed again."""
-        await self._ledger.propose(
-            Displace(
-                at=0,
-                by=_BY,
-                group=target.group,
-                pipeline=target.pipeline,
-                epoch=target.epoch,
-                reason=reason,
-            )
-        )
+        await self._propose(Displace, target, reason=reason)
 
     async def explain(self, target: Target, reason: str) -> None:
-        """Make visible why it does not run."""
-        await self._explain(target, reason)
+        """Make visible why it does not run, unless it says so already."""
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        if placement is not None and placement.epoch == target.epoch and placement.reason != reason:
+            await self._propose(Explain, target, reason=reason)
 
     async def remove(self, target: Target, worker: Worker | None, pipeline_id: str | None) -> None:
         """Undeploy and let go; a worker that cannot be asked is let go at once, its copy remembered."""
         reachable = worker is not None and worker.status is not WorkerStatus.UNHEALTHY
         if worker is not None and reachable and pipeline_id is not None:
-            await self._undeploy(worker.id, target, pipeline_id)
-        await self._ledger.propose(
-            LetGo(
-                at=0,
-                by=_BY,
-                group=target.group,
-                pipeline=target.pipeline,
-                epoch=target.epoch,
-                confirmed=reachable,
-            )
-        )
+            await self.undeploy(worker.id, target, pipeline_id)
+        await self._propose(LetGo, target, confirmed=reachable)
 
     async def fail(self, target: Target, reason: str) -> None:
         """Commit that its program will not run."""
-        await self._ledger.propose(
-            ReportFailed(
-                at=0,
-                by=_BY,
-                group=target.group,
-                pipeline=target.pipeline,
-                epoch=target.epoch,
-                reason=reason[:2_000],
-            )
-        )
+        await self._propose(ReportFailed, target, reason=reason[:MAX_REASON])
 
-    async def end_copy(self, worker_id: str, target: Target, pipeline_id: str) -> None:
-        """Undeploy a copy that is not wanted; the answer "not found" is as good."""
-        await self._undeploy(worker_id, target, pipeline_id)
+    async def undeploy(self, worker_id: str, target: Target, pipeline_id: str) -> None:
+        """End a copy; the answer "not found" is as good."""
+        message = Undeploy(
+            pipeline_id=pipeline_id,
+            term=self._ledger.term,
+            epoch=target.epoch,
+            request_id=f"{target.request_id}.undeploy.{pipeline_id}",
+        )
+        try:
+            await self._commands.undeploy(worker_id, message)
+        except WireError as error:
+            if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
+                raise
 
     async def clear_stray(self, stray: Stray, *, known: bool) -> None:
         """End a stray and forget it. On a worker that is not `known` any more one try must do."""
         target = Target(stray.group, stray.pipeline, stray.epoch)
         try:
-            await self._undeploy(stray.worker_id, target, stray.pipeline_id)
+            await self.undeploy(stray.worker_id, target, stray.pipeline_id)
         except (WireError, NatsTransportError):
             if known:
                 raise
         await self._ledger.propose(
-            ForgetStray(at=0, by=_BY, worker_id=stray.worker_id, pipeline_id=stray.pipeline_id)
+            ForgetStray(by=_BY, worker_id=stray.worker_id, pipeline_id=stray.pipeline_id)
+        )
+
+    async def _propose(self, kind: type[PlacementCommand], target: Target, **fields: Any) -> AnyResult:
+        return await self._ledger.propose(
+            kind(by=_BY, group=target.group, pipeline=target.pipeline, epoch=target.epoch, **fields)
         )
 
     def _message(self, target: Target) -> Deploy | None:
@@ -202,45 +185,21 @@ class Deployment:
             await self.displace(target, reason)
             raise WorkerRefused(worker.id)
         if error.retryable:
-            await self._explain(target, reason)
+            await self.explain(target, reason)
             raise error
         await self.fail(target, reason)
         raise ProgramRefused(reason)
 
     async def _report(self, target: Target, worker: Worker, pipeline_id: str) -> None:
         try:
-            await self._ledger.propose(
-                ReportRunning(
-                    at=0,
-                    by=_BY,
-                    group=target.group,
-                    pipeline=target.pipeline,
-                    epoch=target.epoch,
-                    worker_id=worker.id,
-                    session=worker.session,
-                    pipeline_id=pipeline_id,
-                )
+            await self._propose(
+                ReportRunning, target, worker_id=worker.id, session=worker.session, pipeline_id=pipeline_id
             )
         except WireError as error:
             if error.code in (ErrorCode.NOT_FOUND, ErrorCode.STALE_EPOCH, ErrorCode.CONFLICT):
-                await self._undeploy(worker.id, target, pipeline_id)
+                await self.undeploy(worker.id, target, pipeline_id)
             else:
                 raise
-
-    async def _explain(self, target: Target, reason: str) -> None:
-        placement = self._ledger.state.placement(target.group, target.pipeline)
-        if placement is None or placement.epoch != target.epoch or placement.reason == reason:
-            return
-        await self._ledger.propose(
-            Explain(
-                at=0,
-                by=_BY,
-                group=target.group,
-                pipeline=target.pipeline,
-                epoch=target.epoch,
-                reason=reason[:2_000],
-            )
-        )
 
     async def _clear_strays(self, target: Target) -> None:
         """End what may be left of this pipeline on workers that can be asked; it must not hold us up."""
@@ -253,24 +212,12 @@ class Deployment:
                 with contextlib.suppress(WireError, NatsTransportError):
                     await self.clear_stray(stray, known=worker is not None)
 
-    async def _undeploy(self, worker_id: str, target: Target, pipeline_id: str) -> None:
-        message = Undeploy(
-            pipeline_id=pipeline_id,
-            term=self._ledger.term,
-            epoch=target.epoch,
-            request_id=f"{target.request_id}.undeploy.{pipeline_id}",
-        )
-        try:
-            await self._commands.undeploy(worker_id, message)
-        except WireError as error:
-            if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
-                raise
-
 
 def _why(worker_id: str, error: WireError | NatsTransportError) -> str:
+    """A reason people can act on; bounded, because it is replicated."""
     if isinstance(error, NatsTransportError):
         if error.kind is ErrorKind.NO_RESPONDERS:
             return f"worker {worker_id} does not listen: is it running?"
         if error.kind is ErrorKind.TIMEOUT:
             return f"worker {worker_id} did not answer in time"
-    return f"worker {worker_id}: {error}"
+    return f"worker {worker_id}: {error}"[:MAX_REASON]

@@ -71,7 +71,6 @@ class Liveness:
             if found is not None:
                 status, reason = found
                 yield MarkWorker(
-                    at=0,
                     by="liveness",
                     worker_id=worker.id,
                     session=worker.session,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Set
 from functools import partial
 from typing import Any, Final
 
-from coordinator.controllers.actions import Actions
+from coordinator.controllers.actions import MOST_DOUBLINGS, Actions
 from coordinator.controllers.deployment import (
     RETRY_FAILED,
     RETRY_FAILED_AT_MOST,
@@ -66,9 +66,12 @@ class PlacementController:
                 self._look_after(target, placement)
 
     def _room(self) -> Room:
-        room = Room(self._ledger.state)
+        state = self._ledger.state
+        room = Room(state)
         for target, worker_id in self._reserved.items():
-            room.take(worker_id, target.group)
+            placement = state.placement(target.group, target.pipeline)
+            if placement is not None and placement.epoch == target.epoch:
+                room.take(worker_id, target.group)
         return room
 
     def _find_place(self, target: Target, placement: Placement, room: Room) -> None:
@@ -124,8 +127,8 @@ class PlacementController:
             self._avoid.setdefault(target.key, {})[refusal.worker_id] = self._clock() + AVOID_FOR
         except ProgramRefused:
             placement = self._ledger.state.placement(target.group, target.pipeline)
-            attempts = placement.attempts if placement is not None else 1
-            self._actions.hold(target.key, min(RETRY_FAILED * 2 ** (attempts - 1), RETRY_FAILED_AT_MOST))
+            doublings = min(placement.attempts - 1, MOST_DOUBLINGS) if placement is not None else 0
+            self._actions.hold(target.key, min(RETRY_FAILED * 2**doublings, RETRY_FAILED_AT_MOST))
 
     def _avoided(self, target: Target) -> Set[str]:
         now = self._clock()

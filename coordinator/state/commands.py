@@ -5,7 +5,7 @@ is answered once: the same id again gets the first answer. Commands of the contr
 the epoch or session they are about and are refused when that is over, so a second one finds nothing to do.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -13,13 +13,14 @@ from coordinator.state.model import WorkerStatus
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
-Reason = Annotated[str, msgspec.Meta(max_length=2_000)]
+MAX_REASON: Final = 2_000
+Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="do", tag=str.lower):
-    """Base of the commands."""
+    """Base of the commands. `at` is 0 until the proposer stamps it."""
 
-    at: int
+    at: int = 0
     by: str
     request_id: str = ""
 

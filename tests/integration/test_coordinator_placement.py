@@ -213,16 +213,18 @@ async def test_a_registration_is_answered_once_and_a_bad_one_says_what_is_wrong(
         good = json.dumps(worker.registration()).encode()
         bad = json.dumps({**worker.registration(), "worker_id": "w 1.x"}).encode()
         wrong = json.dumps({**worker.registration(), "capacity": {"cpu_cores": "two"}}).encode()
-        for data in (good, bad, wrong, b"{", b""):
+        huge = good.replace(b'"max_pipelines": 10', b'"max_pipelines": %d' % 2**70)
+        for data in (good, bad, wrong, huge, b"{", b""):
             await client.publish(f"{PREFIX}.register", data, reply=inbox)
-        await client.request(f"{PREFIX}.register", good, timeout=5)  # after it all five were handled
-        await until(lambda: len(answers) == 5, what="one answer each")
+        await client.request(f"{PREFIX}.register", good, timeout=5)  # after it all others were handled
+        await until(lambda: len(answers) == 6, what="one answer each")
         await client.close()
         assert sum(answer.get("status") == "registered" for answer in answers) == 1
         errors = [str(answer["error"]) for answer in answers if answer.get("code") == "bad_request"]
-        assert len(errors) == 4
+        assert len(errors) == 5
         assert any("$.worker_id" in error for error in errors)
         assert any("$.capacity.cpu_cores" in error for error in errors)
+        assert any("64 bits" in error for error in errors)
 
 
 async def test_only_the_leader_answers_a_heartbeat_and_tells_strangers_to_register(

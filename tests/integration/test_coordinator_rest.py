@@ -98,6 +98,8 @@ async def test_each_bad_request_gets_its_status_and_an_error_that_says_what_is_w
             assert reply["code"] == code and text in reply["error"], row
             assert "Traceback" not in answer.text
         assert (await stage.ask("GET", GROUPS)).json()["total"] == 0, "nothing of it was replicated"
+        metrics = (await stage.ask("GET", "//metrics")).text
+        assert 'http_refused_total{reason="too_large"} 1.0' in metrics
         form = await stage.ask("POST", GROUPS, content="a=b", headers={"content-type": "text/csv"})
         assert form.status_code == 415
         key = await stage.ask("POST", GROUPS, group(), headers={"idempotency-key": "k" * 201})

@@ -48,6 +48,7 @@ def without_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests count each time they arrive."""
 
     def admit(self: Correspondence, frame: Frame) -> bool:
+        self._lives[frame.sender] = frame.incarnation
         return self._belongs(frame)
 
     monkeypatch.setattr(Correspondence, "admits_request", admit)

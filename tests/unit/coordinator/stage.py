@@ -108,7 +108,7 @@ class Stage:
         self._seq: dict[str, int] = {}
 
     async def say(self, kind: type[Command], **fields: Any) -> None:
-        await self.ledger.propose(kind(at=0, by="test", **fields))
+        await self.ledger.propose(kind(by="test", **fields))
 
     async def join(self, *names: str, incarnation: str | None = "i1", room: int = 10) -> None:
         for name in names:

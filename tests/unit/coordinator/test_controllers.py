@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from coordinator.controllers.actions import LONGEST_PAUSE, Actions
-from coordinator.state.commands import DeleteGroup, LetGo, MarkWorker, Place
+from coordinator.state.commands import MAX_REASON, DeleteGroup, LetGo, MarkWorker, Place
 from coordinator.state.model import Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import RunningPipeline
@@ -97,6 +97,17 @@ async def test_a_program_a_worker_cannot_run_is_failed_and_tried_again_slowly(co
     assert stage.placed("g", "p").epoch > 1
 
 
+async def test_a_reason_as_long_as_a_book_is_cut_and_still_committed() -> None:
+    stage = Stage()
+    await stage.join("w1", "w2")
+    stage.workers.answers["w1"] = WireError(ErrorCode.QUOTA_EXCEEDED, "x" * 100_000)
+    stage.workers.answers["w2"] = WireError(ErrorCode.ENGINE_ERROR, "y" * 100_000)
+    await stage.create("g", "p", worker_affinity="w1")
+    await stage.settle()
+    assert stage.placed("g", "p").phase is Phase.FAILED
+    assert len(stage.placed("g", "p").reason or "") == MAX_REASON
+
+
 @pytest.mark.parametrize("code", [ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH])
 async def test_a_worker_that_takes_none_now_is_left_for_another(code: ErrorCode) -> None:
     stage = Stage()
@@ -130,6 +141,18 @@ async def test_one_pass_never_overfills_a_worker() -> None:
     await stage.quiet()
     assert len(stage.machine.state.placed_on("w1")) == len(stage.machine.state.placed_on("w2")) == 3
     assert len(stage.workers.deploys()) == 6
+
+
+async def test_a_slot_that_is_promised_but_not_yet_committed_is_taken() -> None:
+    stage = Stage()
+    await stage.join("w1", "w2", room=1)
+    await stage.create("g", "a")
+    stage.loop.step()
+    await stage.create("h", "b")
+    stage.loop.step()
+    await stage.quiet()
+    assert stage.loop.pipelines.ended == {"done": 2}
+    assert {stage.placed("g", "a").worker_id, stage.placed("h", "b").worker_id} == {"w1", "w2"}
 
 
 async def test_the_pipelines_of_an_unhealthy_worker_are_placed_elsewhere_and_the_copy_is_ended_later() -> (
@@ -272,7 +295,7 @@ async def test_a_deploy_that_is_answered_after_its_group_is_gone_is_undone() -> 
 
 
 def let_go(epoch: int) -> LetGo:
-    return LetGo(at=0, by="test", group="g", pipeline="p", epoch=epoch, confirmed=True)
+    return LetGo(by="test", group="g", pipeline="p", epoch=epoch, confirmed=True)
 
 
 async def test_leading_begins_with_a_barrier_and_everybody_gets_a_full_timeout() -> None:
@@ -342,25 +365,33 @@ async def test_actions_are_one_per_key_and_so_many_together() -> None:
     await actions.close()
 
 
+async def finish(actions: Actions) -> None:
+    while actions.in_flight:
+        await asyncio.sleep(0)
+
+
 async def test_the_pause_of_an_action_grows_to_its_bound_and_a_success_clears_it() -> None:
     now = [0.0]
     actions = Actions(lambda: now[0], lambda: None)
-    fails = [True]
+    answers = [WireError(ErrorCode.TIMEOUT, "late")]
 
     async def act() -> None:
-        if fails[0]:
-            raise WireError(ErrorCode.TIMEOUT, "late")
+        for answer in answers:
+            raise answer
 
     tries = 0
     while now[0] < 60:
         tries += actions.start(("worker", "a"), act)
-        while actions.in_flight:
-            await asyncio.sleep(0)
+        await finish(actions)
         now[0] += 0.05
     assert 12 <= tries <= 35
-    fails[0] = False
+    actions._pauses["worker", "a"].failures = 5_000
+    now[0] += LONGEST_PAUSE
+    actions.start(("worker", "a"), act)
+    await finish(actions)
+    assert actions._pauses["worker", "a"].until <= now[0] + LONGEST_PAUSE
+    answers.clear()
     now[0] += LONGEST_PAUSE
     assert actions.start(("worker", "a"), act)
-    while actions.in_flight:
-        await asyncio.sleep(0)
+    await finish(actions)
     assert actions.free(("worker", "a")) and actions.ended["done"] == 1

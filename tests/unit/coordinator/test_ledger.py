@@ -9,8 +9,8 @@ import pytest
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.machine import ClusterMachine
-from coordinator.state.commands import Announce, DeleteGroup
-from coordinator.state.model import Done
+from coordinator.state.commands import Announce, DeleteGroup, LetGo
+from coordinator.state.model import Done, State
 from proto_schemas.errors import WireError
 from raft.errors import CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
 from tests.unit.coordinator.stage import SoloLog
@@ -23,7 +23,7 @@ def make() -> tuple[Ledger, SoloLog, ClusterMachine]:
 
 
 def announce(url: str = "u") -> Announce:
-    return Announce(at=0, by="x", request_id="r1", node_id="c0", url=url)
+    return Announce(by="x", request_id="r1", node_id="c0", url=url)
 
 
 async def test_the_time_is_stamped_by_the_proposer() -> None:
@@ -76,10 +76,18 @@ async def test_a_command_that_is_too_large_is_not_tried_again() -> None:
     assert caught.value.status == 413 and not caught.value.retryable
 
 
+async def test_a_number_beyond_64_bits_is_a_bad_request() -> None:
+    ledger, _, machine = make()
+    with pytest.raises(WireError) as caught:
+        await ledger.propose(LetGo(by="x", group="g", pipeline="p", epoch=2**70, confirmed=True))
+    assert caught.value.status == 400 and "64 bits" in caught.value.error
+    assert machine.state == State()
+
+
 async def test_a_refusal_of_the_state_is_raised_in_the_wire_s_words() -> None:
     ledger, _, _ = make()
     with pytest.raises(WireError) as caught:
-        await ledger.propose(DeleteGroup(at=0, by="x", group="nope"))
+        await ledger.propose(DeleteGroup(by="x", group="nope"))
     assert caught.value.status == 404
 
 
@@ -88,9 +96,9 @@ async def test_who_waits_is_woken_by_the_change_he_waits_for() -> None:
     waiting = asyncio.create_task(
         ledger.wait_until(lambda: machine.state.coordinators.get("c0") == "new", timeout=10)
     )
-    await ledger.propose(Announce(at=0, by="x", node_id="c0", url="old"))
+    await ledger.propose(Announce(by="x", node_id="c0", url="old"))
     assert not waiting.done()
-    await ledger.propose(Announce(at=0, by="x", node_id="c0", url="new"))
+    await ledger.propose(Announce(by="x", node_id="c0", url="new"))
     assert await waiting is True
 
 
@@ -105,7 +113,7 @@ async def test_only_a_leader_logs_and_counts_a_decision(caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     await ledger.propose(announce())
     log.is_leader = False
-    await ledger.propose(Announce(at=0, by="x", node_id="c1", url="u"))
+    await ledger.propose(Announce(by="x", node_id="c1", url="u"))
     assert ledger.decisions == {"coordinator_announced": 1}
     assert len([record for record in caplog.records if "coordinator_announced" in record.message]) == 1
 

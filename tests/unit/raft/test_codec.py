@@ -29,7 +29,7 @@ REQUESTS: list[AnyRequest] = [
     Append(*STAMP, 5, 2, 4, ENTRIES),
     Vote(*STAMP, 5, 2),
     SnapshotChunk(*STAMP, 5, 2, 0, 1, 3, 9, b"abc"),
-    Propose(*STAMP, b"command"),
+    Propose(*STAMP, 5, b"command"),
     Hello(*STAMP),
 ]
 

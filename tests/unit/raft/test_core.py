@@ -205,7 +205,7 @@ def test_a_follower_refuses_what_it_cannot_hand_over(tmp_path: Path, open_core: 
     core.propose(bytes(11), heard.append)
     core.flush()
     assert [type(outcome) for outcome in heard] == [Unavailable, CommandTooLarge]
-    reply = Peer(core).ask(codec.Propose, 1, b"y")
+    reply = Peer(core).ask(codec.Propose, 1, core.letters.incarnation, b"y")
     assert isinstance(reply, codec.CallReply) and reply.outcome == "unavailable"
 
 
@@ -226,6 +226,17 @@ def test_after_a_lost_connection_the_leader_is_heard_before_a_campaign(
     clock.now += 10.0
     core.tick()
     assert core.counters.elections == 1
+
+
+def test_a_copy_of_a_command_from_before_a_restart_is_not_handled_again(
+    tmp_path: Path, open_core: Open, clock: Clock
+) -> None:
+    """The guard against copies is gone after a restart, and the first one may be committed."""
+    core = open_core(member(tmp_path))
+    peer = lead(core, clock)
+    assert peer.ask(codec.Propose, core.term, core.letters.incarnation - 1, b"x") is None
+    assert core.counters.frames_dropped == {"former_incarnation": 1}
+    assert core.counters.proposals == 0
 
 
 def test_an_answer_from_another_leader_is_an_error_with_a_hint(tmp_path: Path, open_core: Open) -> None:

@@ -60,14 +60,15 @@ class Cluster:
 
     async def leader(self) -> RaftNode:
         """The leader, once it holds what was committed before and everybody knows it."""
-        await until(lambda: len(self.known_leaders()) == 1 and None not in self.known_leaders())
-        (name,) = self.known_leaders()
-        leader = self.nodes[str(name)]
-        await until(lambda: leader.ready)
-        return leader
+        found: list[RaftNode] = []
 
-    def known_leaders(self) -> set[str | None]:
-        return {node.leader_id for node in self.nodes.values()}
+        def agreed() -> bool:
+            known = {node.leader_id for node in self.nodes.values()}
+            found[:] = [node for name, node in self.nodes.items() if known == {name} and node.ready]
+            return bool(found)
+
+        await until(agreed)
+        return found[0]
 
     def followers(self) -> list[RaftNode]:
         return [node for node in self.nodes.values() if not node.is_leader]
@@ -288,6 +289,18 @@ async def test_a_node_id_that_answers_already_is_refused_and_its_directory_given
     await node.start()
     await until(lambda: node.is_leader)
     await node.stop()
+
+
+async def test_twins_started_at_the_same_moment_do_not_both_run(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    twins = [
+        RaftNode(RaftConfig("n1", ("n1",), "cluster", tmp_path / name), bus.connect(name), Recorder())
+        for name in ("one", "two")
+    ]
+    outcomes = await asyncio.gather(*(twin.start() for twin in twins), return_exceptions=True)
+    assert any(isinstance(outcome, NodeIdInUse) for outcome in outcomes)
+    for twin in twins:
+        await twin.stop()
 
 
 async def test_a_single_node_commits_alone_and_remembers(tmp_path: Path) -> None:

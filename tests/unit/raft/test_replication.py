@@ -8,7 +8,7 @@ from raft.codec import CHUNK_BYTES
 from raft.disk import Disk
 from raft.entries import command_bytes
 from raft.journal import Identity, Journal
-from raft.replication import MAX_IN_FLIGHT, AppendPlan, ChunkPlan, Replication
+from raft.replication import MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, AppendPlan, ChunkPlan, Replication
 from raft.transfer import OutgoingSnapshot
 
 HEARTBEAT = 0.05
@@ -75,6 +75,16 @@ def test_what_is_in_flight_is_bounded(replication: Replication, journal: Journal
         assert send(replication, offset) is not None
     add(journal, 11 + MAX_IN_FLIGHT)
     assert send(replication, MAX_IN_FLIGHT) is None
+
+
+def test_bytes_in_flight_are_bounded(replication: Replication, journal: Journal) -> None:
+    replication.agreed("n2", 11)
+    command = bytes(512 * 1024)
+    sent = 0
+    for index in range(11, 30):
+        journal.add(command_bytes(command), index, 1)
+        sent += send(replication, index) is not None
+    assert sent == MAX_BYTES_IN_FLIGHT // len(command)
 
 
 def test_an_unanswered_append_is_sent_again_from_the_last_match(
