@@ -10,7 +10,7 @@ import msgspec
 
 from proto_schemas.subjects import Id
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Fields = dict[str, Any]
 

@@ -8,6 +8,11 @@ same request id inside the command; `ApplyFailed` says that it was committed and
 it.
 """
 
+_REPLACE_IT = (
+    "Check the disk; the other members go on while they are a majority. Never empty its directory or put an "
+    "older copy there: replace the node under a new id (docs/raft.md, 'A member is lost for good')"
+)
+
 
 class RaftError(Exception):
     """Any error of this package."""
@@ -23,8 +28,7 @@ class JournalCorrupt(RaftError):
     def __init__(self, file: str, offset: int, cause: str) -> None:
         super().__init__(
             f"journal {file} is corrupt at byte {offset}: {cause}. This node may have acknowledged what is "
-            "lost here, so it does not start. Restore the data directory from a backup of this node, or "
-            "remove the node from the cluster and let it join again under a new id"
+            f"lost here, so it does not start. {_REPLACE_IT}"
         )
         self.file, self.offset, self.cause = file, offset, cause
 
@@ -33,10 +37,7 @@ class SnapshotCorrupt(RaftError):
     """A snapshot does not check out, or does not fit the journal beside it."""
 
     def __init__(self, file: str, cause: str) -> None:
-        super().__init__(
-            f"snapshot {file} cannot be used: {cause}. Restore the data directory from a backup of this "
-            "node, or remove the node from the cluster and let it join again under a new id"
-        )
+        super().__init__(f"snapshot {file} cannot be used: {cause}. {_REPLACE_IT}")
         self.file, self.cause = file, cause
 
 

@@ -347,11 +347,12 @@ class _StreamWriter:
         self._body.add("\n".join(f"{variable} = found({variable!r})" for variable, _ in variables), 1)
 
     def _updates(self, layout: _WindowLayout) -> None:
-        if not layout.updates:
-            return
-        self._body.add("try:")
+        """One `try` for each statement: an aggregate that cannot take an event leaves it to the others."""
         for variable, statements in layout.updates.items():
+            indent = 1 if variable else 0
             if variable:
-                self._body.add(f"if {variable} is not None:", 1)
-            self._body.add("\n".join(statements), 2 if variable else 1)
-        self._body.add("except MISMATCH:\n    mismatches += 1")
+                self._body.add(f"if {variable} is not None:")
+            for statement in statements:
+                self._body.add("try:", indent)
+                self._body.add(statement, indent + 1)
+                self._body.add("except MISMATCH:\n    mismatches += 1", indent)

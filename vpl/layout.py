@@ -33,8 +33,9 @@ _TOKEN = re.compile(
 _STATEMENT = re.compile(
     r"""(?P<known>(?:stream|const|let|var)[ \t]+\w+\s*[=:]
         |connector[ \t]+\w+\s*=
-        |event[ \t]+\w+\s*(?:extends\s+\w+\s*)?:)
+        |event[ \t]+\w+\s*:)
     |(?P<refused>fn[ \t]+\w+\s*\(
+        |event[ \t]+\w+\s+extends\b
         |(?:pattern|type)[ \t]+\w+\s*=
         |context[ \t]+\w+
         |import[ \t]+["'\w]
@@ -42,6 +43,10 @@ _STATEMENT = re.compile(
     re.VERBOSE,
 )
 _REFUSED = {
+    "event": (
+        "`extends` is not available in this version",
+        "write all fields into one `event` block",
+    ),
     "fn": ("functions (`fn`) are not available in this version", "write the expression where it is used"),
     "pattern": ("named patterns are not available in this version", "use `.where` and windows"),
     "context": (

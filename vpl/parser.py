@@ -50,6 +50,8 @@ _EXPRESSION = {
     "TILDE",
 }
 _OPERATORS = {"PLUS", "STAR", "SLASH", "COMPARE", "AND", "OR", "IN", "IS", "BAR", "DOT", "POWER", "SHIFT"}
+_COMPARISON = re.compile(r"[=!<>]=|[<>](?![<>])")
+_WORD = re.compile(r"\w+|[=!<>]=|\*\*|->|<<|>>|\?\?|\?\.|.")
 _HINTS = {
     "=>": "functions like `x => ...` are not available in this version",
     ":=": "a variable is set once, with `var name = ...`",
@@ -150,8 +152,7 @@ def _found(rest: str, at_end: bool) -> str:
     if at_end or not rest.strip():
         return "the end of the statement"
     word = rest.split(None, 1)[0]
-    length = next((i for i, c in enumerate(word) if not (c.isalnum() or c == "_")), len(word))
-    return f"`{word[: max(1, min(length, 40))]}`"
+    return f"`{_WORD.match(word)[0][:40]}`"  # type: ignore[index]  # it takes any first character
 
 
 def _in_words(expected: set[str], *, first: bool) -> str:
@@ -181,8 +182,10 @@ def _hint(before: str, rest: str, expected: set[str], chunk: Chunk) -> str | Non
             return hint
     if re.match(r"\.\s*\w+", rest) and "OPERATION" in expected:
         return "an operation has brackets: `.emit()`"
-    if rest.startswith("(") and re.search(r"\.\s*\w+\s*$", before):
+    if re.match(r"\.\s*\w+\s*\(", rest) or (rest[:1] == "(" and re.search(r"\.\s*\w+\s*$", before)):
         return "functions are called as `f(x)`, not as `x.f()`; or is a `)` missing before?"
+    if _COMPARISON.match(rest) and "COMPARE" not in expected:
+        return "comparisons do not chain: write `a < b and b < c`"
     if not rest and chunk.text.count("(") > chunk.text.count(")"):
         return "a `(` is never closed"
     return None

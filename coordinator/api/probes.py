@@ -64,7 +64,7 @@ def _not_ready(context: Context) -> str | None:
         return "no connection to NATS: is nats-server running?"
     status = context.raft.status()
     if status.failure is not None:
-        return f"this node has withdrawn: {status.failure}"
+        return status.failure
     if not status.ready:
         return "not yet caught up with the leader: do a majority of the coordinators run?"
     return None

@@ -224,7 +224,7 @@ async def test_a_registration_is_answered_once_and_a_bad_one_says_what_is_wrong(
         assert len(errors) == 5
         assert any("$.worker_id" in error for error in errors)
         assert any("$.capacity.cpu_cores" in error for error in errors)
-        assert any("64 bits" in error for error in errors)
+        assert any("$.capacity.max_pipelines" in error for error in errors)
 
 
 async def test_only_the_leader_answers_a_heartbeat_and_tells_strangers_to_register(

@@ -75,3 +75,10 @@ def test_the_failovers_of_the_docs_happen_as_told(place: Path) -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for link in LINK.finditer(path.read_text()):
         assert (path.parent / link["target"]).exists(), link["target"]
+
+
+def test_the_tests_that_the_raft_page_cites_exist() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    cited = re.findall(r"`(test_\w+|without_\w+)`", (ROOT / "docs" / "raft.md").read_text())
+    assert cited
+    assert [name for name in cited if f"def {name}(" not in tests] == []

@@ -125,7 +125,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
         flipped = bytearray(data)
         flipped[at] ^= 1 << (at % 8)
         (damaged / the_segment(original).name).write_bytes(flipped)
-        with pytest.raises(JournalCorrupt, match=r"byte \d+: .*Restore the data directory"):
+        with pytest.raises(JournalCorrupt, match=r"byte \d+: .*replace the node under a new id"):
             opened(damaged)
 
 

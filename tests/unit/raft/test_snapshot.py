@@ -34,7 +34,7 @@ def test_every_damaged_byte_and_every_cut_is_found(tmp_path: Path) -> None:
         flipped = bytearray(data)
         flipped[at] ^= 0x10
         for damaged in (bytes(flipped), data[:at]):
-            with pytest.raises(SnapshotCorrupt, match="Restore the data directory"):
+            with pytest.raises(SnapshotCorrupt, match="replace the node under a new id"):
                 store.parse(damaged)
 
 

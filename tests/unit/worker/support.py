@@ -45,9 +45,11 @@ async def running(server: NatsServer, tmp_path: Path, **given: Any) -> AsyncIter
 
 
 @asynccontextmanager
-async def bare_client(server: NatsServer) -> AsyncIterator[Client]:
-    """nats-py as it comes: what any other program would use."""
-    client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+async def bare_client(server: NatsServer, *, reconnect: bool = False) -> AsyncIterator[Client]:
+    """nats-py as it comes: what any other program uses. One closed while it reconnects leaks a socket."""
+    client = await nats.connect(
+        server.url, allow_reconnect=reconnect, reconnect_time_wait=0.1, max_reconnect_attempts=-1
+    )
     try:
         yield client
     finally:
@@ -129,7 +131,7 @@ class FakeCoordinator:
 @asynccontextmanager
 async def coordinated(server: NatsServer, **given: Any) -> AsyncIterator[FakeCoordinator]:
     """A played coordinator with a connection of its own."""
-    async with bare_client(server) as client:
+    async with bare_client(server, reconnect=True) as client:
         coordinator = FakeCoordinator(client, **given)
         await coordinator.start()
         yield coordinator
