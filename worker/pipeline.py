@@ -32,6 +32,8 @@ from worker.routes import OutputRoutes
 
 FAILURE_BUDGET: Final = 100
 """Failing events in a row after which a pipeline is `failed`."""
+ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", "window_evicted")
+"""Counters of the engine that tell of events, or parts of its state, that went nowhere."""
 CLOSE_WAIT: Final = 2.0
 """Seconds connectors are given to send their last outputs."""
 
@@ -270,4 +272,8 @@ class Pipeline:
     def losses(self) -> Counter[str]:
         """Messages refused and outputs dropped, by reason; `slow_consumer`: came faster than handled."""
         late = self.connectors.dropped + sum(each.dropped for each in self._inputs)
-        return self.refused + self.dropped + Counter(slow_consumer=late, engine_failure=self.errors)
+        engine = self.engine.counters
+        in_engine = Counter({reason: engine[reason] - self._restored[reason] for reason in ENGINE_LOSSES})
+        return (
+            self.refused + self.dropped + in_engine + Counter(slow_consumer=late, engine_failure=self.errors)
+        )
