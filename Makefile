@@ -29,7 +29,7 @@ down: $(STAMP)  ## stop a cluster that was left running
 	$(BIN)/varpulis down
 
 test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -q
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -q
 
 lint: $(STAMP)  ## style, types, and which room may import which
 	$(BIN)/ruff check .
