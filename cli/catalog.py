@@ -62,6 +62,7 @@ _NODE_KEYS: Final = (*NATS_KEYS, "cluster.prefix")
 _COORDINATOR_KEYS: Final = (
     "coordinator.id",
     "coordinator.members",
+    "coordinator.accept_members",
     "coordinator.data_dir",
     "coordinator.http_host",
     "coordinator.http_port",

@@ -28,6 +28,8 @@ _MAY_PASS: Final = frozenset({"unavailable", "not_leader"})
 class Unreachable(CliError):
     """No coordinator answered in time."""
 
+    code = "unreachable"
+
 
 class Refused(CliError):
     """The cluster said no; `code` and `diagnostics` are its own."""

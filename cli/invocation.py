@@ -1,6 +1,7 @@
 """One call of a command: its settings, its arguments, and where its output goes.
 
-With `-o json` stdout carries exactly one JSON document; whatever else there is to say goes to stderr.
+With `-o json` stdout carries exactly one JSON document, shown once; whatever else there is to say goes to
+stderr.
 """
 
 import sys
@@ -24,13 +25,14 @@ _PIPE_WIDTH: Final = 160
 """Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Invocation:
-    """What a command's function gets."""
+    """What a command's function gets. `shown`: its result is out."""
 
     settings: Settings
     arguments: dict[str, Any] = field(default_factory=dict)
     output: str = "table"
+    shown: bool = field(default=False, init=False)
 
     @property
     def data_dir(self) -> Path:
@@ -55,6 +57,7 @@ class Invocation:
 
     def show(self, document: Any, *tables: "Rows") -> None:
         """Print the document as JSON, or the tables."""
+        self.shown = True
         if self.output == "json":
             sys.stdout.write(to_json(document) + "\n")
             sys.stdout.flush()

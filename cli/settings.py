@@ -86,6 +86,14 @@ SETTINGS: Final = (
     Setting("coordinator.id", "text", None, "id of this coordinator", "--id"),
     Setting("coordinator.members", "list", None, "ids of all coordinators, this one included", "--members"),
     Setting(
+        "coordinator.accept_members",
+        "switch",
+        False,
+        "start once although its journal was last used with other members; can lose acknowledged writes "
+        "unless the procedure of docs/raft.md, 'A member is lost for good', was followed",
+        "--accept-members",
+    ),
+    Setting(
         "coordinator.data_dir", "text", None, "its journal and snapshots; default .varpulis/ID", "--data-dir"
     ),
     Setting("coordinator.http_host", "text", "127.0.0.1", "address to listen on", "--http-host"),

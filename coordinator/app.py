@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Final
 
-import httpx
+import httpcore
 
 from coordinator.api.app import build
 from coordinator.api.context import Context, version
@@ -34,7 +34,7 @@ from proto_schemas.subjects import Subjects
 from raft.errors import RaftError
 from raft.node import RaftNode
 from transport.errors import ConfigError, NatsTransportError
-from transport.http import HttpServer, PortInUse, StartFailed
+from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
 from transport.nats import NatsTransport
 
 STOP_TIMEOUT: Final = 4.0
@@ -53,7 +53,9 @@ class Coordinator:
         self._server: HttpServer | None = None
         self._nats: NatsTransport | None = None
         self._raft: RaftNode | None = None
-        self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+        self._http = httpcore.AsyncConnectionPool(
+            max_connections=MAX_CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=5.0
+        )
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -29,6 +29,8 @@ class CoordinatorConfig:
     """This coordinator, `[A-Za-z0-9_-]{1,64}`."""
     members: tuple[str, ...]
     """All coordinators, this one included; 3 survive the loss of one, 5 of two."""
+    accept_members: bool = False
+    """Start although the journal was last used with other members, see `RaftConfig`."""
     cluster_id: str
     """Journals, frames and files of another cluster are refused."""
     data_dir: Path
@@ -93,6 +95,7 @@ class CoordinatorConfig:
         return RaftConfig(
             node_id=self.node_id,
             members=self.members,
+            accept_members=self.accept_members,
             cluster_id=self.cluster_id,
             data_dir=self.data_dir,
             prefix=self.prefix,

@@ -17,6 +17,8 @@ from proto_schemas.messages import (
 from proto_schemas.subjects import Subjects
 
 DEPLOY_TIMEOUT: Final = 5.0
+SEED_DEPLOY_TIMEOUT: Final = 30.0
+"""A seed worker is asked once, because it knows no request ids: it gets long to answer."""
 UNDEPLOY_TIMEOUT: Final = 2.0
 INJECT_TIMEOUT: Final = 10.0
 
@@ -46,9 +48,9 @@ class WorkerCommands:
         """Bytes one command may have."""
         return self._nats.max_payload
 
-    async def deploy(self, worker_id: str, message: Deploy) -> Deployed:
+    async def deploy(self, worker_id: str, message: Deploy, *, timeout: float = DEPLOY_TIMEOUT) -> Deployed:
         """Start a copy; with a request id used before, the first answer again."""
-        return await self._ask(worker_id, "deploy", message, Deployed, DEPLOY_TIMEOUT)
+        return await self._ask(worker_id, "deploy", message, Deployed, timeout)
 
     async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:
         """End a copy."""

@@ -172,7 +172,7 @@ class RaftPeer(View, frozen=True, kw_only=True):
 
 
 class RaftView(View, frozen=True, kw_only=True):
-    """`GET /raft`."""
+    """`GET /raft`. `failure`: why this node has withdrawn; null while it takes part."""
 
     enabled: bool
     this_node_id: str
@@ -180,6 +180,7 @@ class RaftView(View, frozen=True, kw_only=True):
     term: int
     commit_index: int
     applied_index: int
+    failure: str | None
     nodes: list[RaftPeer]
 
 

@@ -36,6 +36,10 @@ class RaftConfig:
     """Subjects are ``{prefix}.raft.{node_id}.{rpc}``."""
     generation: int = 1
     """Which set of members this is; frames and files of another generation are refused."""
+    accept_members: bool = False
+    """Start although `data_dir` was last used with other members. Acknowledged commands are safe only if the
+    procedure of docs/raft.md, 'A member is lost for good', was followed. For one start.
+    """
     heartbeat_interval: float = 0.05
     """Seconds, 0.01-1. Shorter finds a dead leader sooner and costs ``2 * (members - 1) / interval``
     messages/s.

@@ -53,7 +53,7 @@ def wall_clock_ms() -> int:
 
 class RaftCore:
     """Opens the node's files and engine. Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`,
-    OSError.
+    `MembersChanged`, OSError.
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class RaftCore:
         self.counters = counters or Counters()
         self.failure: str | None = None
         disk = disk or Disk()
-        identity = Identity(config.cluster_id, config.node_id, config.generation)
+        members = tuple(sorted(config.members))
+        identity = Identity(config.cluster_id, config.node_id, config.generation, members)
         store = SnapshotStore(config.data_dir, identity.cluster, identity.generation, disk)
         self.journal = Journal(
             config.data_dir,
             identity,
             disk=disk,
+            accept_members=config.accept_members,
             retained=config.retained_entries,
             wall_ms=wall_ms,
             fsync_seconds=self.counters.fsync_seconds,

@@ -52,6 +52,19 @@ class WrongCluster(RaftError):
         self.what, self.found, self.expected = what, found, expected
 
 
+class MembersChanged(RaftError):
+    """The data directory was last used with other members than this node is configured with."""
+
+    def __init__(self, directory: str, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{directory} was last used with the members {', '.join(found)}, but this node is configured "
+            f"with {', '.join(expected)}. A majority of others may lack what was acknowledged. Correct "
+            "--members; or, if a member is lost for good, follow docs/raft.md, 'A member is lost for good', "
+            "and start once with --accept-members"
+        )
+        self.found, self.expected = found, expected
+
+
 class DirectoryInUse(RaftError):
     """Another process holds the lock on the data directory."""
 

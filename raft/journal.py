@@ -13,6 +13,9 @@ Segments (`raft.segment`) are written in order of their numbers and read back in
   When the second stands in the old log with the same term, the entries after it are kept (Raft 7), for they
   may have been acknowledged. Otherwise the two become a segment that stands alone: it replaces all before it
   by one rename.
+- The newest header says with which members the directory was last used. Others are refused, for a node that
+  counts its majority among them could commit alone; what was accepted is recorded by a new segment, before
+  anything else is done with it.
 - At start the vote is read, the incarnation raised, and the tail synced, for a killed process leaves bytes
   that the system holds and the platter does not. After an error of the disk nothing more is written.
 """
@@ -27,7 +30,7 @@ from pysyncobj.journal import Journal as EngineJournal
 from raft.counters import Histogram
 from raft.disk import Disk
 from raft.entries import EngineEntry, Entry, from_engine, to_engine
-from raft.errors import JournalCorrupt, WrongCluster
+from raft.errors import JournalCorrupt, MembersChanged, WrongCluster
 from raft.segment import (
     Header,
     SegmentEnd,
@@ -44,16 +47,19 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Whose journal this is."""
+    """Whose journal this is; `members` are sorted."""
 
     cluster: str
     node: str
     generation: int
+    members: tuple[str, ...]
 
 
 class Journal(EngineJournal):  # type: ignore[misc]
-    """Opens (or begins) the journal in `directory`; raises `JournalCorrupt`, `WrongCluster`, OSError.
+    """Opens (or begins) the journal in `directory`; raises `JournalCorrupt`, `WrongCluster`,
+    `MembersChanged`, OSError.
 
+    `accept_members`: take the members of `identity` though the directory was last used with others.
     `retained` entries are kept behind each snapshot, for followers slightly behind. `wall_ms` feeds the
     incarnation.
     """
@@ -64,6 +70,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         identity: Identity,
         *,
         disk: Disk,
+        accept_members: bool = False,
         retained: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         wall_ms: Callable[[], int] = lambda: 0,
@@ -77,11 +84,14 @@ class Journal(EngineJournal):  # type: ignore[misc]
         self._queue: list[bytes] = []
         self._sealed: list[tuple[int, int]] = []  # (number, last index) of each older segment
         self._number = 0
+        self._members: tuple[str, ...] = ()
         self._descriptor = -1
         self._size = 0
         self._failure: OSError | None = None
         self._fsync_seconds = fsync_seconds or Histogram()
         self._replay()
+        if self._members not in ((), identity.members) and not accept_members:
+            raise MembersChanged(str(directory), self._members, identity.members)
         self._vote = VoteState(
             self._vote.term, self._vote.voted_for, max(self._vote.incarnation + 1, wall_ms())
         )
@@ -91,6 +101,8 @@ class Journal(EngineJournal):  # type: ignore[misc]
             self._open_segment()
             self._queue.append(encode_vote(self._vote))
             self.sync()
+            if self._members != identity.members:
+                self._seal_segment()
 
     @property
     def incarnation(self) -> int:
@@ -157,8 +169,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         self._fsync_seconds.observe(time.perf_counter() - started)
         self._size += len(data)
         if self._size > self._segment_bytes:
-            self._sealed.append((self._number, self.last_index))
-            self._begin_segment(b"", stands_alone=False)
+            self._seal_segment()
 
     def close(self) -> None:
         """Let the file go; what was not synced is gone."""
@@ -236,7 +247,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
             self._sealed.clear()
         elif self._number and header.number != self._number + 1:
             raise JournalCorrupt(str(path), 0, f"segment {self._number + 1} is missing before it")
-        self._number = header.number
+        self._number, self._members = header.number, header.members
         for record in records:
             match record:
                 case VoteState():
@@ -251,7 +262,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
                         self._disk.truncate(path, valid)
                     self._size = valid
                 case _:
-                    self._sealed.append((header.number, self._entries[-1][1] if self._entries else 0))
+                    self._sealed.append((header.number, self._end))
 
     def _check_header(self, path: Path, header: Header) -> None:
         for what, found, expected in (
@@ -269,15 +280,23 @@ class Journal(EngineJournal):  # type: ignore[misc]
     def _open_segment(self) -> None:
         self._descriptor = self._disk.open_append(self._path(self._number))
 
+    @property
+    def _end(self) -> int:
+        return self._entries[-1][1] if self._entries else 0
+
+    def _seal_segment(self) -> None:
+        self._sealed.append((self._number, self._end))
+        self._begin_segment(b"", stands_alone=False)
+
     def _begin_segment(self, records: bytes, *, stands_alone: bool) -> None:
         self._number += 1
         who = self._identity
-        header = Header(who.cluster, who.node, who.generation, self._number, stands_alone)
+        header = Header(who.cluster, who.node, who.generation, self._number, stands_alone, who.members)
         data = encode_header(header) + encode_vote(self._vote) + records
         self._disk.replace(self._path(self._number), data)
         self.close()
         self._open_segment()
-        self._size = len(data)
+        self._size, self._members = len(data), who.members
 
     def _finish_install(self, old: list[EngineEntry]) -> None:
         """The second entry after `clear` is here: keep what follows it in the old log, or begin anew."""

@@ -62,9 +62,9 @@ class RaftNode:
     async def start(self) -> None:
         """Open the journal, make sure that the id is free, take part.
 
-        Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`, `DirectoryInUse`, `NodeIdInUse`,
-        `Unavailable` (the bus is down) and OSError; after an error nothing is held and `start` may be called
-        again.
+        Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`, `MembersChanged`, `DirectoryInUse`,
+        `NodeIdInUse`, `Unavailable` (the bus is down) and OSError; after an error nothing is held and `start`
+        may be called again.
         """
         if not self._bus.connected:
             raise Unavailable("the bus is not connected, so the node cannot start")

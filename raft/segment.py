@@ -2,8 +2,8 @@
 
 A segment is 8 bytes of magic, then records: ``length | ~length | CRC-32C of the body | body``, body = one
 byte of type and the payload; little-endian. The first record is the header (cluster, node, generation,
-number, whether it stands alone), the second the vote; segments appear under their names whole, by rename,
-with both. After that the file only grows.
+number, whether it stands alone, members), the second the vote; segments appear under their names whole, by
+rename, with both. After that the file only grows.
 
 What a reader may meet at the end of the *last* segment, and nowhere else, is a torn tail: a record of which a
 proper prefix was written, or nothing but zero bytes. It was never synced, so never acknowledged, and is cut.
@@ -48,6 +48,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     generation: int
     number: int
     stands_alone: bool
+    members: tuple[str, ...] = ()
+    """Sorted; none in a segment of a release that did not record them."""
 
 
 class VoteState(msgspec.Struct, frozen=True, array_like=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from cli.errors import OK
+from cli.errors import FAILED, OK
 from cli.invocation import Invocation, Rows
 from cli.settings import BY_KEY
 from cli.up import cluster, screen
@@ -16,7 +16,9 @@ _WISHES: Final = ("coordinators", "workers", "http_port", "nats_port")
 
 
 def up(call: Invocation) -> int:
-    """Start what is missing, wait until all is ready, show it; then watch it, or with `--detach` return."""
+    """Start what is missing, wait until all is ready, show it; then watch it, or with `--detach` return, with
+    failure when a coordinator could not be started.
+    """
     settings = call.settings
     request = cluster.Request(
         data_dir=call.data_dir.resolve(),
@@ -33,8 +35,13 @@ def up(call: Invocation) -> int:
         with screen.progress() as tell:
             started = cluster.start(request, tell)
         call.show(document(started.record, str(request.data_dir)), _table(started.record))
-        if not call.arguments["detach"]:
-            screen.watch(request.data_dir, started, demo=request.demo)
+        for how in started.lost.values():
+            call.note(f"varpulis: {how}")
+        if started.lost:
+            call.note(f"varpulis: {_on_a_majority(started)}")
+        if call.arguments["detach"]:
+            return FAILED if started.lost else OK
+        screen.watch(request.data_dir, started, demo=request.demo)
     return OK
 
 
@@ -60,6 +67,14 @@ def document(record: Record, data_dir: str) -> dict[str, Any]:
         "cluster_id": record.cluster_id,
         "data_dir": data_dir,
     }
+
+
+def _on_a_majority(started: cluster.Started) -> str:
+    total = started.record.coordinators
+    return (
+        f"the cluster runs on a majority, {total - len(started.lost)} of {total} coordinators: repair "
+        f"{', '.join(started.lost)} (docs/raft.md, 'For operators'), then run `varpulis up` again"
+    )
 
 
 def _table(record: Record) -> Rows:

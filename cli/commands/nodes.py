@@ -27,7 +27,6 @@ _TIMES: Final = (
 def coordinator(call: Invocation) -> int:
     """Run one coordinator until SIGTERM or SIGINT."""
     from coordinator.app import serve
-
     from coordinator.config import CoordinatorConfig
 
     settings = call.settings
@@ -35,6 +34,7 @@ def coordinator(call: Invocation) -> int:
     config = CoordinatorConfig(
         node_id=node_id,
         members=settings.required("coordinator.members"),
+        accept_members=settings["coordinator.accept_members"],
         cluster_id=settings["cluster.id"],
         prefix=settings["cluster.prefix"],
         nats=nats_config(settings, node_id),

@@ -2,7 +2,8 @@
 
 The order of effects is a contract: the lock is taken before the record is read; a process is in the
 record before the next one is started, so that whatever interrupts a start, `down` finds all; and a start
-that fails stops what it began, and nothing that ran before it.
+that fails stops what it began, and nothing that ran before it. Ctrl-C waits while a process is started and
+noted, and while what was begun is stopped.
 """
 
 import secrets
@@ -15,6 +16,7 @@ import msgspec
 
 from cli.demo import group as demo_group
 from cli.errors import CliError
+from cli.interrupts import held_back
 from cli.up import nats_conf, plan, ports, processes, record
 from cli.up.readiness import Progress, Readiness
 from cli.up.record import Process, Record
@@ -40,14 +42,17 @@ class Request:
 
 @dataclass(slots=True)
 class Started:
-    """A cluster that is ready, and the children among its processes (those that this start began)."""
+    """A cluster that is ready, the children among its processes (those that this start began), and how the
+    coordinators died that it runs without.
+    """
 
     record: Record
     children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 def start(request: Request, progress: Progress) -> Started:
-    """Complete the cluster of a data directory.
+    """Complete the cluster of a data directory; a minority of its coordinators may die in the attempt.
 
     Raises:
         CliError: a port is taken, a process ended, it was not ready in time; what this call began is stopped.
@@ -63,9 +68,10 @@ def start(request: Request, progress: Progress) -> Started:
         try:
             launch.run(plan.missing(settled, alive))
         except BaseException:
-            launch.undo()
+            with held_back():
+                launch.undo()
             raise
-        return Started(launch.record, launch.children)
+        return Started(launch.record, launch.children, launch.lost)
 
 
 def stop(data_dir: Path) -> list[Process]:
@@ -93,7 +99,11 @@ class _Launch:
         self._request = request
         self._progress = progress
         self._deadline = time.monotonic() + request.ready_timeout
-        self._readiness = Readiness(request.logs, self._deadline, progress)
+        self._readiness = Readiness(request.logs, self._deadline, progress, settled.coordinators)
+
+    @property
+    def lost(self) -> dict[str, str]:
+        return self._readiness.lost
 
     def run(self, missing: list[Process]) -> None:
         self._require_ports(missing)
@@ -133,9 +143,11 @@ class _Launch:
             process = msgspec.structs.replace(process, port=self._worker_port(process))
         self._progress(f"starting {process.id}")
         log = self._request.logs / f"{process.id}.log"
-        started, self.children[process.id] = processes.spawn(process, self._command(process), log)
-        self.record = self.record.with_process(started)
-        record.save(self._request.data_dir, self.record)
+        command = self._command(process)
+        with held_back():
+            started, self.children[process.id] = processes.spawn(process, command, log)
+            self.record = self.record.with_process(started)
+            record.save(self._request.data_dir, self.record)
 
     def _worker_port(self, process: Process) -> int:
         if process.port and ports.is_free(process.port):

@@ -1,8 +1,9 @@
 """Waiting until a cluster is ready: NATS greets, coordinators have caught up, one leads, workers are
 members.
 
-Bounded by a deadline, and ended at once by the death of any process that this start began: its last words
-are the error, because that is where the cause stands.
+Bounded by a deadline, and ended at once by the death of a process that this start began: its last words are
+the error, because that is where the cause stands. A coordinator that dies is only `lost` as long as a
+majority of them may still come up: the cluster works without it, so it must not cost the others.
 """
 
 import socket
@@ -34,51 +35,70 @@ class Readiness:
         logs: the directory of their logs.
         deadline: `time.monotonic()` at which patience ends.
         progress: told what is being waited for, whenever that changes.
+        coordinators: how many coordinators the cluster has, running or not.
+
+    Attributes:
+        lost: coordinators that died during this start, and how.
     """
 
-    def __init__(self, logs: Path, deadline: float, progress: Progress) -> None:
+    def __init__(self, logs: Path, deadline: float, progress: Progress, coordinators: int) -> None:
         self._logs = logs
         self._deadline = deadline
         self._progress = progress
+        self._coordinators = coordinators
+        self.lost: dict[str, str] = {}
 
     def wait_for_nats(self, port: int, children: Children) -> None:
         """Return once the server greets clients; raises `CliError` as `wait_for_members` does."""
         self._wait(lambda: [] if _greets(port) else ["nats"], children)
 
     def wait_for_members(self, processes: list[Process], children: Children) -> None:
-        """Return once each coordinator and worker among these is ready and a leader lists these workers.
+        """Return once each coordinator and worker among these is ready and a leader lists these workers; a
+        coordinator that is lost is not waited for.
 
         Raises:
-            CliError: a process ended, or the deadline passed; names who, its last words, and the log.
+            CliError: a process ended that is needed, or the deadline passed; names who, its last words, and
+                the log.
         """
+
+        def pending() -> list[str]:
+            return _not_ready(connections, [one for one in processes if one.id not in self.lost])
+
         with closing(Connections()) as connections:
-            self._wait(lambda: _not_ready(connections, processes), children)
+            self._wait(pending, children)
 
     def _wait(self, pending: Callable[[], list[str]], children: Children) -> None:
         told: list[str] = []
-        while waiting_for := pending():
+        while True:
+            waiting_for, lost = pending(), len(self.lost)
             self.check_alive(children)
-            if waiting_for != told:
+            if not waiting_for and lost == len(self.lost):
+                return
+            if waiting_for and waiting_for != told:
                 self._progress(f"waiting for {', '.join(waiting_for)}")
                 told = waiting_for
             if time.monotonic() > self._deadline:
                 raise CliError(self._too_late(waiting_for))
             time.sleep(_INTERVAL)
-        self.check_alive(children)
 
     def check_alive(self, children: Children) -> None:
-        """Raise `CliError`, with its last words, when one of the children ended."""
+        """Note a coordinator that ended as lost; raise `CliError`, with its last words, when another child
+        ended, or when no majority of the coordinators is left.
+        """
         for process_id, child in children.items():
-            if child.poll() is not None:
-                log = self._logs / f"{process_id}.log"
-                said = last_line(log) or "it said nothing"
-                raise CliError(f"{process_id} {ending(child.returncode)} during startup: {said} (log: {log})")
+            if process_id in self.lost or child.poll() is None:
+                continue
+            log = self._logs / f"{process_id}.log"
+            said = last_line(log) or "it said nothing"
+            how = f"{process_id} {ending(child.returncode)} during startup: {said} (log: {log})"
+            if not process_id.startswith("coordinator-") or 2 * (len(self.lost) + 1) >= self._coordinators:
+                raise CliError("; ".join([*self.lost.values(), how]))
+            self.lost[process_id] = how
 
     def _too_late(self, waiting_for: list[str]) -> str:
         logs = {name: self._logs / f"{name}.log" for name in waiting_for}
-        said = "; ".join(
-            f"{name} last said: {last_line(log)}" for name, log in logs.items() if last_line(log)
-        )
+        words = [f"{name} last said: {last_line(log)}" for name, log in logs.items() if last_line(log)]
+        said = "; ".join([*self.lost.values(), *words])
         return (
             f"not ready in time: {', '.join(waiting_for)}. {said or 'nothing in their logs'}. "
             f"See {self._logs}, or allow more with --ready-timeout"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from cli.interrupts import held_back
 from cli.up import cluster, record
 from cli.up.readiness import Progress, ending
 from cli.up.record import Process, Record
@@ -58,10 +59,11 @@ def watch(data_dir: Path, started: cluster.Started, *, demo: bool) -> None:
     except KeyboardInterrupt:  # before the loop had its handlers
         told_to_stop = True
     if told_to_stop:
-        say("stopping")
-        began = time.monotonic()
-        stopped = cluster.stop(data_dir)
-        say(f"stopped {len(stopped)} processes in {time.monotonic() - began:.1f} s")
+        with held_back():
+            say("stopping")
+            began = time.monotonic()
+            stopped = cluster.stop(data_dir)
+            say(f"stopped {len(stopped)} processes in {time.monotonic() - began:.1f} s")
     else:
         say("all processes are gone")
 

@@ -45,6 +45,7 @@ async def raft(context: Given) -> RaftView:
         term=status.term,
         commit_index=status.commit_index,
         applied_index=status.applied_index,
+        failure=status.failure,
         nodes=[
             RaftPeer(
                 id=node.id,

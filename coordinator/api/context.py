@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
-import httpx
+import httpcore
 from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
@@ -25,6 +25,7 @@ from proto_schemas.subjects import Subjects
 from raft.status import RaftStatus
 
 MAX_WAIT: Final = 60.0
+DEFAULT_WAIT: Final = 10.0
 MAX_KEY: Final = 200
 _JSON_TYPES: Final = frozenset({"", "application/json", "text/json"})
 
@@ -63,7 +64,7 @@ class Context:
     listener: WorkerListener
     commands: WorkerCommands
     subjects: Subjects
-    http: httpx.AsyncClient
+    http: httpcore.AsyncConnectionPool
     counts: HttpCounts
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
@@ -104,21 +105,35 @@ async def read_body(request: AnyRequest, kind: type[T], *, limit: int = MAX_PAYL
     return decode(await request.body(), kind, limit=limit)
 
 
-def request_id(request: AnyRequest) -> str:
-    """The id under which a write is done once: the client's `Idempotency-Key`, else a new one.
+def client_key(request: AnyRequest) -> str | None:
+    """The client's `Idempotency-Key`.
 
     Raises:
         WireError: the key is empty or too long.
     """
     key = request.headers.get("idempotency-key")
-    if key is None:
-        return uuid.uuid4().hex
-    if not 1 <= len(key) <= MAX_KEY:
+    if key is not None and not 1 <= len(key) <= MAX_KEY:
         raise WireError(
             ErrorCode.BAD_REQUEST,
             f"Idempotency-Key has {len(key)} characters: give 1 to {MAX_KEY}, such as a UUID",
         )
-    return f"key:{key}"
+    return key
+
+
+def made_up_key(request: AnyRequest) -> str:
+    """One per request, the same wherever and however often it is sent from here."""
+    state: dict[str, Any] = request.scope["state"]
+    key: str = state.setdefault("made_up_key", uuid.uuid4().hex)
+    return key
+
+
+def request_id(request: AnyRequest) -> str:
+    """The id under which a write is done once: by the client's key, else by one made up.
+
+    Raises:
+        WireError: as `client_key`.
+    """
+    return f"key:{client_key(request) or made_up_key(request)}"
 
 
 def page(items: Sequence[T], limit: int, offset: int) -> tuple[list[T], Pagination]:

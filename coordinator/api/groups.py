@@ -5,6 +5,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
 from coordinator.api.context import (
+    DEFAULT_WAIT,
     AnyRequest,
     Context,
     Given,
@@ -20,20 +21,28 @@ from coordinator.api.programs import check_group
 from coordinator.state.commands import CreateGroup, DeleteGroup
 from coordinator.state.model import Group
 from coordinator.state.views import group_status, group_view
+from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import GroupList, GroupSpec, GroupView, TornDown
 
 
 @post("/pipeline-groups", opt={"body": GroupSpec})
-async def create_group(request: AnyRequest, context: Given, wait: Wait = 10.0) -> Response[GroupView]:
+async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[GroupView]:
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
-    consumes = await check_group(spec)
+    consumes = await check_group(spec, context.config.prefix)
     command = CreateGroup(by="api", request_id=request_id(request), spec=spec, consumes=consumes)
     await context.ledger.propose(command)
     await context.ledger.wait_until(
         lambda: _status(context, spec.name) not in ("deploying", "partially_running"), timeout=wait
     )
-    view = group_view(context.ledger.state, _group(context, spec.name))
+    group = context.ledger.state.groups.get(spec.name)
+    if group is None:
+        raise WireError(
+            ErrorCode.CONFLICT,
+            f"group {spec.name!r} was created by this request and is torn down since: "
+            "create it again with a new Idempotency-Key",
+        )
+    view = group_view(context.ledger.state, group)
     return Response(view, status_code=201 if view.status == "running" else 202)
 
 
@@ -54,7 +63,7 @@ async def get_group(context: Given, group_id: FromPath[str]) -> GroupView:
 
 @delete("/pipeline-groups/{group_id:str}", status_code=200)
 async def delete_group(
-    request: AnyRequest, context: Given, group_id: FromPath[str], wait: Wait = 10.0
+    request: AnyRequest, context: Given, group_id: FromPath[str], wait: Wait = DEFAULT_WAIT
 ) -> Response[TornDown]:
     """Tear a group down: 200 once every worker has let go, 202 when that takes longer than `wait`."""
     await context.ledger.propose(DeleteGroup(by="api", request_id=request_id(request), group=group_id))

@@ -4,6 +4,11 @@ Events of a batch are checked one by one, kept in order for each pipeline, and c
 message; the pipelines get theirs side by side. Counts are over all targets: an event that goes into two
 pipelines counts twice, one that nothing takes counts as failed. Nothing is sent twice: a part that was not
 answered is reported as failed, though it may have been taken.
+
+With the client's `Idempotency-Key` a request may come again: each pipeline's share travels under a request id
+made of the key, the pipeline and the number of the part, and the same body gives the same parts, so a worker
+that remembers the id answers what it answered first. A key belongs to one body. Without a key there is no id
+(a made-up one would fill the workers' memory of answers), and nobody sends the request a second time.
 """
 
 import asyncio
@@ -15,7 +20,7 @@ import msgspec
 from litestar import post
 from litestar.params import FromPath
 
-from coordinator.api.context import AnyRequest, Context, Given, not_found, read_body
+from coordinator.api.context import AnyRequest, Context, Given, client_key, not_found, read_body
 from coordinator.api.leader import DEADLINE
 from coordinator.api.routing import running_copy, takers
 from coordinator.state.model import Group
@@ -29,12 +34,19 @@ from proto_schemas.rest import (
     InjectResponse,
     InjectResult,
 )
-from transport.errors import NatsTransportError
+from transport.errors import ErrorKind, NatsTransportError
 from transport.limits import MAX_BODY
 
 PART_BYTES: Final = 256 * 1024
 """Of events in one message: well below a NATS payload, because what comes out has to fit into one as well."""
 MAX_ERRORS: Final = 100
+_CODES: Final = {
+    ErrorKind.TIMEOUT: ErrorCode.TIMEOUT,
+    ErrorKind.DISCONNECTED: ErrorCode.TIMEOUT,
+    ErrorKind.TOO_LARGE: ErrorCode.BAD_REQUEST,
+    ErrorKind.BAD_PAYLOAD: ErrorCode.ENGINE_ERROR,
+}
+"""What it means that a command to a worker failed; anything else: `unavailable`, surely not carried out."""
 
 
 @post(
@@ -45,13 +57,13 @@ MAX_ERRORS: Final = 100
 async def inject(request: AnyRequest, context: Given, group_id: FromPath[str]) -> InjectResponse:
     """One event; answers what each pipeline put out."""
     event = await read_body(request, InjectRequest)
-    group = _group(context, group_id)
+    group, key = _group(context, group_id), client_key(request)
     names = takers(group, event.event_type)
-    outcomes = await asyncio.gather(*(_inject_one(context, group_id, name, event) for name in names))
+    outcomes = await asyncio.gather(*(_inject_one(context, group_id, name, event, key) for name in names))
     results = [outcome for outcome in outcomes if isinstance(outcome, InjectResult)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, WireError)]
     if failures and len(failures) == len(outcomes):
-        raise failures[0]
+        raise next((each for each in failures if each.code == ErrorCode.TIMEOUT), failures[0])
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, WireError):
             told: dict[str, Any] = msgspec.to_builtins(outcome.reply())
@@ -74,8 +86,7 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
     """Many events; answers true counts."""
     started = time.monotonic()
     body = await read_body(request, InjectBatchRequest, limit=MAX_BODY)
-    group = _group(context, group_id)
-    batch = _Batch(group)
+    batch = _Batch(_group(context, group_id), client_key(request))
     for number, event in enumerate(_events(body)):
         batch.add(number, event)
     await asyncio.gather(
@@ -96,8 +107,9 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
 class _Batch:
     """The events of a batch by pipeline, and what became of them."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, key: str | None) -> None:
         self.group = group
+        self.key = key
         self.by_pipeline: dict[str, list[bytes]] = {}
         self.sent = 0
         self.failed = 0
@@ -152,30 +164,48 @@ def _events(body: InjectBatchRequest) -> Iterator[Any]:
 
 
 async def _inject_one(
-    context: Context, group: str, pipeline: str, event: InjectRequest
+    context: Context, group: str, pipeline: str, event: InjectRequest, key: str | None
 ) -> InjectResult | WireError:
     try:
         copy = running_copy(context.ledger.state, group, pipeline)
-        message = Inject(pipeline_id=copy.pipeline_id, event_type=event.event_type, fields=event.fields)
+        message = Inject(
+            pipeline_id=copy.pipeline_id,
+            event_type=event.event_type,
+            fields=event.fields,
+            request_id=_request_id(key, group, pipeline),
+        )
+        connected = context.nats.connected
         answer = await context.commands.inject(copy.worker_id, message)
     except WireError as error:
         return error
     except NatsTransportError as error:
-        return WireError(ErrorCode.UNAVAILABLE, f"worker {copy.worker_id}: {error}")
+        code = _CODES.get(error.kind, ErrorCode.UNAVAILABLE) if connected else ErrorCode.UNAVAILABLE
+        status = 413 if error.kind is ErrorKind.TOO_LARGE else None
+        return WireError(code, f"worker {copy.worker_id}: {error}", status=status)
     response: dict[str, Any] = msgspec.to_builtins(answer)
     return InjectResult(pipeline=pipeline, worker_id=copy.worker_id, worker_response=response)
 
 
 async def _send(context: Context, batch: _Batch, pipeline: str, events: list[bytes], deadline: float) -> None:
-    for part in _parts(events):
+    group = batch.group.spec.name
+    for number, part in enumerate(_parts(events)):
         try:
             if time.monotonic() > deadline:
                 raise WireError(ErrorCode.TIMEOUT, f"not sent within {DEADLINE:g} s: send smaller batches")
-            copy = running_copy(context.ledger.state, batch.group.spec.name, pipeline)
-            message = InjectBatch(pipeline_id=copy.pipeline_id, events=[msgspec.Raw(event) for event in part])
+            copy = running_copy(context.ledger.state, group, pipeline)
+            message = InjectBatch(
+                pipeline_id=copy.pipeline_id,
+                events=[msgspec.Raw(event) for event in part],
+                request_id=_request_id(batch.key, group, pipeline, number),
+            )
             batch.take(await context.commands.inject_batch(copy.worker_id, message))
         except (WireError, NatsTransportError) as error:
             batch.fail(len(part), f"pipeline {pipeline}: {len(part)} events: {error}")
+
+
+def _request_id(key: str | None, group: str, pipeline: str, part: int = 0) -> str | None:
+    """Under which a worker takes this once; None: it does not look."""
+    return f"key:{key}:{group}/{pipeline}:{part}" if key is not None else None
 
 
 def _parts(events: list[bytes]) -> Iterator[list[bytes]]:

@@ -4,23 +4,26 @@ Writes and linearizable reads are the leader's. There, a read waits for the barr
 that was acknowledged before it was sent. Elsewhere the request is passed on as it is (headers, query, body)
 to the URL the leader announced. `?consistency=stale` reads here, and says in `x-varpulis-staleness-ms` how
 long ago the leader was heard. During an election a request waits up to `PATIENCE` seconds and is then told
-to come back.
+to come back; the time it was under way at a leader does not count.
 
-A request is passed on once: the next node that is not the leader either says so (`not_leader`), and the
-first one looks again. It is sent again only when that is safe: it did not arrive, or it is a read, or its
-`Idempotency-Key` (made up here when the client gave none) makes a second one harmless; not so an inject.
+A request is passed on once: the next node that is not the leader says so (`not_leader`), and the first one
+looks again. A leader that froze never answers, so a request is taken back from it as soon as this node knows
+another leader. One that may have been carried out is sent again only when that is safe: it is a read, or its
+`Idempotency-Key` (made up here when the client gave none) makes a second one harmless. No key is made up for
+an inject: it goes out at most once, unless its client gave a key.
 """
 
 import asyncio
+import contextlib
 import time
-import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import httpx
+import httpcore
 from litestar import Response
 
-from coordinator.api.context import MAX_WAIT, AnyRequest, Context
+from coordinator.api.context import DEFAULT_WAIT, MAX_WAIT, AnyRequest, Context, made_up_key
 from proto_schemas.errors import ErrorCode, WireError
 
 PATIENCE: Final = 1.5
@@ -30,18 +33,31 @@ DEADLINE: Final = 15.0
 FORWARDED: Final = "x-varpulis-forwarded"
 STALENESS: Final = "x-varpulis-staleness-ms"
 _LOOK_AGAIN: Final = 0.02
+_LOOK_FOR_ANOTHER: Final = 0.05
+"""Seconds between looks at who leads while a request is under way."""
+_CONNECT: Final = {"timeout": {"connect": 1.0}}
 _LAST_TRY: Final = 0.2
 _NOT_PASSED_ON: Final = frozenset(
-    {"host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length"}
+    {
+        b"host",
+        b"connection",
+        b"keep-alive",
+        b"transfer-encoding",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        b"content-length",
+    }
 )
 _PASSED_BACK: Final = frozenset({"content-type", "retry-after", "allow", STALENESS})
 
 
 @dataclass(frozen=True, slots=True)
 class _Leader:
-    """Where it is; `url` is None when it is this node."""
+    """Another node that leads, and where it is."""
 
-    url: str | None
+    id: str
+    url: str
 
 
 async def to_leader(request: AnyRequest) -> Response[bytes] | None:
@@ -57,16 +73,26 @@ async def to_leader(request: AnyRequest) -> Response[bytes] | None:
     if _wants_stale(request):
         request.scope["state"]["staleness"] = staleness(context)
         return None
-    give_up = time.monotonic() + PATIENCE
+    began = time.monotonic()
+    give_up, deadline = began + PATIENCE, began + DEADLINE + _asked_wait(request)
+    passed_on = FORWARDED in request.headers
+    lost: WireError | None = None
     while True:
-        leader = await _find(context, give_up, passed_on=FORWARDED in request.headers)
-        if leader.url is None:
-            if request.method != "GET" or await _up_to_date(context, give_up):
-                return None
-        else:
-            answer = await _pass_on(request, context, leader.url, give_up)
-            if answer is not None:
-                return answer
+        sent = time.monotonic()
+        try:
+            leader = await _find(context, give_up, passed_on=passed_on)
+            if leader is not None:
+                return await _pass_on(request, context, leader, deadline)
+            if request.method == "GET":
+                await context.ledger.barrier(timeout=max(give_up - time.monotonic(), _LAST_TRY))
+            return None
+        except WireError as error:
+            if error.code == ErrorCode.TIMEOUT:
+                lost = error
+                give_up = min(give_up + time.monotonic() - sent, deadline)
+            final = (passed_on and error.code == ErrorCode.NOT_LEADER) or (lost and not _repeatable(request))
+            if final or time.monotonic() >= give_up:
+                raise (lost or error) from None
         await asyncio.sleep(_LOOK_AGAIN)
 
 
@@ -93,91 +119,110 @@ def _wants_stale(request: AnyRequest) -> bool:
     return True
 
 
-async def _find(context: Context, give_up: float, *, passed_on: bool) -> _Leader:
+async def _find(context: Context, give_up: float, *, passed_on: bool) -> _Leader | None:
+    """The leader; None when it is this node."""
     ledger = context.ledger
-    while True:
-        if ledger.is_leader:
-            return _Leader(None)
+    while not ledger.is_leader:
         if passed_on:
             raise WireError(ErrorCode.NOT_LEADER, f"{context.config.node_id} does not lead: ask again")
         leader_id = ledger.leader_id
         url = ledger.state.coordinators.get(leader_id) if leader_id is not None else None
-        if url is not None and leader_id != context.config.node_id:
-            return _Leader(url)
-        if time.monotonic() > give_up:
+        if leader_id is not None and url is not None and leader_id != context.config.node_id:
+            return _Leader(leader_id, url)
+        if time.monotonic() >= give_up:
             raise WireError(
                 ErrorCode.UNAVAILABLE,
                 f"no leader within {PATIENCE:g} s: a majority of "
                 f"{len(context.config.members)} coordinators must run and reach NATS; ask again in a moment",
             )
         await asyncio.sleep(_LOOK_AGAIN)
+    return None
 
 
-async def _up_to_date(context: Context, give_up: float) -> bool:
-    """Whether all that was acknowledged is applied here; False: look again, leadership was lost."""
+async def _pass_on(
+    request: AnyRequest, context: Context, leader: _Leader, deadline: float
+) -> Response[bytes]:
+    """The answer from there.
+
+    Raises:
+        WireError: `unavailable` or `not_leader` (surely not carried out), `timeout` (perhaps).
+    """
+    body = await request.body()
     try:
-        await context.ledger.barrier(timeout=max(give_up - time.monotonic(), _LAST_TRY))
-    except WireError:
-        if time.monotonic() > give_up:
-            raise
-        return False
-    return True
-
-
-async def _pass_on(request: AnyRequest, context: Context, url: str, give_up: float) -> Response[bytes] | None:
-    """The answer from there; None when it should be asked for again."""
-    again = time.monotonic() < give_up
-    try:
-        answer = await context.http.request(
-            request.method,
-            _target(url, request),
-            content=await request.body(),
-            headers=_headers(request, context.config.node_id),
-            timeout=httpx.Timeout(DEADLINE + _asked_wait(request), connect=1.0),
-        )
-    except (httpx.ConnectError, httpx.ConnectTimeout):
-        if again:
-            return None
-        raise WireError(ErrorCode.UNAVAILABLE, f"the leader at {url} is not there: ask again") from None
-    except httpx.HTTPError as error:
-        if again and request.route_handler.opt.get("repeatable", True):
-            return None
+        async with _while_it_leads(context, leader, deadline):
+            answer = await context.http.request(
+                request.method,
+                _target(leader.url, request),
+                headers=_headers(request, context.config.node_id),
+                content=body,
+                extensions=_CONNECT,
+            )
+    except (httpcore.ConnectError, httpcore.ConnectTimeout):
+        text = f"the leader at {leader.url} is not there: ask again"
+        raise WireError(ErrorCode.UNAVAILABLE, text) from None
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, TimeoutError) as error:
         raise WireError(
             ErrorCode.TIMEOUT,
-            f"the leader at {url} did not answer ({type(error).__name__}); it may have been carried out: "
-            "ask again with the same Idempotency-Key",
+            f"the leader at {leader.url} did not answer ({type(error).__name__}); it may have been carried "
+            "out: ask again with the same Idempotency-Key",
+            leader=context.ledger.leader_id,
         ) from None
-    if again and answer.status_code == 503 and b'"not_leader"' in answer.content:
-        return None
-    headers = {name: value for name, value in answer.headers.items() if name.lower() in _PASSED_BACK}
-    return Response(answer.content, status_code=answer.status_code, headers=headers)
+    if answer.status == 503 and b'"not_leader"' in answer.content:
+        raise WireError(ErrorCode.NOT_LEADER, f"{leader.id} leads no longer: ask again")
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
+    passed_back = {name: value for name, value in headers.items() if name in _PASSED_BACK}
+    return Response(answer.content, status_code=answer.status, headers=passed_back)
 
 
-def _target(url: str, request: AnyRequest) -> str:
-    path = request.scope.get("raw_path") or request.scope["path"].encode()
+@contextlib.asynccontextmanager
+async def _while_it_leads(context: Context, leader: _Leader, deadline: float) -> AsyncIterator[None]:
+    """Raises `TimeoutError` into what is under way once another leader is known, or the deadline is over."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal timer
+        if context.ledger.leader_id in (None, leader.id):
+            timer = loop.call_later(_LOOK_FOR_ANOTHER, look)
+        else:
+            clock.reschedule(loop.time())
+
+    async with asyncio.timeout(deadline - time.monotonic()) as clock:
+        timer = loop.call_later(_LOOK_FOR_ANOTHER, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _target(url: str, request: AnyRequest) -> httpcore.URL:
+    base = httpcore.URL(url)
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     query = request.scope["query_string"]
-    return url + (path + (b"?" + query if query else b"")).decode("latin-1")
+    target = path + (b"?" + query if query else b"")
+    return httpcore.URL(scheme=base.scheme, host=base.host, port=base.port, target=target)
 
 
-def _headers(request: AnyRequest, node_id: str) -> list[tuple[str, str]]:
-    headers = [
-        (name, value) for name, value in request.headers.multi_items() if name.lower() not in _NOT_PASSED_ON
-    ]
-    headers.append((FORWARDED, node_id))
-    if request.method != "GET" and "idempotency-key" not in request.headers:
-        headers.append(("idempotency-key", _made_up_key(request)))
+def _headers(request: AnyRequest, node_id: str) -> list[tuple[bytes, bytes]]:
+    headers = [(name, value) for name, value in request.scope["headers"] if name not in _NOT_PASSED_ON]
+    headers.append((FORWARDED.encode(), node_id.encode()))
+    if request.method != "GET" and _repeatable(request) and "idempotency-key" not in request.headers:
+        headers.append((b"idempotency-key", made_up_key(request).encode()))
     return headers
 
 
-def _made_up_key(request: AnyRequest) -> str:
-    """One per request, the same for each time it is sent."""
-    state: dict[str, Any] = request.scope["state"]
-    key: str = state.setdefault("made_up_key", uuid.uuid4().hex)
-    return key
+def _repeatable(request: AnyRequest) -> bool:
+    """Whether a second one does no harm."""
+    opt = request.route_handler.opt
+    return bool(opt.get("repeatable", True)) or "idempotency-key" in request.headers
 
 
 def _asked_wait(request: AnyRequest) -> float:
+    """What a write may add to its deadline; what makes no sense adds nothing and is refused by the leader."""
+    if request.method == "GET":
+        return 0.0
     try:
-        return min(max(float(request.query_params.get("wait", 10)), 0.0), MAX_WAIT)
+        wait = float(request.query_params.get("wait", DEFAULT_WAIT))
     except (TypeError, ValueError):
         return 0.0
+    return min(wait, MAX_WAIT) if wait > 0 else 0.0  # NaN is not above 0

@@ -15,14 +15,14 @@ from vpl import Diagnostic as Finding
 from vpl import VplError, check_source, compile_source
 
 
-async def check_group(spec: GroupSpec) -> dict[str, list[str]]:
-    """The event types each pipeline takes from outside.
+async def check_group(spec: GroupSpec, prefix: str) -> dict[str, list[str]]:
+    """The event types each pipeline takes from outside. `prefix`: of the cluster's own subjects.
 
     Raises:
         WireError: 400 for a shape that does not hold, 422 `parse_error` with every finding in every program.
     """
     _check_pipelines(spec)
-    _check_routes(spec)
+    _check_routes(spec, prefix)
     return await asyncio.to_thread(_compile, spec)
 
 
@@ -50,7 +50,7 @@ def _check_pipelines(spec: GroupSpec) -> None:
             _checked(f"{path}.worker_affinity", check_id, pipeline.worker_affinity)
 
 
-def _check_routes(spec: GroupSpec) -> None:
+def _check_routes(spec: GroupSpec, prefix: str) -> None:
     names = {pipeline.name for pipeline in spec.pipelines}
     for number, route in enumerate(spec.routes):
         path = f"$.routes[{number}]"
@@ -62,6 +62,16 @@ def _check_routes(spec: GroupSpec) -> None:
             _refuse(f"{path}.event_types: empty: name at least one type, or '*'")
         if route.nats_subject is not None:
             _checked(f"{path}.nats_subject", check_publishable, route.nats_subject)
+            _check_open(f"{path}.nats_subject", route.nats_subject, prefix)
+
+
+def _check_open(path: str, subject: str, prefix: str) -> None:
+    """An event there would be read as a command, an answer or a call of the server's."""
+    if f"{subject}.".startswith((f"{prefix}.", "_INBOX.", "$")):
+        _refuse(
+            f"{path}: {subject[:80]!r} belongs to the cluster or to NATS itself: choose one outside "
+            f"{prefix}, _INBOX and $, or leave it out"
+        )
 
 
 def _checked(path: str, check: Callable[[str], str], value: str) -> None:

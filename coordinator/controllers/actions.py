@@ -23,9 +23,11 @@ LONGEST_PAUSE: Final = 5.0
 MOST_DOUBLINGS: Final = 16
 """Beyond this a doubled pause only grows out of what a float holds."""
 _SWEEP_ABOVE: Final = 1_000
+_REMEMBER: Final = 60.0
+"""Seconds after its end for which a pause still counts as the last one."""
 
 Key = tuple[str, ...]
-"""The kind of object, then its name, such as `("pipeline", group, name)`."""
+"""The kind of object, two names, and what else tells it from others: `("pipeline", group, name, life)`."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Actions:
         self._limit = limit
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._pauses: dict[Key, _Pause] = {}
+        self._sweep_above = _SWEEP_ABOVE
         self.ended: Counter[str] = Counter()
 
     @property
@@ -60,6 +63,11 @@ class Actions:
             and len(self._running) < self._limit
             and (pause is None or pause.until <= self._clock())
         )
+
+    def failures(self, key: Key) -> int:
+        """How often it failed in a row."""
+        pause = self._pauses.get(key)
+        return pause.failures if pause is not None else 0
 
     def start(self, key: Key, action: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Begin `action()` for `key`, unless it may not begin now."""
@@ -91,7 +99,7 @@ class Actions:
         except (WireError, NatsTransportError) as error:
             self._failed(key, str(error))
         except Exception:
-            _log.exception("%s", line("action_failed", kind=key[0], about="/".join(key[1:])))
+            _log.exception("%s", line("action_failed", kind=key[0], about=_about(key)))
             self._failed(key, "a defect; the log has its traceback")
         else:
             self.ended["done"] += 1
@@ -107,12 +115,19 @@ class Actions:
             0.5 + random.random() / 2
         )
         self._pauses[key] = _Pause(self._clock() + pause, failures)
-        about = "/".join(key[1:])
-        _log.warning("%s", line("action_retried", kind=key[0], about=about, failures=failures, reason=reason))
+        _log.warning(
+            "%s",
+            line("action_retried", kind=key[0], about=_about(key), failures=failures, reason=reason),
+        )
 
     def _ended(self, key: Key) -> None:
         del self._running[key]
-        if len(self._pauses) > _SWEEP_ABOVE:
-            now = self._clock()
-            self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > now}
+        if len(self._pauses) > self._sweep_above:
+            oldest = self._clock() - _REMEMBER
+            self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > oldest}
+            self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._pauses))
         self._on_end()
+
+
+def _about(key: Key) -> str:
+    return "/".join(key[1:3])

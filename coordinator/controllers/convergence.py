@@ -9,7 +9,8 @@ so:
 - any other copy: stale, it is ended (by the heartbeat's answer and by a command);
 - a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
   because the first may have been sent before the deploy was done;
-- strays (see `state.model`) on workers that can be asked: ended.
+- strays (see `state.model`) on workers that can be asked: ended;
+- an epoch above all we ever gave: the copy outlived the logs of its coordinators, and our counter is raised.
 
 A copy without a group or epoch was not deployed by a coordinator of ours and is left alone. Seed workers
 list nothing: for them there are only the strays. Heartbeats of another incarnation than the registered one
@@ -26,6 +27,7 @@ from coordinator.controllers.deployment import RETRY_FAILED, Deployment, Target
 from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import ReportRunning
+from coordinator.state.members import newest_epoch
 from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 
@@ -51,7 +53,7 @@ def examine(
     adopt, failed, stale = [], [], []
     listed: set[Target] = set()
     for copy in heard.pipelines.values():
-        target = Target(copy.group, copy.name, copy.epoch)
+        target = Target.of(state, copy.group, copy.name, copy.epoch)
         placement = state.placement(copy.group, copy.name)
         if not copy.group or not copy.epoch:
             continue
@@ -69,7 +71,7 @@ def examine(
         target
         for group, pipeline, placement in placed
         if placement.phase is Phase.RUNNING
-        and (target := Target(group, pipeline, placement.epoch)) not in listed
+        and (target := Target.of(state, group, pipeline, placement.epoch)) not in listed
     )
     return Findings(tuple(adopt), tuple(failed), tuple(stale), missing)
 
@@ -108,7 +110,9 @@ class Convergence:
     def step(self) -> None:
         """Act on every worker's last heartbeat, then on the strays."""
         missing: dict[Target, int] = {}
+        newest = 0
         for worker, heard, findings in self._findings():
+            newest = max(newest, newest_epoch((heard.pipelines or {}).values()))
             for target, copy in findings.adopt:
                 self._start(target, partial(self._adopt, worker, target, copy))
             for target, reason in findings.failed:
@@ -121,6 +125,8 @@ class Convergence:
                     reason = f"worker {worker.id} no longer reports it"
                     self._start(target, partial(self._do.displace, target, reason))
         self._missed = missing
+        if newest > self._ledger.state.epochs:
+            self._sweeps.start(("epochs",), partial(self._do.raise_epochs, newest))
         self._clear_strays()
 
     def stale_copies(self, worker_id: str) -> list[RunningPipeline]:
@@ -171,7 +177,8 @@ class Convergence:
             placement = state.placement(stray.group, stray.pipeline)
             given_up = placement is None or placement.epoch != stray.epoch
             if given_up and (worker is None or worker.status is not WorkerStatus.UNHEALTHY):
+                key = ("copy", stray.worker_id, stray.pipeline_id)
+                failures = self._sweeps.failures(key)
                 self._sweeps.start(
-                    ("copy", stray.worker_id, stray.pipeline_id),
-                    partial(self._do.clear_stray, stray, known=worker is not None),
+                    key, partial(self._do.clear_stray, stray, known=worker is not None, failures=failures)
                 )

@@ -5,17 +5,29 @@ either a pending placement or one that says `deploying` under an epoch, and the 
 deploy again: same epoch, same request id, so the worker answers what it answered first. What a worker says
 sorts into three:
 
-    it will never take this program (parse_error, engine_error, ...)  -> failed, and a slow retry
-    it cannot take any (quota_exceeded, unavailable), or our epoch is old -> displaced, another worker is
-    chosen it did not answer, or not yet                                     -> the same again, after a
-    pause
+    it will never take this program (parse_error, engine_error, ...)       -> failed, and a slow retry
+    it cannot take any (quota_exceeded, unavailable), or our epoch is old  -> displaced, another is chosen
+    it did not answer, or not yet                                          -> the same again, after a pause
+
+A seed worker knows no request ids: each deploy it hears makes a copy. So it is asked **once per epoch**, by
+the action that committed the intent, and gets long to answer. When no answer comes, or the asker was not
+there to hear it, the placement fails with that reason and is placed elsewhere. The copy that may exist then
+has an id nobody knows: a late answer has lost its request and cannot be matched, and a seed worker does not
+list what it runs. The log and the audit trail say so; restarting that worker ends the copy.
+
+A worker that answers an undeploy with a refusal no repetition will change is believed after a few tries: the
+copy is given up, with the refusal in the log and the audit trail.
 """
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any, Final
+import logging
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn
 
+from coordinator.controllers.actions import Key
 from coordinator.ledger import Ledger
+from coordinator.log import line
 from coordinator.state.commands import (
     MAX_REASON,
     Displace,
@@ -24,11 +36,12 @@ from coordinator.state.commands import (
     LetGo,
     Place,
     PlacementCommand,
+    RaiseEpochs,
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import AnyResult, Placed, Stray, Worker, WorkerStatus
-from coordinator.worker_commands import WorkerCommands
+from coordinator.state.model import AnyResult, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, Undeploy
 from transport.errors import ErrorKind, NatsTransportError
@@ -36,25 +49,55 @@ from transport.errors import ErrorKind, NatsTransportError
 ELSEWHERE: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH})
 """Answers to a deploy after which another worker, or another epoch, may do better."""
 
+LATER: Final = frozenset(
+    {ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, ErrorCode.RATE_LIMITED, ErrorCode.NOT_LEADER}
+)
+"""Refusals that may change, also when the peer does not say `retryable`."""
+
+NOT_SENT: Final = frozenset(
+    {ErrorKind.NO_RESPONDERS, ErrorKind.CONGESTED, ErrorKind.TOO_LARGE, ErrorKind.BAD_SUBJECT}
+)
+"""Failures after which the worker surely did not hear the command."""
+
+FAILURES_UNTIL_GIVEN_UP: Final = 3
+"""After so many failures in a row a final refusal to undeploy is believed."""
+
+AVOID_FOR: Final = 5.0
+"""Seconds a worker that refused a pipeline is not asked again for it."""
+AVOID_SILENT_FOR: Final = 60.0
+"""The same for a seed worker that did not answer: each new deploy may leave another copy there."""
+
 RETRY_FAILED: Final = 5.0
 """Seconds until a failed pipeline is tried again; doubled by each attempt."""
 RETRY_FAILED_AT_MOST: Final = 60.0
 
 _BY: Final = "placement"
+_SEEN_EPOCH: Final = re.compile(r"older than epoch (\d{1,16})\b")
+"""How our workers' `stale_epoch` names the epoch they have seen."""
+_DOUBT: Final = "a copy of unknown id may run there, restart that worker to end it"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One placement under one epoch."""
+    """One placement under one epoch. `life` is the `created_at` of its group: a group that is created again
+    under the name does not inherit the pauses of the first."""
 
     group: str
     pipeline: str
     epoch: int
+    life: int = 0
+
+    @classmethod
+    def of(cls, state: State, group: str, pipeline: str, epoch: int) -> "Target":
+        """In the present life of the group; 0 when it has none."""
+        present = state.groups.get(group)
+        return cls(group, pipeline, epoch, present.created_at if present is not None else 0)
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What `Actions` knows it by: one action per pipeline, whatever its epoch."""
-        return ("pipeline", self.group, self.pipeline)
+    def key(self) -> Key:
+        """What `Actions` knows it by: one action per pipeline and life, whatever its epoch."""
+        return ("pipeline", self.group, self.pipeline, str(self.life))
 
     @property
     def request_id(self) -> str:
@@ -65,9 +108,10 @@ class Target:
 class WorkerRefused(Exception):
     """A worker does not take the pipeline now; another may."""
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, avoid_for: float = AVOID_FOR) -> None:
         super().__init__(f"worker {worker_id} refused: choose another")
         self.worker_id = worker_id
+        self.avoid_for = avoid_for
 
 
 class ProgramRefused(Exception):
@@ -90,22 +134,34 @@ class Deployment:
         await self._clear_strays(target)
         placed = await self._propose(Place, target, worker_id=worker.id)
         if isinstance(placed, Placed):
-            await self.deploy(Target(target.group, target.pipeline, placed.epoch), worker)
+            await self.deploy(replace(target, epoch=placed.epoch), worker)
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
         message = self._message(target)
         if message is None:
             return
+        timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
         try:
-            deployed = await self._commands.deploy(worker.id, message)
+            deployed = await self._commands.deploy(worker.id, message, timeout=timeout)
         except WireError as error:
             await self._refused(target, worker, error)
         except NatsTransportError as error:
+            if worker.incarnation is None:
+                await self._unanswered(target, worker, error)
             await self.explain(target, _why(worker.id, error))
             raise
         else:
             await self._report(target, worker, deployed.id)
+
+    async def abandon(self, target: Target, worker: Worker) -> NoReturn:
+        """Fail an intent for a seed worker whose deploy may have been sent, by us or an earlier leader.
+
+        Raises:
+            WorkerRefused: always, once that is committed.
+        """
+        await self._fail_in_doubt(target, f"nobody heard what worker {worker.id} answered to its deploy")
+        raise WorkerRefused(worker.id)
 
     async def displace(self, target: Target, reason: str) -> None:
         """Take it from its worker, to be placed again."""
@@ -117,12 +173,18 @@ class Deployment:
         if placement is not None and placement.epoch == target.epoch and placement.reason != reason:
             await self._propose(Explain, target, reason=reason)
 
-    async def remove(self, target: Target, worker: Worker | None, pipeline_id: str | None) -> None:
-        """Undeploy and let go; a worker that cannot be asked is let go at once, its copy remembered."""
+    async def remove(
+        self, target: Target, worker: Worker | None, pipeline_id: str | None, failures: int = 0
+    ) -> None:
+        """Undeploy and let go; a worker that cannot be asked is let go at once, its copy remembered.
+        `failures`: how often this failed already."""
         reachable = worker is not None and worker.status is not WorkerStatus.UNHEALTHY
+        reason = ""
         if worker is not None and reachable and pipeline_id is not None:
-            await self.undeploy(worker.id, target, pipeline_id)
-        await self._propose(LetGo, target, confirmed=reachable)
+            reason = await self._end_or_give_up(worker.id, target, pipeline_id, failures)
+        elif worker is not None and worker.incarnation is None and pipeline_id is None:
+            reason = f"nobody heard what worker {worker.id} answered to its deploy: {_DOUBT}"
+        await self._propose(LetGo, target, confirmed=reachable, reason=reason)
 
     async def fail(self, target: Target, reason: str) -> None:
         """Commit that its program will not run."""
@@ -142,17 +204,36 @@ class Deployment:
             if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
                 raise
 
-    async def clear_stray(self, stray: Stray, *, known: bool) -> None:
-        """End a stray and forget it. On a worker that is not `known` any more one try must do."""
+    async def clear_stray(self, stray: Stray, *, known: bool, failures: int = 0) -> None:
+        """End a stray and forget it. On a worker that is not `known` any more one try must do; `failures`:
+        how often this failed already."""
         target = Target(stray.group, stray.pipeline, stray.epoch)
+        reason = ""
         try:
-            await self.undeploy(stray.worker_id, target, stray.pipeline_id)
+            reason = await self._end_or_give_up(stray.worker_id, target, stray.pipeline_id, failures)
         except (WireError, NatsTransportError):
             if known:
                 raise
         await self._ledger.propose(
-            ForgetStray(by=_BY, worker_id=stray.worker_id, pipeline_id=stray.pipeline_id)
+            ForgetStray(by=_BY, worker_id=stray.worker_id, pipeline_id=stray.pipeline_id, reason=reason)
         )
+
+    async def raise_epochs(self, seen: int) -> None:
+        """Have the next epoch above one that a worker has seen."""
+        if seen > self._ledger.state.epochs:
+            await self._ledger.propose(RaiseEpochs(by=_BY, epoch=seen))
+
+    async def _end_or_give_up(self, worker_id: str, target: Target, pipeline_id: str, failures: int) -> str:
+        """`undeploy`; when that is refused for good and failed often enough, why the copy is given up."""
+        try:
+            await self.undeploy(worker_id, target, pipeline_id)
+        except (WireError, NatsTransportError) as error:
+            if failures < FAILURES_UNTIL_GIVEN_UP or not _is_final(error):
+                raise
+            reason = f"worker {worker_id} would not end {pipeline_id}, given up: {error}"[:MAX_REASON]
+            _log.warning("%s", line("copy_given_up", worker=worker_id, pipeline=pipeline_id, reason=error))
+            return reason
+        return ""
 
     async def _propose(self, kind: type[PlacementCommand], target: Target, **fields: Any) -> AnyResult:
         return await self._ledger.propose(
@@ -181,7 +262,10 @@ class Deployment:
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
         reason = _why(worker.id, error)
-        if error.code in ELSEWHERE:
+        seen = _SEEN_EPOCH.search(error.error) if error.code == ErrorCode.STALE_EPOCH else None
+        if seen is not None:
+            await self.raise_epochs(int(seen[1]))
+        if error.code in ELSEWHERE or (error.retryable and worker.incarnation is None):
             await self.displace(target, reason)
             raise WorkerRefused(worker.id)
         if error.retryable:
@@ -189,6 +273,18 @@ class Deployment:
             raise error
         await self.fail(target, reason)
         raise ProgramRefused(reason)
+
+    async def _unanswered(self, target: Target, worker: Worker, error: NatsTransportError) -> NoReturn:
+        """A seed worker did not answer; it is not asked again under this epoch."""
+        reason = _why(worker.id, error)
+        if error.kind in NOT_SENT:
+            await self.displace(target, reason)
+            raise WorkerRefused(worker.id)
+        await self._fail_in_doubt(target, reason)
+        raise WorkerRefused(worker.id, AVOID_SILENT_FOR)
+
+    async def _fail_in_doubt(self, target: Target, reason: str) -> None:
+        await self.fail(target, f"{reason[: MAX_REASON - len(_DOUBT) - 2]}: {_DOUBT}")
 
     async def _report(self, target: Target, worker: Worker, pipeline_id: str) -> None:
         try:
@@ -211,6 +307,13 @@ class Deployment:
             if worker is None or worker.status is not WorkerStatus.UNHEALTHY:
                 with contextlib.suppress(WireError, NatsTransportError):
                     await self.clear_stray(stray, known=worker is not None)
+
+
+def _is_final(error: WireError | NatsTransportError) -> bool:
+    """Whether the worker answered, and will answer the same again."""
+    if isinstance(error, NatsTransportError):
+        return error.kind is ErrorKind.BAD_PAYLOAD
+    return not error.retryable and error.code not in LATER
 
 
 def _why(worker_id: str, error: WireError | NatsTransportError) -> str:

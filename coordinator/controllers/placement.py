@@ -6,9 +6,9 @@ of one pass do not count on the same free slot: what is on its way is reserved u
 
 from collections.abc import Callable, Coroutine, Set
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from coordinator.controllers.actions import MOST_DOUBLINGS, Actions
+from coordinator.controllers.actions import MOST_DOUBLINGS, Actions, Key
 from coordinator.controllers.deployment import (
     RETRY_FAILED,
     RETRY_FAILED_AT_MOST,
@@ -21,9 +21,6 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.model import Phase, Placement, Worker
 from coordinator.state.strategy import Room
-
-AVOID_FOR: Final = 5.0
-"""Seconds a worker that refused a pipeline is not asked again for it."""
 
 
 class PlacementController:
@@ -43,7 +40,7 @@ class PlacementController:
         self._actions = actions
         self._clock = clock
         self._reserved: dict[Target, str] = {}
-        self._avoid: dict[tuple[str, str, str], dict[str, float]] = {}
+        self._avoid: dict[Key, dict[str, float]] = {}
 
     def forget(self) -> None:
         """Somebody else leads now."""
@@ -54,7 +51,7 @@ class PlacementController:
         """Start what is needed, as far as it may start now."""
         room: Room | None = None
         for group, pipeline, placement in list(self._ledger.state.each_placement()):
-            target = Target(group, pipeline, placement.epoch)
+            target = Target.of(self._ledger.state, group, pipeline, placement.epoch)
             if not self._actions.free(target.key):
                 continue
             if placement.phase in (Phase.PENDING, Phase.FAILED):
@@ -95,13 +92,16 @@ class PlacementController:
             gone = self._ledger.state.workers.get(placement.worker_id or "")
             reason = f"worker {placement.worker_id} is {gone.status if gone else 'gone'}"
             self._actions.start(target.key, partial(self._do.displace, target, reason))
+        elif placement.phase is Phase.DEPLOYING and worker.incarnation is None:
+            self._actions.start(target.key, partial(self._abandon, target, worker))
         elif placement.phase is Phase.DEPLOYING:
             self._actions.start(target.key, partial(self._deploy, target, worker))
 
     def _remove(self, target: Target, placement: Placement) -> None:
         worker = self._ledger.state.workers.get(placement.worker_id or "")
         pipeline_id = placement.pipeline_id or self._reported(target, placement.worker_id)
-        self._actions.start(target.key, partial(self._do.remove, target, worker, pipeline_id))
+        failures = self._actions.failures(target.key)
+        self._actions.start(target.key, partial(self._do.remove, target, worker, pipeline_id, failures))
 
     def _reported(self, target: Target, worker_id: str | None) -> str | None:
         heard = self._table.get(worker_id or "")
@@ -119,12 +119,15 @@ class PlacementController:
     async def _deploy(self, target: Target, worker: Worker) -> None:
         await self._settle(target, self._do.deploy(target, worker))
 
+    async def _abandon(self, target: Target, worker: Worker) -> None:
+        await self._settle(target, self._do.abandon(target, worker))
+
     async def _settle(self, target: Target, step: Coroutine[Any, Any, None]) -> None:
         """Run a step; remember what its refusal means for the next pass."""
         try:
             await step
         except WorkerRefused as refusal:
-            self._avoid.setdefault(target.key, {})[refusal.worker_id] = self._clock() + AVOID_FOR
+            self._avoid.setdefault(target.key, {})[refusal.worker_id] = self._clock() + refusal.avoid_for
         except ProgramRefused:
             placement = self._ledger.state.placement(target.group, target.pipeline)
             doublings = min(placement.attempts - 1, MOST_DOUBLINGS) if placement is not None else 0

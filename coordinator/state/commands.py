@@ -149,20 +149,32 @@ class Explain(PlacementCommand, frozen=True, kw_only=True):
 
 class LetGo(PlacementCommand, frozen=True, kw_only=True):
     """A placement being removed is gone; unless `confirmed` by the worker its copy is remembered as a
-    stray."""
+    stray. `reason`: why it is let go although the worker would not end the copy."""
 
     confirmed: bool
+    reason: Reason = ""
 
 
 class ForgetStray(Command, frozen=True, kw_only=True):
-    """A stray is gone."""
+    """A stray is gone, or given up for a `reason`."""
 
     worker_id: str
     pipeline_id: str
+    reason: Reason = ""
 
     @property
     def about(self) -> str:
         return f"{self.worker_id}/{self.pipeline_id}"
+
+
+class RaiseEpochs(Command, frozen=True, kw_only=True):
+    """A worker has seen this epoch: the next one we give is above it."""
+
+    epoch: int
+
+    @property
+    def about(self) -> str:
+        return f"@{self.epoch}"
 
 
 AnyCommand = (
@@ -179,6 +191,7 @@ AnyCommand = (
     | Explain
     | LetGo
     | ForgetStray
+    | RaiseEpochs
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,11 +5,12 @@ from msgspec.structs import replace
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import CreateGroup, DeleteGroup
 from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Placement, Result
+from coordinator.state.strategy import Room
 from proto_schemas.errors import ErrorCode
 
 
 def create_group(change: Change[CreateGroup]) -> Result:
-    """A new group: all its pipelines are pending."""
+    """A new group: all its pipelines are pending. It takes a worker with room for at least one of them."""
     state, command = change.state, change.command
     name = command.spec.name
     existing = state.groups.get(name)
@@ -27,6 +28,12 @@ def create_group(change: Change[CreateGroup]) -> Result:
         refuse(
             ErrorCode.UNAVAILABLE,
             f"no worker is ready ({len(state.workers)} known): start one, then ask again",
+            retryable=True,
+        )
+    if Room(state).choose(name) is None:
+        refuse(
+            ErrorCode.UNAVAILABLE,
+            f"no ready worker has room ({len(state.workers)} known): start one or make room, then ask again",
             retryable=True,
         )
     state.groups[name] = Group(spec=command.spec, consumes=command.consumes, created_at=command.at)

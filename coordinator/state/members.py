@@ -1,11 +1,21 @@
 """Commands about coordinators and workers."""
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from coordinator.state.change import Change, refuse
-from coordinator.state.commands import Announce, ForgetStray, MarkWorker, RegisterWorker, RemoveWorker
+from coordinator.state.commands import (
+    Announce,
+    ForgetStray,
+    MarkWorker,
+    RaiseEpochs,
+    RegisterWorker,
+    RemoveWorker,
+)
 from coordinator.state.model import (
     HOLDING,
+    MAX_FOREIGN_EPOCH,
     MAX_WORKERS,
     Done,
     Joined,
@@ -29,7 +39,8 @@ def announce(change: Change[Announce]) -> Result:
 
 def register_worker(change: Change[RegisterWorker]) -> Result:
     """Take a worker in. A new process (another incarnation; for a seed worker, any registration) runs nothing
-    of what its predecessor ran but for what it reports; the rest is to be placed again."""
+    of what its predecessor ran but for what it reports; the rest is to be placed again. What it runs may
+    carry epochs above ours, when our logs were lost: ours go on from there."""
     state, command = change.state, change.command
     known = state.workers.get(command.worker_id)
     if known is None and len(state.workers) >= MAX_WORKERS:
@@ -53,6 +64,7 @@ def register_worker(change: Change[RegisterWorker]) -> Result:
         registered_at=command.at,
     )
     change.tell("worker_registered", command.worker_id, f"session {session}")
+    _raise_epochs(change, newest_epoch(command.pipelines), f"worker {command.worker_id} runs that epoch")
     if not same_process:
         _end_previous_process(change)
     return Joined(session=session)
@@ -139,6 +151,25 @@ def mark_worker(change: Change[MarkWorker]) -> Result:
 
 
 def forget_stray(change: Change[ForgetStray]) -> Result:
-    """The copy is gone; forgetting it twice is fine."""
-    change.state.strays.pop(change.command.about, None)
+    """The copy is gone or given up; forgetting it twice is fine."""
+    command = change.command
+    if change.state.strays.pop(command.about, None) is not None and command.reason:
+        change.tell("stray_forgotten", command.about, command.reason)
     return Done()
+
+
+def newest_epoch(copies: Iterable[RunningPipeline]) -> int:
+    """The highest epoch a worker tells of, nonsense left out; 0 when it runs nothing."""
+    return max((copy.epoch for copy in copies if copy.epoch <= MAX_FOREIGN_EPOCH), default=0)
+
+
+def raise_epochs(change: Change[RaiseEpochs]) -> Result:
+    """Give no epoch any more that a worker would call old."""
+    _raise_epochs(change, change.command.epoch, "a worker has seen that epoch")
+    return Done()
+
+
+def _raise_epochs(change: Change[RaiseEpochs] | Change[RegisterWorker], epoch: int, why: str) -> None:
+    if change.state.epochs < epoch <= MAX_FOREIGN_EPOCH:
+        change.tell("epochs_raised", f"{change.state.epochs} to {epoch}", why)
+        change.state.epochs = epoch

@@ -5,6 +5,8 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
 
 - An **epoch** names one attempt to run one pipeline on one worker. Epochs come from a single counter of the
   cluster, so a copy that carries an epoch was meant for exactly one worker and no other copy carries it.
+  The counter also jumps above every epoch a worker tells of: one that outlived the logs of its coordinators
+  would call all new ones old.
 - A **session** names one life of a worker process, also from one counter. A seed worker has no incarnation,
   so each of its registrations is a new session.
 - A **stray** is a copy that may still run where it should not: its worker was silent, or restarted, when the
@@ -25,6 +27,8 @@ MAX_GROUPS: Final = 10_000
 MAX_REMEMBERED: Final = 10_000
 MAX_AUDIT: Final = 1_000
 MAX_STRAYS: Final = 10_000
+MAX_FOREIGN_EPOCH: Final = 2**53
+"""An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
 
 class WorkerStatus(StrEnum):

@@ -126,6 +126,6 @@ def let_go(change: Change[LetGo]) -> Result:
     placement, _ = _step(change)
     if not command.confirmed:
         change.leave_stray(command.group, command.pipeline, placement)
-    change.tell("pipeline_removed", command.about)
+    change.tell("pipeline_removed", command.about, command.reason)
     change.drop(command.group, command.pipeline)
     return Done()

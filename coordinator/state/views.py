@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from coordinator.state.model import Group, Phase, Placement, State, Worker, WorkerStatus
 from proto_schemas.rest import (
@@ -14,6 +15,9 @@ from proto_schemas.rest import (
     WorkerView,
 )
 from proto_schemas.subjects import EXTERNAL, Subjects
+
+WAITING: Final = "the leader has not chosen a worker yet: it will within seconds, or say here why not"
+"""The reason of a placement that is pending and has no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def _placement_view(state: State, pipeline: str, placement: Placement) -> Placem
         pipeline_id=placement.pipeline_id,
         status=placement.phase.value,
         epoch=placement.epoch,
-        reason=placement.reason,
+        reason=placement.reason or (WAITING if placement.phase is Phase.PENDING else None),
     )
 
 

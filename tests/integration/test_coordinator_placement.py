@@ -198,6 +198,21 @@ async def test_an_unreachable_worker_does_not_hold_up_a_deletion_and_ends_its_co
         await until(lambda: not worker.copies, what="it let go once it was back")
 
 
+async def test_a_seed_worker_that_answers_undeploys_with_a_plain_error_does_not_hold_a_deletion_for_ever(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with three(nats_server.url, tmp_path) as stage, SeedWorker("seed", nats_server.url) as worker:
+        assert (await stage.ask("POST", "/pipeline-groups", group())).status_code == 201
+        worker.refuse["undeploy"] = {"error": "Pipeline not found"}
+        await stage.ask("DELETE", "/pipeline-groups/g", params={"wait": 0})
+
+        async def gone() -> bool:
+            return (await stage.ask("GET", "/pipeline-groups/g")).status_code == 404
+
+        await until(gone, what="the group is gone")
+        assert 2 <= len(worker.told("undeploy")) <= 6
+
+
 async def test_a_registration_is_answered_once_and_a_bad_one_says_what_is_wrong(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

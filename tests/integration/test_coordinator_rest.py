@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from proto_schemas.rest import API_BASE
 from tests.support.nats_server import NatsServer
@@ -58,6 +59,14 @@ BAD: list[tuple[str, str, str | bytes, int, str, str]] = [
     ("POST", GROUPS, with_route(from_pipeline="q"), 400, "bad_request", "$.routes[0].from_pipeline"),
     ("POST", GROUPS, with_route(event_types=[]), 400, "bad_request", "$.routes[0].event_types"),
     ("POST", GROUPS, with_route(nats_subject="a.>"), 400, "bad_request", "$.routes[0].nats_subject"),
+    (
+        "POST",
+        GROUPS,
+        with_route(nats_subject="varpulis.cluster.cmd.w1.drain"),
+        400,
+        "bad_request",
+        "$.routes[0].nats_subject",
+    ),
     ("POST", GROUPS, with_pipeline(source="nonsense"), 422, "parse_error", "line 1"),
     ("POST", GROUPS, json.dumps(group()), 503, "unavailable", "no worker is ready"),
     ("POST", GROUPS, b"x" * 10_000_000, 413, "bad_request", "limit"),
@@ -106,6 +115,17 @@ async def test_each_bad_request_gets_its_status_and_an_error_that_says_what_is_w
         assert key.status_code == 400
 
 
+async def test_a_wait_that_is_no_number_of_seconds_is_refused_by_every_node(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with three(nats_server.url, tmp_path) as stage:
+        for node in stage.nodes.values():
+            for wait in ("nan", "-nan", "inf", "-inf", "-1", "ever"):
+                answer = await stage.ask("POST", GROUPS, group(), node=node, params={"wait": wait})
+                assert answer.status_code == 400, f"{wait}: {answer.text}"
+                assert answer.json()["code"] == "bad_request" and "wait" in answer.json()["error"]
+
+
 async def test_every_error_of_every_program_comes_back_with_its_pipeline_and_place(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -146,6 +166,40 @@ async def test_a_follower_answers_as_the_leader_does(nats_server: NatsServer, tm
         assert ready.status_code == 200
         not_it = await stage.http.get(follower.url + "/readyz?leader=true")
         assert not_it.status_code == 503 and not_it.json()["leader"] == stage.leader.config.node_id
+
+
+async def test_a_create_that_comes_again_when_its_group_is_gone_is_a_conflict_and_creates_nothing(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url):
+        headers = {"idempotency-key": "once"}
+        assert (await stage.ask("POST", GROUPS, group(), headers=headers)).status_code == 201
+        assert (await stage.ask("DELETE", GROUPS + "/g")).status_code == 200
+        again = await stage.ask("POST", GROUPS, group(), headers=headers)
+        assert again.status_code == 409 and again.json()["code"] == "conflict"
+        assert "new Idempotency-Key" in again.json()["error"]
+        assert (await stage.ask("GET", GROUPS)).json()["total"] == 0
+
+
+async def test_a_group_that_no_worker_has_room_for_is_unavailable_and_not_kept(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url, max_pipelines=1):
+        assert (await stage.ask("POST", GROUPS, group())).status_code == 201
+        answer = await stage.http.post(stage.leader.url + API_BASE + GROUPS, json=group("h"))
+        assert answer.status_code == 503 and answer.json()["code"] == "unavailable"
+        assert "room" in answer.json()["error"] and answer.headers["retry-after"] == "1"
+        assert (await stage.ask("GET", GROUPS)).json()["total"] == 1
+
+
+async def test_a_node_that_has_withdrawn_says_why(nats_server: NatsServer, tmp_path: Path) -> None:
+    async with three(nats_server.url, tmp_path) as stage:
+        node = stage.follower
+        assert (await stage.ask("GET", "/raft", node=node)).json()["failure"] is None
+        assert node._raft is not None and node._raft._core is not None
+        node._raft._core.withdraw("the disk is full")
+        answer = await stage.http.get(node.url + API_BASE + "/raft")
+        assert answer.json()["failure"] == "the disk is full"
 
 
 async def test_without_a_majority_every_request_ends_soon_with_unavailable(
@@ -227,6 +281,48 @@ async def test_a_batch_larger_than_a_message_arrives_whole_and_its_counts_are_tr
         assert arrived == list(range(2_000)), "in order"
         neither = await stage.ask("POST", f"{GROUPS}/g/inject-batch", {})
         assert neither.status_code == 400
+
+
+async def test_a_key_gives_each_share_of_an_inject_the_same_request_id_again(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url) as worker:
+        await stage.ask("POST", GROUPS, group("g", "a", "b"))
+        events = [{"event_type": "In", "fields": {"n": number, "pad": "x" * 1_000}} for number in range(400)]
+        one, many = {"event_type": "In", "fields": {"x": 1}}, {"events": events}
+        for command, path, body in (("inject", "inject", one), ("inject_batch", "inject-batch", many)):
+            ids: list[list[str]] = []
+            for key, node in (("k1", stage.leader), ("k1", stage.follower), ("k2", stage.leader)):
+                worker.commands.clear()
+                headers = {"idempotency-key": key}
+                answer = await stage.ask("POST", f"{GROUPS}/g/{path}", body, node=node, headers=headers)
+                assert answer.status_code == 200, answer.text
+                ids.append(sorted(told["request_id"] for told in worker.told(command)))
+            assert ids[0] == ids[1] and len(set(ids[0])) == len(ids[0]) >= 2
+            assert not set(ids[0]) & set(ids[2])
+            worker.commands.clear()
+            for node in (stage.leader, stage.follower):
+                await stage.http.post(f"{node.url}{API_BASE}{GROUPS}/g/{path}", json=body)
+            assert all("request_id" not in told for told in worker.told(command)), "no key, no id"
+
+
+async def test_an_inject_that_is_not_answered_is_a_timeout_and_one_that_nobody_hears_is_unavailable(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.worker_commands.INJECT_TIMEOUT", 0.3)
+    async with (
+        three(nats_server.url, tmp_path, heartbeat_timeout=30.0) as stage,
+        FakeWorker("w1", nats_server.url) as worker,
+    ):
+        await stage.ask("POST", GROUPS, group())
+        url = f"{stage.leader.url}{API_BASE}{GROUPS}/g/inject"
+        worker.mute.add("inject")
+        frozen = await stage.http.post(url, json={"event_type": "In"})
+        assert frozen.status_code == 504 and frozen.json()["code"] == "timeout", frozen.text
+        await worker.stop()
+        gone = await stage.http.post(url, json={"event_type": "In"})
+        assert gone.status_code == 503 and gone.json()["code"] == "unavailable", gone.text
+        assert "nobody listens" in gone.json()["error"] and gone.headers["retry-after"] == "1"
 
 
 async def test_lists_come_in_parts_and_in_a_stable_order(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ async def test_it_serves_from_start_to_stop_and_runs_the_lifespan_around() -> No
     await server.stop()
 
 
+async def test_small_answers_are_not_held_back_for_more() -> None:
+    async with serving(App()) as server, httpx.AsyncClient(trust_env=False) as client:
+        await client.get(server.url)
+        assert server._server is not None
+        (connection,) = server._server.server_state.connections
+        raw = connection.transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 async def test_signals_stay_with_the_process() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     async with serving(App()):

@@ -148,9 +148,12 @@ def test_a_first_pipeline_is_checked_deployed_fed_and_removed(tmp_path: Path) ->
         assert result["worker_response"]["output_events"] == [
             {"event_type": "Held", "fields": {"badge": "b-17", "secs": 45, "level": "low"}}
         ]
-        unknown = cluster.run("inject", "doors", "Window", *url)
+        unknown = cluster.run("inject", "doors", "Window", *url, "-o", "json")
         assert unknown.returncode == 1
         assert "no_route" in unknown.stderr
+        assert json.loads(unknown.stdout)["code"] == "no_route"
+        nobody = cluster.run("inject", "nobody", "Door", *url, "-o", "json")
+        assert (nobody.returncode, json.loads(nobody.stdout)["code"]) == (1, "not_found"), nobody.stderr
 
         broken = tmp_path / "broken.vpl"
         broken.write_text("stream A = B.where(contain(x, 'a')).emit(x: x)\nstream A = C.emit(y: y)\n")
@@ -233,6 +236,60 @@ def test_a_process_that_dies_at_the_start_is_quoted_and_the_rest_is_stopped(tmp_
     assert not [process for process in recorded(cluster.data_dir) if process.running]
 
 
+def test_a_broken_coordinator_does_not_cost_the_majority_that_is_well(tmp_path: Path) -> None:
+    with Cluster(tmp_path, workers=1) as cluster:
+        cluster.down()
+        damage(cluster, "coordinator-1")
+        up = cluster.run(*cluster.up_command("--detach", "-o", "json"))
+        assert up.returncode == 1
+        report = json.loads(up.stdout)
+        cluster.adopt(report)
+        assert list(pids(report)) == ["nats", "coordinator-0", "coordinator-2", "worker-0"]
+        said = [line for line in up.stderr.splitlines() if line.startswith("varpulis: ")]
+        assert len(said) == 2
+        assert "coordinator-1 ended (exit 1) during startup: coordinator coordinator-1 cannot" in said[0]
+        assert "is corrupt" in said[0]
+        assert str(cluster.data_dir / "logs" / "coordinator-1.log") in said[0]
+        assert "runs on a majority, 2 of 3 coordinators: repair coordinator-1" in said[1]
+        cluster.leader()
+
+        again = cluster.run(*cluster.up_command("--detach", "-o", "json"))
+        assert (again.returncode, json.loads(again.stdout)) == (1, report), "what runs is left alone"
+
+        with foreground(cluster) as child:
+            assert pids(read_report(child, cluster)) == pids(report)
+            assert "runs on a majority" in read_until(child, "2 of 3")
+            read_until(child, "Ready.")
+            child.send_signal(signal.SIGINT)
+            assert child.wait(timeout=30) == 0
+        assert cluster.alive() == []
+
+        damage(cluster, "coordinator-2")
+        without = cluster.run(*cluster.up_command("--detach"))
+        assert without.returncode == 1
+        assert "coordinator-1 ended" in without.stderr
+        assert "coordinator-2 ended" in without.stderr
+        assert not [process for process in recorded(cluster.data_dir) if process.running]
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.45, 0.6])
+def test_ctrl_c_at_any_moment_of_a_start_is_exit_130_without_a_traceback(
+    tmp_path: Path, delay: float
+) -> None:
+    cluster = Cluster(tmp_path, coordinators=1, workers=1)
+    with foreground(cluster) as child:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=delay)
+        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=30) == 130
+        assert child.stderr is not None
+        said = child.stderr.read()
+        assert "varpulis: interrupted" in said
+        assert "Traceback" not in said
+        assert not [process for process in recorded(cluster.data_dir) if process.running]
+
+
 def test_a_missing_nats_server_is_told_with_a_remedy(tmp_path: Path) -> None:
     port = str(free_port_range())
     up = varpulis(
@@ -270,6 +327,14 @@ def test_two_starts_at_once_make_one_cluster(tmp_path: Path) -> None:
         poll(lambda: len(servers) == 3, timeout=1, what="one of each")
     finally:
         cluster.remove()
+
+
+def damage(cluster: Cluster, coordinator: str) -> None:
+    """Flip the last byte of a coordinator's journal."""
+    journal = sorted((cluster.data_dir / coordinator).glob("journal-*.log"))[-1]
+    data = bytearray(journal.read_bytes())
+    data[-1] ^= 0xFF
+    journal.write_bytes(data)
 
 
 def recorded(data_dir: Path) -> list[record.Process]:

@@ -8,6 +8,8 @@ import pytest
 
 import cli.commands.about
 from cli.catalog import COMMANDS, Command
+from cli.errors import CliError
+from cli.invocation import Invocation
 from cli.main import main
 from cli.parser import parse
 from cli.settings import BY_KEY
@@ -137,3 +139,38 @@ def test_every_command_has_help_that_names_its_flags_and_the_exit_codes(
 def test_what_a_command_runs_exists(command: Command) -> None:
     module, _, function = command.run.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "code"),
+    [
+        (["inject", "g", "T", "a=1", "--url", "http://127.0.0.1:1", "-o", "json"], 1, "unreachable"),
+        (["inject", "g", "T", "field", "-o", "json"], 2, "wrong_usage"),
+        (["inject", "g", "-ojson"], 2, "wrong_usage"),
+        (["inject", "g", "T", "--url", "nowhere", "--output=json"], 2, "wrong_usage"),
+        (["status", "--config", "nowhere.toml", "--output", "json"], 2, "wrong_usage"),
+        (["deploy", "nowhere.vpl", "-o", "json"], 2, "wrong_usage"),
+        (["up", "--workers", "x", "-o", "json"], 2, "wrong_usage"),
+    ],
+)
+def test_whoever_asks_for_json_gets_one_document_from_a_failure_too(
+    arguments: list[str], exit_code: int, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == exit_code
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["code"] == code
+    assert err == f"varpulis: {document['error']}\n"
+
+
+def test_a_failure_after_the_result_adds_no_second_document(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def show_and_fail(call: Invocation) -> int:
+        call.show({"shown": True})
+        raise CliError("too late")
+
+    monkeypatch.setattr(cli.commands.about, "version", show_and_fail)
+    assert main(["version", "-o", "json"]) == 1
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"shown": True}, "varpulis: too late\n")

@@ -18,21 +18,24 @@ from coordinator.state.commands import (
     LetGo,
     MarkWorker,
     Place,
+    RaiseEpochs,
     RegisterWorker,
     RemoveWorker,
     ReportFailed,
     ReportRunning,
     encode_command,
 )
-from coordinator.state.model import HOLDING, Phase, WorkerStatus
+from coordinator.state.model import HOLDING, MAX_FOREIGN_EPOCH, Phase, WorkerStatus
 from coordinator.state.strategy import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
+from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
 PIPELINES = st.sampled_from(["a", "b", "c"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 EPOCHS_BACK = st.integers(0, 2)
+FOREIGN_EPOCHS = st.integers(0, 50) | st.just(2**63 - 1)
 
 
 class Histories(RuleBasedStateMachine):
@@ -49,14 +52,24 @@ class Histories(RuleBasedStateMachine):
         data = encode_command(kind(at=self.index, by="x", **fields))
         before = self.machine.state.epochs
         assert self.machine.apply(self.index, data) == self.other.apply(self.index, data)
-        assert self.machine.state.epochs in (before, before + 1)
+        told = kind in (RaiseEpochs, RegisterWorker)
+        assert self.machine.state.epochs in (before, before + 1) or (
+            told and self.machine.state.epochs > before
+        )
 
     def epoch(self, group: str, pipeline: str, back: int) -> int:
         placement = self.machine.state.placement(group, pipeline)
         return max(placement.epoch - back, 0) if placement is not None else 0
 
-    @rule(worker=WORKERS, incarnation=st.sampled_from(["i1", "i2", None]), room=st.integers(0, 2))
-    def register(self, worker: str, incarnation: str | None, room: int) -> None:
+    @rule(
+        worker=WORKERS,
+        incarnation=st.sampled_from(["i1", "i2", None]),
+        room=st.integers(0, 2),
+        copies=st.lists(st.builds(RunningPipeline, pipeline_id=GROUPS, epoch=FOREIGN_EPOCHS), max_size=2),
+    )
+    def register(
+        self, worker: str, incarnation: str | None, room: int, copies: list[RunningPipeline]
+    ) -> None:
         self.say(
             RegisterWorker,
             worker_id=worker,
@@ -64,7 +77,13 @@ class Histories(RuleBasedStateMachine):
             address="a",
             cpu_cores=1,
             max_pipelines=room,
+            pipelines=copies,
         )
+
+    @rule(epoch=FOREIGN_EPOCHS)
+    def raise_epochs(self, epoch: int) -> None:
+        self.say(RaiseEpochs, epoch=epoch)
+        assert self.machine.state.epochs <= MAX_FOREIGN_EPOCH + self.index
 
     @rule(worker=WORKERS, force=st.booleans())
     def remove_worker(self, worker: str, force: bool) -> None:

@@ -39,6 +39,26 @@ def test_a_group_is_refused_for_now_when_no_worker_is_ready() -> None:
     assert isinstance(applied.result, Refused) and applied.result.retryable
 
 
+def test_a_group_is_refused_for_now_when_every_ready_worker_is_full() -> None:
+    world = World()
+    world.worker("w1", room=1)
+    world.worker("w2", room=5)
+    world.mark("w2", WorkerStatus.UNHEALTHY)
+    world.group("g", "p")
+    world.place("g", "p", "w1")
+    applied = world.group("h", "p", request_id="r1")
+    assert refused(applied) == "unavailable" and "h" not in world.state.groups
+    assert isinstance(applied.result, Refused) and applied.result.retryable
+    world.mark("w2", WorkerStatus.READY)
+    assert isinstance(world.group("h", "p", request_id="r1").result, Done), "one that came back takes it"
+
+
+def test_a_group_is_taken_when_there_is_room_for_part_of_it() -> None:
+    world = World()
+    world.worker("w1", room=1)
+    assert isinstance(world.group("g", "a", "b").result, Done)
+
+
 def test_a_group_is_gone_once_its_last_placement_is_let_go() -> None:
     world = World()
     world.worker("w1")

@@ -111,7 +111,7 @@ def test_an_unbounded_snapshot_is_dropped(tmp_path: Path, open_core: Open) -> No
 
 
 def test_a_journal_that_begins_behind_the_snapshot_stops_the_start(tmp_path: Path, open_core: Open) -> None:
-    journal = Journal(tmp_path, Identity("cluster", "n1", 1), disk=Disk())
+    journal = Journal(tmp_path, Identity("cluster", "n1", 1, ("n1", "n2", "n3")), disk=Disk())
     journal.clear()
     for entry in commands(8, 9):
         journal.add(*to_engine(entry))

@@ -9,7 +9,7 @@ from raft.entries import COMMAND, EngineEntry, Entry, to_engine
 from raft.errors import JournalCorrupt, WrongCluster
 from raft.journal import Identity, Journal
 
-IDENTITY = Identity("cluster", "n1", 1)
+IDENTITY = Identity("cluster", "n1", 1, ("n1", "n2", "n3"))
 
 
 def opened(directory: Path, *, segment_bytes: int = 8 * 1024 * 1024, retained: int = 0) -> Journal:
@@ -155,9 +155,9 @@ def test_a_missing_segment_is_corruption(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (Identity("other", "n1", 1), "cluster"),
-        (Identity("cluster", "n2", 1), "node"),
-        (Identity("cluster", "n1", 2), "generation"),
+        (Identity("other", "n1", 1, ("n1",)), "cluster"),
+        (Identity("cluster", "n2", 1, ("n2",)), "node"),
+        (Identity("cluster", "n1", 2, ("n1",)), "generation"),
     ],
 )
 def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, other: Identity, what: str) -> None:

@@ -16,7 +16,7 @@ HEARTBEAT = 0.05
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    journal = Journal(tmp_path, Identity("cluster", "n1", 1), disk=Disk())
+    journal = Journal(tmp_path, Identity("cluster", "n1", 1, ("n1", "n2", "n3")), disk=Disk())
     for index in range(1, 11):
         journal.add(command_bytes(b"x" * 100), index, 1)
     return journal
