@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from cli.errors import FAILED, OK
+from cli.errors import FAILED, OK, CliError
 from cli.invocation import Invocation, Rows
 from cli.settings import BY_KEY
 from cli.up import cluster, screen
 from cli.up.plan import Wanted
 from cli.up.record import Process, Record
 
+_PATIENCE: Final = 3.0
 _WISHES: Final = ("coordinators", "workers", "http_port", "nats_port")
 
 
@@ -34,7 +35,8 @@ def up(call: Invocation) -> int:
     with _termination_interrupts():
         with screen.progress() as tell:
             started = cluster.start(request, tell)
-        call.show(document(started.record, str(request.data_dir)), _table(started.record))
+        runs = {} if call.output == "json" else what_runs(started.record)
+        call.show(document(started.record, str(request.data_dir)), _table(started.record, runs))
         for how in started.lost.values():
             call.note(f"varpulis: {how}")
         if started.lost:
@@ -77,11 +79,25 @@ def _on_a_majority(started: cluster.Started) -> str:
     )
 
 
-def _table(record: Record) -> Rows:
-    def row(process: Process) -> tuple[Any, ...]:
-        return process.id, process.role, process.pid, process.url
+def what_runs(record: Record) -> dict[str, str]:
+    """What each process does: who leads, and which pipelines run where; nothing when nobody answers."""
+    from cli.client import ClusterClient
 
-    return Rows(("PROCESS", "ROLE", "PID", "URL"), [row(process) for process in record.running])
+    urls = [process.url for process in record.running if process.role == "coordinator" and process.url]
+    try:
+        with ClusterClient(urls, timeout=_PATIENCE) as client:
+            topology, leader = client.get("/topology"), client.get("/summary")["leader_id"]
+    except CliError:
+        return {}
+    runs = {worker["id"]: ", ".join(worker["assigned_pipelines"]) for worker in topology["workers"]}
+    return {**runs, leader: "leads"}
+
+
+def _table(record: Record, runs: dict[str, str]) -> Rows:
+    def row(process: Process) -> tuple[Any, ...]:
+        return process.id, process.role, process.pid, process.url, runs.get(process.id)
+
+    return Rows(("PROCESS", "ROLE", "PID", "URL", "RUNS"), [row(process) for process in record.running])
 
 
 @contextmanager
