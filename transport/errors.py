@@ -59,7 +59,7 @@ def disconnected(url: str, cause: BaseException | None, *, subject: str = "") ->
 def unreachable(url: str, cause: BaseException) -> NatsTransportError:
     """No first connection."""
     why = str(cause) or "no answer"
-    text = f"cannot reach {url} ({why}): start nats-server, or name another one with --nats"
+    text = f"cannot reach {url} ({why}): start nats-server there, or correct the URL (--nats, or `servers`)"
     return NatsTransportError(ErrorKind.DISCONNECTED, text)
 
 
