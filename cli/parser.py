@@ -16,7 +16,7 @@ from cli.setting import Setting
 from cli.settings import BY_KEY
 
 _EXIT_CODES: Final = "exit codes: 0 done, 1 the operation failed, 2 wrong usage or configuration"
-_CHOICE: Final = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
+_CHOICE: Final = re.compile(r"COMMAND: invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 _GROUPS: Final = {"raft": "the Raft group of the coordinators", "config": "the configuration"}
 
 
@@ -27,7 +27,8 @@ class _Parser(argparse.ArgumentParser):
         if choice := _CHOICE.search(message):
             known = [word.strip(" '") for word in choice["known"].split(",")]
             close = difflib.get_close_matches(choice["word"], known, n=1)
-            message = f"no command {choice['word']!r}" + (f": did you mean {close[0]!r}?" if close else "")
+            hint = f"did you mean {close[0]!r}?" if close else "options come after the command"
+            message = f"no command {choice['word']!r}: {hint}"
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 

@@ -13,9 +13,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
 from coordinator.api import cluster, groups, inject, probes, workers
-from coordinator.api.context import AnyRequest, Context, version
+from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
-from coordinator.api.leader import STALENESS, to_leader
+from coordinator.api.leader import DEADLINE, STALENESS, to_leader
 from coordinator.api.schema import with_bodies
 from proto_schemas.errors import WireError
 from proto_schemas.rest import API_BASE
@@ -48,7 +48,7 @@ def build(context: Context) -> RequestLimits:
         logging_config=None,
     )
     app.state.context = context
-    limits = context.counts.limits = RequestLimits(app)
+    limits = context.counts.limits = RequestLimits(app, timeout=MAX_WAIT + DEADLINE)
     return limits
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Protocol, TypeVar
 import httpcore
 from litestar import Request
 from litestar.di import NamedDependency
+from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
@@ -102,7 +103,19 @@ async def read_body(request: AnyRequest, kind: type[T], *, limit: int = MAX_PAYL
             f"content-type {content_type[:80]!r} is not understood: send application/json",
             status=415,
         )
-    return decode(await request.body(), kind, limit=limit)
+    return decode(await whole_body(request), kind, limit=limit)
+
+
+async def whole_body(request: AnyRequest) -> bytes:
+    """The request's body.
+
+    Raises:
+        WireError: 400, the client went away before it had sent all of it; nobody will read that.
+    """
+    try:
+        return await request.body()
+    except InternalServerException as error:  # the framework's word for it
+        raise WireError(ErrorCode.BAD_REQUEST, f"the body did not come whole: {error.detail}") from None
 
 
 def client_key(request: AnyRequest) -> str | None:

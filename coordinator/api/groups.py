@@ -67,6 +67,12 @@ async def delete_group(
 ) -> Response[TornDown]:
     """Tear a group down: 200 once every worker has let go, 202 when that takes longer than `wait`."""
     await context.ledger.propose(DeleteGroup(by="api", request_id=request_id(request), group=group_id))
+    left = context.ledger.state.groups.get(group_id)
+    if left is not None and not left.deleting:
+        raise WireError(
+            ErrorCode.CONFLICT,
+            f"this Idempotency-Key tore down an earlier group {group_id!r}: use a new key for this one",
+        )
     gone = await context.ledger.wait_until(lambda: group_id not in context.ledger.state.groups, timeout=wait)
     answer = TornDown(torn_down=gone, status="torn_down" if gone else "deleting")
     return Response(answer, status_code=200 if gone else 202)

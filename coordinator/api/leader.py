@@ -23,7 +23,7 @@ from typing import Final
 import httpcore
 from litestar import Response
 
-from coordinator.api.context import DEFAULT_WAIT, MAX_WAIT, AnyRequest, Context, made_up_key
+from coordinator.api.context import DEFAULT_WAIT, MAX_WAIT, AnyRequest, Context, made_up_key, whole_body
 from proto_schemas.errors import ErrorCode, WireError
 
 PATIENCE: Final = 1.5
@@ -147,7 +147,7 @@ async def _pass_on(
     Raises:
         WireError: `unavailable` or `not_leader` (surely not carried out), `timeout` (perhaps).
     """
-    body = await request.body()
+    body = await whole_body(request)
     try:
         async with _while_it_leads(context, leader, deadline):
             answer = await context.http.request(

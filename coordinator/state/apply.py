@@ -6,8 +6,11 @@ retry could never succeed. Ids are spent on what they were first used for: anoth
 is a conflict.
 """
 
+import zlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
 
 from coordinator.state import groups, members, placements
 from coordinator.state.change import Change, Refusal
@@ -27,6 +30,7 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    encode_command,
 )
 from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
 from proto_schemas.errors import ErrorCode
@@ -60,21 +64,28 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
 def apply(state: State, command: Command) -> Applied:
     """Change `state` by `command`. A refusal is an answer (`Refused`), never an exception."""
     about = f"{type(command).__name__} {command.about}"
+    words = _words(command) if command.request_id else 0
     first = state.remembered.get(command.request_id) if command.request_id else None
     if first is not None:
-        return Applied(first.result if first.about == about else _id_spent(command, first), ())
+        same = (first.about, first.words) == (about, words)
+        return Applied(first.result if same else _id_spent(command, first), ())
     change = Change(state, command)
     try:
         result: AnyResult = _HANDLERS[type(command)](change)
     except Refusal as refusal:
         result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
     if command.request_id and not (isinstance(result, Refused) and result.retryable):
-        _remember(state, command.request_id, Remembered(about, result))
+        _remember(state, command.request_id, Remembered(about, result, words))
     return Applied(result, tuple(change.events))
 
 
+def _words(command: Command) -> int:
+    """The same for each time a request is sent, whenever and through whichever node."""
+    return zlib.crc32(encode_command(replace(command, at=0, by="")))
+
+
 def _id_spent(command: Command, first: Remembered) -> Refused:
-    error = f"request id {command.request_id[:80]!r} was used for {first.about}: use a new one"
+    error = f"request id {command.request_id[:80]!r} was used for another {first.about}: use a new one"
     return Refused(code=ErrorCode.CONFLICT.value, error=error)
 
 

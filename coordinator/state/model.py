@@ -204,7 +204,8 @@ AnyResult = Done | Joined | Placed | Refused
 
 
 class Remembered(msgspec.Struct, frozen=True, array_like=True):
-    """The first answer to a request id, and what that request was about."""
+    """The first answer to a request id, what that request was about, and the CRC-32 of its words."""
 
     about: str
     result: AnyResult
+    words: int = 0

@@ -162,6 +162,7 @@ def test_a_request_id_used_for_something_else_is_a_conflict() -> None:
     world.worker("w1")
     world.group("g", "p", request_id="r1")
     assert refused(world.group("h", "p", request_id="r1")) == "conflict"
+    assert refused(world.group("g", "another", request_id="r1")) == "conflict", "same name, other words"
     assert refused(world.do(DeleteGroup, "r1", group="g")) == "conflict"
 
 
