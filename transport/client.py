@@ -276,6 +276,9 @@ class Client(NatsPy):
         closing = self._loop.create_task(self.close())
         done, _ = await asyncio.wait({closing}, timeout=1.0)
         self.link.abort()
+        await asyncio.sleep(
+            0
+        )  # the loop closes an aborted socket in its next turn; there may be none after us
         if not done:
             closing.cancel()
             await asyncio.wait({closing}, timeout=1.0)

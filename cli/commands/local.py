@@ -35,16 +35,11 @@ def up(call: Invocation) -> int:
     with _termination_interrupts():
         with screen.progress() as tell:
             started = cluster.start(request, tell)
-        runs = {} if call.output == "json" else what_runs(started.record)
-        call.show(document(started.record, str(request.data_dir)), _table(started.record, runs))
-        for how in started.lost.values():
-            call.note(f"varpulis: {how}")
-        if started.lost:
-            call.note(f"varpulis: {_on_a_majority(started)}")
-        if call.arguments["detach"]:
-            return FAILED if started.lost else OK
-        screen.watch(request.data_dir, started, demo=request.demo)
-    return OK
+        if not call.arguments["detach"]:
+            screen.watch(request.data_dir, started, lambda: _announce(call, started), demo=request.demo)
+            return OK
+        _announce(call, started)
+        return FAILED if started.lost else OK
 
 
 def down(call: Invocation) -> int:
@@ -55,6 +50,17 @@ def down(call: Invocation) -> int:
     title = f"stopped {len(stopped)} processes" if stopped else f"nothing runs in {data_dir}"
     call.show({"stopped": [process.id for process in stopped]}, Rows(("STOPPED", "PID"), rows, title))
     return OK
+
+
+def _announce(call: Invocation, started: cluster.Started) -> None:
+    """What runs where, and what could not be started."""
+    record = started.record
+    runs = {} if call.output == "json" else what_runs(record)
+    call.show(document(record, str(call.data_dir.resolve())), _table(record, runs))
+    for how in started.lost.values():
+        call.note(f"varpulis: {how}")
+    if started.lost:
+        call.note(f"varpulis: {_on_a_majority(started)}")
 
 
 def document(record: Record, data_dir: str) -> dict[str, Any]:

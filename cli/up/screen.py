@@ -48,13 +48,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def watch(data_dir: Path, started: cluster.Started, *, demo: bool) -> None:
-    """Show what happens until Ctrl-C, SIGTERM or the end of the terminal, then stop the cluster.
+def watch(data_dir: Path, started: cluster.Started, announce: Callable[[], None], *, demo: bool) -> None:
+    """Announce it, show what happens until Ctrl-C, SIGTERM or the end of the terminal, then stop the cluster.
 
-    When somebody else stops it, that is the end as well.
+    When somebody else stops it, that is the end as well. Everything said of a cluster that runs is said in
+    here, so that there is no moment in which Ctrl-C would end us and leave it running.
     """
-    say(_NEXT_STEPS)
     try:
+        announce()
+        say(_NEXT_STEPS)
         told_to_stop = asyncio.run(_watch(data_dir, started, demo=demo))
     except KeyboardInterrupt:  # before the loop had its handlers
         told_to_stop = True
