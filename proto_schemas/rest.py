@@ -19,6 +19,7 @@ class PipelineSpec(Message, frozen=True, kw_only=True):
     worker_affinity: str | None = None
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     partition_key: str | None = None
+    constraints: list[Any] | None = None
 
 
 class GroupSpec(Message, frozen=True, kw_only=True):

@@ -44,8 +44,9 @@ def _check_pipelines(spec: GroupSpec) -> None:
             _refuse(f"{path}.name: {EXTERNAL} means events from outside: choose another name")
         if pipeline.replicas > 1:
             _refuse(f"{path}.replicas: {pipeline.replicas} is not available in this version: leave it at 1")
-        if pipeline.partition_key is not None:
-            _refuse(f"{path}.partition_key: not available in this version: leave it out")
+        for name in ("partition_key", "constraints"):
+            if getattr(pipeline, name) is not None:
+                _refuse(f"{path}.{name}: not available in this version: leave it out")
         if pipeline.worker_affinity is not None:
             _checked(f"{path}.worker_affinity", check_id, pipeline.worker_affinity)
 

@@ -52,6 +52,7 @@ BAD: list[tuple[str, str, str | bytes, int, str, str]] = [
     ("POST", GROUPS, with_pipeline(replicas=2), 400, "bad_request", "not available in this version"),
     ("POST", GROUPS, with_pipeline(replicas=0), 400, "bad_request", "$.pipelines[0].replicas"),
     ("POST", GROUPS, with_pipeline(partition_key="k"), 400, "bad_request", "not available in this version"),
+    ("POST", GROUPS, with_pipeline(constraints=["zone=a"]), 400, "bad_request", "constraints: not available"),
     ("POST", GROUPS, with_pipeline(worker_affinity="a b"), 400, "bad_request", "worker_affinity"),
     ("POST", GROUPS, json.dumps(group(delivery="exactly_once")), 400, "bad_request", "not available"),
     ("POST", GROUPS, json.dumps(group("g", "p", "p")), 400, "bad_request", "twice"),
