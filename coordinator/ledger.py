@@ -12,7 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -27,7 +27,6 @@ PROPOSE_TIMEOUT: Final = 2.0
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
 
-C = TypeVar("C", bound=Command)
 _log = logging.getLogger(__name__)
 
 

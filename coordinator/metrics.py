@@ -126,7 +126,24 @@ class ClusterCollector(Collector):
         yield _count("raft_proposals", "Proposals made here.", counters.proposals)
         yield _count("raft_commits", "Entries committed.", counters.commits)
         yield _count("raft_elections", "Elections begun here.", counters.elections)
+        yield _count("raft_barriers", "Barriers for reads, each shared by all who waited.", counters.barriers)
         yield _count("raft_snapshots", "Snapshots written.", counters.snapshots)
+        yield _count(
+            "raft_snapshots_failed", "Snapshots that could not be written.", counters.snapshots_failed
+        )
+        yield _count("raft_snapshots_sent", "Snapshots sent to a peer.", counters.snapshots_sent)
+        yield _count(
+            "raft_snapshots_installed", "Snapshots of a peer installed.", counters.snapshots_installed
+        )
+        yield _count(
+            "raft_snapshots_refused", "Snapshots that did not check out.", counters.snapshots_refused
+        )
+        yield _count("raft_frames_sent", "Frames sent.", counters.frames_sent)
+        yield _count("raft_frames_received", "Frames received.", counters.frames_received)
+        yield _count("raft_no_responders", "Requests that no peer heard.", counters.no_responders)
+        yield _count("raft_apply_failures", "Commands the state broke on.", counters.apply_failures)
+        failed = dict(counters.proposals_failed.copy())
+        yield _counter("raft_proposals_failed", "Proposals that failed.", "outcome", failed)
         yield _count("unreadable_commands", "Commands of another version.", self._from.machine.unreadable)
         yield _counter(
             "raft_frames_dropped", "Frames dropped.", "reason", dict(counters.frames_dropped.copy())

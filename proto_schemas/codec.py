@@ -20,7 +20,6 @@ MAX_PAYLOAD: Final = 1024 * 1024
 """Bytes of one message: what a nats-server carries unless told otherwise."""
 
 _encoder = msgspec.json.Encoder()
-_decode_error: "msgspec.json.Decoder[ErrorReply]" = msgspec.json.Decoder(ErrorReply)
 _decoders: dict[Any, "msgspec.json.Decoder[Any]"] = {}
 
 
@@ -60,20 +59,14 @@ def decode(data: bytes, kind: type[T], *, limit: int = MAX_PAYLOAD) -> T:
         raise WireError(ErrorCode.BAD_REQUEST, f"{_name(kind)}: nested too deeply: flatten it") from None
 
 
-def decode_reply(data: bytes, kind: type[T], *, limit: int = MAX_PAYLOAD) -> T:
-    """Read an answer: `kind`, or an error object, which is raised.
-
-    Raises:
-        WireError: the peer's error, or `bad_request` when the answer is neither.
-    """
-    if b'"error"' in data:
-        try:
-            reply = _decode_error.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass
-        else:
-            raise WireError.of(reply)
-    return decode(data, kind, limit=limit)
+def refusal_in(reply: bytes) -> WireError | None:
+    """The error that a peer answered with; None when its answer is none (the word may stand deeper in it)."""
+    if b'"error"' not in reply:
+        return None
+    try:
+        return WireError.of(decode(reply, ErrorReply, limit=len(reply)))
+    except WireError:
+        return None
 
 
 def encode_fields(value: Any) -> bytes:

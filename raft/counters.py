@@ -46,7 +46,3 @@ class Counters:
     snapshots_refused: int = 0
     apply_failures: int = 0
     fsync_seconds: Histogram = field(default_factory=Histogram)
-
-    @property
-    def fsyncs(self) -> int:
-        return self.fsync_seconds.count

@@ -22,8 +22,8 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 from nats import errors as nats_errors
 
-from proto_schemas.codec import decode, encode
-from proto_schemas.errors import ErrorReply, WireError
+from proto_schemas.codec import decode, encode, refusal_in
+from proto_schemas.errors import WireError
 from transport.client import RECONNECT_WAIT, Client, is_refusal
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
@@ -223,13 +223,8 @@ class NatsTransport:
             WireError: the peer answered with an error.
         """
         data = await self.request(subject, encode(message), timeout=timeout)
-        if b'"error"' in data:
-            try:
-                refusal = decode(data, ErrorReply, limit=self.max_payload)
-            except WireError:
-                pass  # the word stands somewhere deeper
-            else:
-                raise WireError.of(refusal)
+        if (refusal := refusal_in(data)) is not None:
+            raise refusal
         try:
             return decode(data, reply_type, limit=self.max_payload)
         except WireError as error:
