@@ -10,13 +10,14 @@ import json
 import sys
 from typing import Any, Final
 
+from benchmarks import WrongUsage
 from benchmarks.conditions import conditions
 
 NAMES: Final = {
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",
-    "raft_commit": "commits through Raft with fsync, beside etcd and the floor",
+    "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
     "transport": "NatsTransport beside bare nats-py",
     "worker_failover": "worker kill -9 to its pipelines processing elsewhere",
@@ -32,17 +33,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(NAMES))
     parser.add_argument("-o", "--output", choices=("json", "table"), default="table")
     parser.add_argument("parameters", nargs="*", metavar="key=value", help="parameters of run()")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     module = importlib.import_module(f"benchmarks.{arguments.name}")
+    before = conditions()
     try:
         parameters = _parameters(module.run, arguments.parameters)
-    except ValueError as error:
+        figures = module.run(**parameters)
+    except WrongUsage as error:
         parser.error(str(error))
-    before = conditions()
     result = {
         "benchmark": arguments.name,
         "parameters": parameters,
-        "result": module.run(**parameters),
+        "result": figures,
         "conditions": before,
     }
     print(json.dumps(result, indent=2) if arguments.output == "json" else _table(result))
@@ -55,7 +57,7 @@ def _parameters(run: Any, pairs: list[str]) -> dict[str, int | float | str]:
     for pair in pairs:
         key, found, value = pair.partition("=")
         if not found or key not in known:
-            raise ValueError(f"{pair!r} is not a parameter: use key=value with {', '.join(known) or 'none'}")
+            raise WrongUsage(f"{pair!r} is not a parameter: use key=value with {', '.join(known) or 'none'}")
         try:
             parameters[key] = json.loads(value)
         except json.JSONDecodeError:

@@ -12,11 +12,12 @@ from cli.settings import CLIENT_KEYS, NATS_KEYS
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional argument; `many`: any number of them."""
+    """A positional argument; `many`: any number of them; `optional`: none or one."""
 
     name: str
     help: str
     many: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ _NODE_KEYS: Final = (*NATS_KEYS, "cluster.prefix")
 _COORDINATOR_KEYS: Final = (
     "coordinator.id",
     "coordinator.members",
-    "coordinator.accept_members",
+    "coordinator.join",
     "coordinator.data_dir",
     "coordinator.http_host",
     "coordinator.http_port",
@@ -80,6 +81,10 @@ _WORKER_KEYS: Final = (
     "worker.labels",
     "worker.api_key",
 )
+_MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
+_YES: Final = Option("--yes", "do not ask", bool, False)
+_WAIT: Final = Option("--wait", "seconds to wait until it is done", float, 30.0)
+_COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote")
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
@@ -143,6 +148,71 @@ COMMANDS: Final = (
         "the coordinators as the Raft group sees them",
         "cli.commands.cluster:raft_status",
         CLIENT_KEYS,
+    ),
+    Command(
+        "raft transfer",
+        "give leadership to another coordinator; no request fails because of it",
+        "cli.commands.raft:transfer",
+        CLIENT_KEYS,
+        (Argument("id", "who is to lead; default: the one that is best prepared", optional=True),),
+        (_WAIT,),
+        example="varpulis raft transfer coordinator-1",
+    ),
+    Command(
+        "raft add",
+        "make a coordinator that was started with --join a member",
+        "cli.commands.raft:add",
+        CLIENT_KEYS,
+        (Argument("id", "id of the new coordinator, never used before"),),
+        (Option("--replaces", "a member that leaves in the same step"), _WAIT),
+        example="varpulis raft add c4 --replaces c3",
+    ),
+    Command(
+        "raft remove",
+        "remove a coordinator from the group for good",
+        "cli.commands.raft:remove",
+        CLIENT_KEYS,
+        (Argument("id", "id of the member"),),
+        (_YES, _WAIT),
+    ),
+    Command(
+        "raft snapshot save",
+        "write a copy of the replicated state, as it is now, to a file",
+        "cli.commands.snapshot:save",
+        CLIENT_KEYS,
+        (Argument("file", "where to"),),
+        (Option("--force", "take the place of a file that is there", bool, False), _WAIT),
+        example="varpulis raft snapshot save monday.backup",
+    ),
+    Command(
+        "raft snapshot inspect",
+        "what a copy holds; exit code 1 when it is damaged",
+        "cli.commands.snapshot:inspect",
+        arguments=(_COPY,),
+    ),
+    Command(
+        "raft snapshot restore",
+        "make the data directory of one member of a new group from a copy; needs no cluster",
+        "cli.commands.snapshot:restore",
+        (*_MEMBER_KEYS, "cluster.id"),
+        (_COPY,),
+        (_YES,),
+        example="varpulis raft snapshot restore monday.backup --id d1 --members d1,d2,d3 --data-dir d1",
+    ),
+    Command(
+        "raft recover",
+        "make a new group from one survivor after the loss of a majority; can lose acknowledged writes",
+        "cli.commands.files:recover",
+        _MEMBER_KEYS,
+        options=(Option("--i-accept-lost-writes", "without these words nothing is done", bool, False),),
+        example="varpulis raft recover --id c1 --members c1 --data-dir c1 --i-accept-lost-writes",
+    ),
+    Command(
+        "raft verify",
+        "check journal and snapshots of a coordinator, running or not; exit code 1 when one is damaged",
+        "cli.commands.files:verify",
+        arguments=(Argument("directory", "data directory of a coordinator"),),
+        example="varpulis raft verify .varpulis/coordinator-0",
     ),
     Command(
         "check",

@@ -9,14 +9,14 @@ any URL, waiting would not help: that fails at once.
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 import msgspec
 
 from cli.errors import CliError
-from cli.http import Answer, Connections, Exchange, NoAnswer, NotListening
+from cli.http import Answer, Connections, Exchange, NoAnswer, NotListening, Progress
 from proto_schemas.errors import Diagnostic, ErrorReply
 from proto_schemas.rest import API_BASE
 
@@ -50,14 +50,20 @@ class ClusterClient:
         urls: base URLs of the coordinators.
         timeout: seconds for one call of a method, all tries together.
         exchange: what sends a request; a stand-in for the network, in tests.
+        progress: told how far a large answer has come.
     """
 
     def __init__(
-        self, urls: Sequence[str], *, timeout: float = 10.0, exchange: Exchange | None = None
+        self,
+        urls: Sequence[str],
+        *,
+        timeout: float = 10.0,
+        exchange: Exchange | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.urls = [url.rstrip("/") for url in urls]
         self.timeout = timeout
-        self._connections = Connections()
+        self._connections = Connections(progress)
         self._exchange: Exchange = exchange or self._connections
 
     def get(self, path: str, **query: Any) -> Any:
@@ -68,6 +74,11 @@ class ClusterClient:
             Unreachable: nobody answered in time.
         """
         return self._call("GET", path, query=query)
+
+    def download(self, path: str, **query: Any) -> bytes:
+        """The answer to `GET` as it is, when it is no JSON; raises as `get` does."""
+        answer: bytes = self._call("GET", path, query=query, read=_bytes)
+        return answer
 
     def post(self, path: str, body: Mapping[str, Any], **query: Any) -> Any:
         """The answer to `POST`; raises as `get` does. `wait` in the query prolongs the deadline by itself."""
@@ -88,7 +99,13 @@ class ClusterClient:
         self.close()
 
     def _call(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any],
+        read: Callable[[Answer, str], Any] | None = None,
     ) -> Any:
         wait = float(query.get("wait", 0))
         deadline = time.monotonic() + wait + self.timeout
@@ -105,7 +122,7 @@ class ClusterClient:
                         f"the last said: {last}"
                     )
                 try:
-                    return request.ask(self._exchange, url, left)
+                    return (read or _document)(request.ask(self._exchange, url, left), url)
                 except NotListening as error:
                     last = f"{url}: {error}"
                 except (NoAnswer, _MayPass) as error:
@@ -139,18 +156,23 @@ class _Request:
         if body is not None:
             self._headers["Content-Type"] = "application/json"
 
-    def ask(self, exchange: Exchange, url: str, left: float) -> Any:
-        """The document that the coordinator at `url` answers; raises `_MayPass` or `Refused` otherwise."""
+    def ask(self, exchange: Exchange, url: str, left: float) -> Answer:
+        """What the coordinator at `url` answers; raises `_MayPass` or `Refused` when it says no."""
         timeout = min(left, self._patience)
         answer = exchange(
             self._method, url + self._target, body=self._body, headers=self._headers, timeout=timeout
         )
         if 200 <= answer.status < 300:
-            return _document(answer, url)
+            return answer
         reply = _error(answer, url)
         if reply.code in _MAY_PASS:
             raise _MayPass(reply.error)
         raise Refused(reply, answer.status)
+
+
+def _bytes(answer: Answer, url: str) -> bytes:
+    del url
+    return answer.body
 
 
 def _document(answer: Answer, url: str) -> Any:

@@ -7,12 +7,14 @@ but gave no answer.
 
 import http.client
 import select
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from cli.errors import UsageError
+
+_BLOCK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class NoAnswer(Exception):
     """The connection was made, and lost or silent: the request may have been received."""
 
 
+Progress = Callable[[int, int | None], None]
+"""Told of the bytes of an answer that are here, and of how many there will be."""
+
+
 class Exchange(Protocol):
     """Sends a request and returns its answer; raises `NotListening` or `NoAnswer`."""
 
@@ -40,9 +46,14 @@ class Exchange(Protocol):
 
 
 class Connections:
-    """Connections to servers, one each, made on first use; as a function, an `Exchange`."""
+    """Connections to servers, one each, made on first use; as a function, an `Exchange`.
 
-    def __init__(self) -> None:
+    Args:
+        progress: told of each block of an answer that is larger than one.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
         self._open: dict[tuple[str, str], http.client.HTTPConnection] = {}
 
     def __call__(
@@ -68,7 +79,7 @@ class Connections:
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
-            return Answer(response.status, response.read())
+            return Answer(response.status, self._body(response))
         except (OSError, http.client.HTTPException) as error:
             self._open.pop((scheme, place)).close()
             raise NoAnswer(f"{type(error).__name__} {error}".strip()) from None
@@ -77,6 +88,18 @@ class Connections:
         """Close all connections."""
         while self._open:
             self._open.popitem()[1].close()
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        total = response.length
+        if self._progress is None or response.status != 200 or (total or 0) <= _BLOCK:
+            return response.read()
+        body = bytearray()
+        while block := response.read(_BLOCK):
+            body += block
+            self._progress(len(body), total)
+        if total is not None and len(body) != total:
+            raise http.client.IncompleteRead(bytes(body), total - len(body))
+        return bytes(body)
 
     def _connected(self, scheme: str, place: str, timeout: float) -> http.client.HTTPConnection:
         connection = self._open.get((scheme, place))

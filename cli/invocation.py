@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from cli.errors import UsageError
 from cli.resolve import Settings
 from cli.up import record
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cli.client import ClusterClient
+    from cli.http import Progress
 
 DEFAULT_URL: Final = "http://127.0.0.1:9100"
+LONGEST_WAIT: Final = 60.0
+"""Seconds that the API waits at most."""
 _PIPE_WIDTH: Final = 160
 """Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
 
@@ -38,11 +42,27 @@ class Invocation:
     def data_dir(self) -> Path:
         return Path(self.settings["up.data_dir"])
 
-    def connect(self) -> "ClusterClient":
+    def directory(self, room: str, node_id: str) -> Path:
+        """The data directory of one coordinator or worker."""
+        return Path(self.settings[f"{room}.data_dir"] or Path(".varpulis") / node_id)
+
+    @property
+    def wait(self) -> float:
+        """The seconds of `--wait`.
+
+        Raises:
+            UsageError: more than the cluster waits, or less than none.
+        """
+        wait = float(self.arguments["wait"])
+        if not 0 <= wait <= LONGEST_WAIT:
+            raise UsageError(f"--wait {wait:g} is out of range: give seconds from 0 to {LONGEST_WAIT:g}")
+        return wait
+
+    def connect(self, progress: "Progress | None" = None) -> "ClusterClient":
         """A client of the cluster at `urls`."""
         from cli.client import ClusterClient  # only those who ask pay for an HTTP client
 
-        return ClusterClient(self.urls(), timeout=self.settings["client.timeout"])
+        return ClusterClient(self.urls(), timeout=self.settings["client.timeout"], progress=progress)
 
     def urls(self) -> list[str]:
         """The coordinators meant: `--url`, else those that run in the data directory, else the default."""
@@ -68,6 +88,21 @@ class Invocation:
                 console.print(table.title, markup=False, soft_wrap=True)
             if table.rows or not table.title:
                 console.print(table.rich())
+
+    def confirm(self, what: str, word: str) -> None:
+        """Go on only when the user means it: he said `--yes`, or types `word` on a terminal.
+
+        Raises:
+            UsageError: he did neither; nothing is done.
+        """
+        if self.arguments["yes"]:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError(f"{what}: nothing was done; say --yes if that is meant")
+        sys.stderr.write(f"{what}. Type {word} to go on: ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != word:
+            raise UsageError("that was another word: nothing was done")
 
     def note(self, text: str) -> None:
         """Say something that is not the result."""

@@ -17,7 +17,11 @@ from cli.settings import BY_KEY
 
 _EXIT_CODES: Final = "exit codes: 0 done, 1 the operation failed, 2 wrong usage or configuration"
 _CHOICE: Final = re.compile(r"COMMAND: invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
-_GROUPS: Final = {"raft": "the Raft group of the coordinators", "config": "the configuration"}
+_GROUPS: Final = {
+    "raft": "the Raft group of the coordinators",
+    "raft snapshot": "copies of the replicated state",
+    "config": "the configuration",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,18 +60,20 @@ def build() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         allow_abbrev=False,
     )
-    top = parser.add_subparsers(metavar="COMMAND", title="commands")
-    nested: dict[str, Any] = {}
+    places = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
     for command in COMMANDS:
-        first, _, second = command.name.partition(" ")
-        place = top
-        if second:
-            if first not in nested:
-                group = top.add_parser(first, help=_GROUPS[first], allow_abbrev=False)
-                nested[first] = group.add_subparsers(metavar="COMMAND", required=True)
-            place = nested[first]
-        _add_command(place, second or first, command)
+        group, _, name = command.name.rpartition(" ")
+        _add_command(_place(places, group), name, command)
     return parser
+
+
+def _place(places: dict[str, Any], group: str) -> Any:
+    """Where the commands of a group belong; the group is made when this is its first."""
+    if group not in places:
+        parent, _, name = group.rpartition(" ")
+        parser = _place(places, parent).add_parser(name, help=_GROUPS[group], allow_abbrev=False)
+        places[group] = parser.add_subparsers(metavar="COMMAND", required=True)
+    return places[group]
 
 
 def _add_command(place: Any, name: str, command: Command) -> None:
@@ -89,8 +95,8 @@ def _add_command(place: Any, name: str, command: Command) -> None:
 
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
-    if argument.many:
-        parser.add_argument(argument.name, nargs="*", help=argument.help)
+    if argument.many or argument.optional:
+        parser.add_argument(argument.name, nargs="*" if argument.many else "?", help=argument.help)
     else:
         parser.add_argument(argument.name, help=argument.help)
 

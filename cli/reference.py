@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from cli.catalog import COMMANDS, Command
+from cli.catalog import COMMANDS, Argument, Command
 from cli.setting import Setting
 from cli.settings import BY_KEY, SETTINGS
 
@@ -61,7 +61,7 @@ def _row(setting: Setting) -> str:
 
 
 def _command(command: Command) -> str:
-    words = [f"{argument.name.upper()}{'...' if argument.many else ''}" for argument in command.arguments]
+    words = [_word(argument) for argument in command.arguments]
     lines = [
         f"### `varpulis {' '.join([command.name, *words])}`\n",
         f"{command.summary[0].upper()}{command.summary[1:]}.",
@@ -75,6 +75,11 @@ def _command(command: Command) -> str:
     if command.shows:
         rows.append("| `-o table`, `-o json` | how to show it |")
     return "\n".join([*lines, "", "| | |", "|---|---|", *rows, ""])
+
+
+def _word(argument: Argument) -> str:
+    name = argument.name.upper()
+    return f"{name}..." if argument.many else f"[{name}]" if argument.optional else name
 
 
 def _code(words: Sequence[str]) -> str:

@@ -84,14 +84,19 @@ SETTINGS: Final = (
     ),
     # -- one coordinator
     Setting("coordinator.id", "text", None, "id of this coordinator", "--id"),
-    Setting("coordinator.members", "list", None, "ids of all coordinators, this one included", "--members"),
     Setting(
-        "coordinator.accept_members",
+        "coordinator.members",
+        "list",
+        None,
+        "ids of all coordinators at the first start, this one included; with --join the present ones",
+        "--members",
+    ),
+    Setting(
+        "coordinator.join",
         "switch",
         False,
-        "start once although its journal was last used with other members; can lose acknowledged writes "
-        "unless the procedure of docs/raft.md, 'A member is lost for good', was followed",
-        "--accept-members",
+        "this coordinator is new and waits for `varpulis raft add`; without effect once it is a member",
+        "--join",
     ),
     Setting(
         "coordinator.data_dir", "text", None, "its journal and snapshots; default .varpulis/ID", "--data-dir"

@@ -38,7 +38,7 @@ from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
 from transport.nats import NatsTransport
 
 STOP_TIMEOUT: Final = 4.0
-ANNOUNCE_EVERY: Final = 0.25
+LOOK_EVERY: Final = 0.25
 START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
 """What stops a start with a text meant for people."""
 
@@ -134,9 +134,10 @@ class Coordinator:
         self._server = server
         await raft.start()
         await listener.start()
+        await listener.take_registrations(context.outside() is None)
         self._tasks = [
             asyncio.create_task(loop.run(), name="control loop"),
-            asyncio.create_task(self._announce(ledger, server.url), name="announce"),
+            asyncio.create_task(self._take_part(context, server.url), name="take part"),
         ]
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
@@ -158,16 +159,24 @@ class Coordinator:
             await self._nats.close(timeout=1.0)
         self._tasks, self._raft, self._nats = [], None, None
 
-    async def _announce(self, ledger: Ledger, url: str) -> None:
-        """Keep our URL in the state, where followers look for the leader's."""
-        node_id = self.config.node_id
+    async def _take_part(self, context: Context, url: str) -> None:
+        """As long as this node is a member: share in the registrations, and keep our URL in the state, where
+        followers look for the leader's.
+        """
+        node_id, ledger, was = self.config.node_id, context.ledger, None
         while True:
-            if ledger.leader_id is not None and ledger.state.coordinators.get(node_id) != url:
-                try:
+            reason = context.outside()
+            if reason != was:
+                _log.warning("%s", line("outside", reason=reason) if reason else line("takes_part"))
+                was = reason
+            try:
+                await context.listener.take_registrations(reason is None)
+                known = ledger.state.coordinators.get(node_id) == url
+                if reason is None and ledger.leader_id is not None and not known:
                     await ledger.propose(Announce(by=node_id, node_id=node_id, url=url))
-                except WireError as error:
-                    _log.info("%s", line("announce_put_off", reason=error))
-            await asyncio.sleep(ANNOUNCE_EVERY)
+            except (WireError, NatsTransportError) as error:
+                _log.info("%s", line("put_off", reason=error))
+            await asyncio.sleep(LOOK_EVERY)
 
 
 def _connect(

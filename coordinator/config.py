@@ -28,9 +28,11 @@ class CoordinatorConfig:
     node_id: str
     """This coordinator, `[A-Za-z0-9_-]{1,64}`."""
     members: tuple[str, ...]
-    """All coordinators, this one included; 3 survive the loss of one, 5 of two."""
-    accept_members: bool = False
-    """Start although the journal was last used with other members, see `RaftConfig`."""
+    """All coordinators at the first start, this one included; 3 survive the loss of one, 5 of two. Later
+    changes stand in the files, and count more. With `join`: the members that this one listens to.
+    """
+    join: bool = False
+    """This coordinator is new, and waits until `varpulis raft add` makes it a member; without effect then."""
     cluster_id: str
     """Journals, frames and files of another cluster are refused."""
     data_dir: Path
@@ -95,7 +97,7 @@ class CoordinatorConfig:
         return RaftConfig(
             node_id=self.node_id,
             members=self.members,
-            accept_members=self.accept_members,
+            join=self.join,
             cluster_id=self.cluster_id,
             data_dir=self.data_dir,
             prefix=self.prefix,

@@ -1,4 +1,4 @@
-"""The state machine as Raft sees it: bytes in, bytes out, and a snapshot with a format version.
+"""The state machine as Raft sees it: bytes in, bytes out, and a snapshot in parts.
 
 `apply` never raises: a command that cannot be read (a newer node wrote it) is answered, on every node alike,
 and changes nothing. Who wants to know of changes is called after each one; on a follower too, so that whoever
@@ -6,7 +6,7 @@ waits there for a result of his own is woken.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -14,23 +14,14 @@ import msgspec
 from coordinator.state.apply import apply
 from coordinator.state.commands import decode_command
 from coordinator.state.model import AnyResult, Event, Refused, State
+from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import ErrorCode
-
-FORMAT: Final = 1
 
 Watcher = Callable[[tuple[Event, ...]], None]
 _log = logging.getLogger(__name__)
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """What lies on disk. `format` counts up with every change an older version cannot read."""
-
-    format: int
-    state: State
-
-
 _encode: Final = msgspec.msgpack.Encoder().encode
-_snapshots: "Final[msgspec.msgpack.Decoder[Snapshot]]" = msgspec.msgpack.Decoder(Snapshot)
 _results: "Final[msgspec.msgpack.Decoder[Any]]" = msgspec.msgpack.Decoder(AnyResult)
 
 
@@ -66,26 +57,16 @@ class ClusterMachine:
             watcher(events)
         return _encode(result)
 
-    def snapshot(self) -> bytes:
-        """The whole state; the same state gives the same bytes."""
-        return _encode(Snapshot(FORMAT, self.state))
+    def snapshot(self) -> Iterable[bytes]:
+        """The whole state as it is now, in parts; the same state gives the same bytes."""
+        return frames(self.state)
 
     def restore(self, data: bytes) -> None:
         """Take over a snapshot.
 
         Raises:
-            ValueError: it is of another format, or none at all.
+            ValueError: it is damaged, or of a format this version does not know.
         """
-        try:
-            snapshot = _snapshots.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"the snapshot is not of format {FORMAT}: {error}; run the version that wrote it"
-            ) from None
-        if snapshot.format != FORMAT:
-            raise ValueError(
-                f"the snapshot has format {snapshot.format}, this version reads {FORMAT}: run the newer one"
-            )
-        self.state = snapshot.state
+        self.state = read(data)
         for watcher in self._watchers:
             watcher(())

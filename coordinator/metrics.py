@@ -116,6 +116,7 @@ class ClusterCollector(Collector):
         gauges = {
             "raft_role": ("Role: 0 follower, 1 candidate, 2 leader.", _ROLES.get(role, 0)),
             "raft_term": ("Term.", status.term),
+            "raft_generation": ("Generation of the members.", status.generation),
             "raft_commit_index": ("Last committed entry.", status.commit_index),
             "raft_applied_index": ("Last applied entry.", status.applied_index),
             "has_leader": ("1 when a leader is known.", int(status.leader_id is not None)),
@@ -137,6 +138,11 @@ class ClusterCollector(Collector):
         )
         yield _count(
             "raft_snapshots_refused", "Snapshots that did not check out.", counters.snapshots_refused
+        )
+        yield _count(
+            "raft_snapshots_too_large",
+            "Snapshots a peer declined for their size.",
+            counters.snapshots_too_large,
         )
         yield _count("raft_frames_sent", "Frames sent.", counters.frames_sent)
         yield _count("raft_frames_received", "Frames received.", counters.frames_received)

@@ -1,10 +1,10 @@
 """The two subjects workers speak on: `register` and `heartbeat.>`.
 
-`register` is answered once: every coordinator subscribes in one queue group, and whichever gets it takes it
-through Raft, leader or not. A heartbeat is heard by all; only the leader answers, and only one that has a
-reply subject (a seed worker's has none): with its term, the lease, and what the worker is to do. Answering
-renews the lease, so a node answers only while it leads, and not while the worker counts as unhealthy: its
-pipelines may be on their way to others.
+`register` is answered once: every coordinator that is a member subscribes in one queue group, and whichever
+gets it takes it through Raft, leader or not. A heartbeat is heard by all; only the leader answers, and only
+one that has a reply subject (a seed worker's has none): with its term, the lease, and what the worker is to
+do. Answering renews the lease, so a node answers only while it leads, and not while the worker counts as
+unhealthy: its pipelines may be on their way to others.
 
 A callback hands over and returns. What cannot be read is answered with an error where there is somebody to
 answer, and counted by kind and reason; it never reaches its neighbours.
@@ -13,6 +13,7 @@ answer, and counted by kind and reason; it never reaches its neighbours.
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -40,8 +41,13 @@ MAX_REGISTRATIONS: Final = 256
 _log = logging.getLogger(__name__)
 
 
-async def register(ledger: Ledger, config: CoordinatorConfig, message: Register) -> Registered:
+async def register(
+    ledger: Ledger, config: CoordinatorConfig, message: Register, *, request_id: str
+) -> Registered:
     """Take a worker in; the same for both carriers. Its `api_key` is neither kept nor passed on.
+
+    `request_id` makes it count once: what was tried again, and arrives late, would else undo the registration
+    that came after it.
 
     Raises:
         WireError: as `Ledger.propose`.
@@ -49,6 +55,7 @@ async def register(ledger: Ledger, config: CoordinatorConfig, message: Register)
     await ledger.propose(
         RegisterWorker(
             by="register",
+            request_id=request_id,
             worker_id=message.worker_id,
             incarnation=message.incarnation,
             address=message.address,
@@ -89,22 +96,35 @@ class WorkerListener:
         self._loop = loop
         self._clock = clock
         self._subjects = Subjects(config.prefix)
-        self._subscriptions: list[Subscription] = []
+        self._heartbeats: Subscription | None = None
+        self._register_queue: Subscription | None = None
         self._registrations: set[asyncio.Task[None]] = set()
         self.bad_messages: Counter[tuple[str, str]] = Counter()
 
     async def start(self) -> None:
-        """Subscribe."""
-        self._subscriptions = [
-            await self._nats.subscribe(self._subjects.heartbeats, self._on_heartbeat),
-            await self._nats.subscribe(self._subjects.register, self._on_register, queue=QUEUE),
-        ]
+        """Hear heartbeats; who may become the leader knows then who is alive."""
+        self._heartbeats = await self._nats.subscribe(self._subjects.heartbeats, self._on_heartbeat)
+
+    async def take_registrations(self, wanted: bool) -> None:
+        """Join or leave the queue group that shares the registrations out; nothing when that is done already.
+
+        Raises:
+            NatsTransportError: it cannot be done now.
+        """
+        if wanted and self._register_queue is None:
+            self._register_queue = await self._nats.subscribe(
+                self._subjects.register, self._on_register, queue=QUEUE
+            )
+        elif not wanted and self._register_queue is not None:
+            queue, self._register_queue = self._register_queue, None
+            await queue.unsubscribe()
 
     async def stop(self) -> None:
         """Hear no more; what is under way is cut off."""
-        for subscription in self._subscriptions:
-            with contextlib.suppress(NatsTransportError):
-                await subscription.unsubscribe()
+        for subscription in (self._heartbeats, self._register_queue):
+            if subscription is not None:
+                with contextlib.suppress(NatsTransportError):
+                    await subscription.unsubscribe()
         for task in self._registrations:
             task.cancel()
         await asyncio.gather(*self._registrations, return_exceptions=True)
@@ -129,7 +149,9 @@ class WorkerListener:
 
     async def _register(self, message: Message, request: Register) -> None:
         try:
-            answer: msgspec.Struct = await register(self._ledger, self._config, request)
+            answer: msgspec.Struct = await register(
+                self._ledger, self._config, request, request_id=f"register:{uuid.uuid4().hex}"
+            )
         except WireError as error:
             _log.warning(
                 "%s", line("registration_refused", worker=request.worker_id, code=error.code, reason=error)

@@ -38,6 +38,16 @@ class Bus(Protocol):
     async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Hand over to the connection; fails at once when it is down."""
 
+    def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """Like `publish`, but never waits; what was sent leaves with the next `push`, or soon by itself."""
+
+    def push(self) -> None:
+        """Give what was sent to the socket, as far as it has room."""
+
+    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Subscription:
+        """Call `handler` for each message as it is read: it must be quick, and must not raise."""
+        ...
+
     async def subscribe(
         self, subject: str, handler: Callable[[Message], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:

@@ -48,6 +48,13 @@ class Vote(Frame, frozen=True, tag="vote"):
     last_term: _Number
 
 
+class PreVote(Frame, frozen=True, tag="prevote"):
+    """Would you vote for me? Changes nothing at the receiver (thesis 9.6)."""
+
+    last_index: _Number
+    last_term: _Number
+
+
 class Append(Frame, frozen=True, tag="append"):
     """Entries that follow `prev_index`, or none: a heartbeat (Raft 5.3)."""
 
@@ -103,6 +110,12 @@ class VoteReply(Reply, frozen=True, tag="vote_reply"):
     granted: bool
 
 
+class PreVoteReply(Reply, frozen=True, tag="prevote_reply"):
+    """Answers `PreVote`: granted when the receiver hears no leader and its log is not ahead."""
+
+    granted: bool
+
+
 class AppendReply(Reply, frozen=True, tag="append_reply"):
     """Answers `Append`: the logs agree below `next_index`, or (not `success`) try again from there."""
 
@@ -111,10 +124,13 @@ class AppendReply(Reply, frozen=True, tag="append_reply"):
 
 
 class SnapshotReply(Reply, frozen=True, tag="snapshot_reply"):
-    """Answers `SnapshotChunk`: the chunk wanted next, or that all is installed."""
+    """Answers `SnapshotChunk`: the chunk wanted next, or that all is installed, or (`limit` above 0) that no
+    snapshot of more than `limit` bytes is taken.
+    """
 
     expected: _Number
     installed: bool
+    limit: _Number = 0
 
 
 class CallReply(Reply, frozen=True, tag="call_reply"):
@@ -131,8 +147,8 @@ class HelloReply(Reply, frozen=True, tag="hello_reply"):
     """Answers `Hello`: the id is taken."""
 
 
-AnyRequest = Vote | Append | SnapshotChunk | Propose | Read | Hello | TimeoutNow
-AnyReply = VoteReply | AppendReply | SnapshotReply | CallReply | HelloReply
+AnyRequest = Vote | PreVote | Append | SnapshotChunk | Propose | Read | Hello | TimeoutNow
+AnyReply = VoteReply | PreVoteReply | AppendReply | SnapshotReply | CallReply | HelloReply
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[AnyRequest] = msgspec.msgpack.Decoder(AnyRequest)
@@ -140,14 +156,14 @@ _replies: msgspec.msgpack.Decoder[AnyReply] = msgspec.msgpack.Decoder(AnyReply)
 _VERSION_BYTE = bytes([PROTOCOL_VERSION])
 
 
-def encode(frame: AnyRequest | AnyReply) -> bytes:
+def encode(frame: Frame) -> bytes:
     """The bytes of a frame."""
     return _VERSION_BYTE + _encoder.encode(frame)
 
 
 def decode_request(data: bytes) -> AnyRequest:
     """The request in `data`; raises `FrameError`."""
-    frame = _decode(_requests, data)
+    frame = decode_as(_requests, data)
     if isinstance(frame, Append):
         _check_entries(frame)
     return frame
@@ -155,10 +171,11 @@ def decode_request(data: bytes) -> AnyRequest:
 
 def decode_reply(data: bytes) -> AnyReply:
     """The reply in `data`; raises `FrameError`."""
-    return _decode(_replies, data)
+    return decode_as(_replies, data)
 
 
-def _decode(decoder: "msgspec.msgpack.Decoder[_T]", data: bytes) -> _T:
+def decode_as(decoder: "msgspec.msgpack.Decoder[_T]", data: bytes) -> _T:
+    """What `decoder` finds in the frame `data`; raises `FrameError`."""
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError("oversized", f"{len(data)} bytes, the limit is {MAX_FRAME_BYTES}")
     if data[:1] != _VERSION_BYTE:

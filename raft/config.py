@@ -7,7 +7,7 @@ leader cut off from the majority stops answering after 0.6 s.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from raft.errors import ConfigInvalid
@@ -25,8 +25,8 @@ class RaftConfig:
     node_id: str
     """This node, ``[A-Za-z0-9_-]{1,64}``; never used again for another machine."""
     members: tuple[str, ...]
-    """All voting nodes, this one included: 1 to 9, odd counts are best (4 tolerate no more failures than
-    3).
+    """All voting nodes of generation 1, this one included: 1 to 9, odd counts are best (4 tolerate no more
+    failures than 3). Later generations keep theirs in `data_dir`. With `join`: whom to listen to.
     """
     cluster_id: str
     """Frames and files of another cluster are refused."""
@@ -36,10 +36,8 @@ class RaftConfig:
     """Subjects are ``{prefix}.raft.{node_id}.{rpc}``."""
     generation: int = 1
     """Which set of members this is; frames and files of another generation are refused."""
-    accept_members: bool = False
-    """Start although `data_dir` was last used with other members. Acknowledged commands are safe only if the
-    procedure of docs/raft.md, 'A member is lost for good', was followed. For one start.
-    """
+    join: bool = False
+    """This node is new: it follows the `members`, without being one, until it is made one."""
     heartbeat_interval: float = 0.05
     """Seconds, 0.01-1. Shorter finds a dead leader sooner and costs ``2 * (members - 1) / interval``
     messages/s.
@@ -60,12 +58,26 @@ class RaftConfig:
     """Entries kept behind a snapshot, so that a follower slightly behind catches up from the log; less than
     half of `snapshot_every_entries`.
     """
+    snapshot_every_bytes: int = 64 * 1024 * 1024
+    """Bytes of commands applied since the last snapshot that trigger another, from 4 KiB. The journal holds,
+    in memory and on disk, at most about ``2 * snapshot_every_bytes + retained_bytes`` (twice, as a snapshot
+    waits for its turn, or for one that is being sent) and what is not committed yet. More means a longer
+    replay at start.
+    """
+    retained_bytes: int = 8 * 1024 * 1024
+    """Bytes of commands kept behind a snapshot: as many of the `retained_entries` as fit; less than half of
+    `snapshot_every_bytes`.
+    """
     max_command_bytes: int = LARGEST_COMMAND
     """Bytes, up to 512 KiB: one frame must stay below NATS's default payload limit of 1 MiB."""
     max_snapshot_bytes: int = 256 * 1024 * 1024
-    """Bytes a follower is ready to assemble in memory for one snapshot."""
+    """Bytes a follower takes for one snapshot, on disk and then in memory; it declines a larger one."""
+
+    peers: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The other members; follows from `members`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "peers", tuple(name for name in self.members if name != self.node_id))
         for what, name in (
             ("node_id", self.node_id),
             ("cluster_id", self.cluster_id),
@@ -79,7 +91,7 @@ class RaftConfig:
             raise ConfigInvalid(
                 f"prefix {self.prefix!r} is no subject. Use tokens of A-Za-z0-9_- joined by dots"
             )
-        if self.node_id not in self.members:
+        if self.node_id not in self.members and not self.join:
             raise ConfigInvalid(
                 f"node_id {self.node_id!r} is not among members {self.members}. Add it, or correct the id"
             )
@@ -109,20 +121,21 @@ class RaftConfig:
             "retained_entries",
             f"less than half of snapshot_every_entries={self.snapshot_every_entries}",
         )
+        self._require(2**12 <= self.snapshot_every_bytes < 2**40, "snapshot_every_bytes", "4 KiB..1 TiB")
+        self._require(
+            0 <= self.retained_bytes * 2 < self.snapshot_every_bytes,
+            "retained_bytes",
+            f"less than half of snapshot_every_bytes={self.snapshot_every_bytes}",
+        )
         self._require(
             1 <= self.max_command_bytes <= LARGEST_COMMAND, "max_command_bytes", f"1..{LARGEST_COMMAND}"
         )
-        self._require(1 <= self.generation < 2**31, "generation", "1..2^31-1")
+        self._require(0 <= self.generation < 2**31, "generation", "0..2^31-1")
         self._require(1024 <= self.max_snapshot_bytes < 2**32, "max_snapshot_bytes", "1 KiB..4 GiB")
 
     def _require(self, holds: bool, knob: str, rule: str) -> None:
         if not holds:
             raise ConfigInvalid(f"{knob}={getattr(self, knob)} must be {rule}. Correct one of the two")
-
-    @property
-    def peers(self) -> tuple[str, ...]:
-        """The other members."""
-        return tuple(member for member in self.members if member != self.node_id)
 
     def subject(self, node_id: str, rpc: str) -> str:
         """Where `node_id` listens for requests of kind `rpc`."""

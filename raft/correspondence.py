@@ -8,15 +8,16 @@ term that asked.
 Whatever is refused is counted by reason and logged at each power of two, so that a flood stays readable.
 """
 
-import itertools
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from raft.codec import Frame, Reply
+from raft.codec import AppendReply, Frame, PreVote, Reply, SnapshotReply, TimeoutNow, Vote
 from raft.config import RaftConfig
 from raft.counters import Counters
 
 MOST_UNANSWERED = 4_096
+Stamp = tuple[str, int, str, int, int, int]
 
 log = logging.getLogger("raft")
 
@@ -36,13 +37,35 @@ class Correspondence:
         self._config, self._counters = config, counters
         self._peers = frozenset(config.peers)
         self.incarnation = incarnation
-        self._seqs = itertools.count(1)
+        self._last_seq = 0
         self._seen: dict[tuple[str, type], tuple[int, int]] = {}
         self._lives: dict[str, int] = {}
         self._asked: dict[int, Asked] = {}
+        self.learners: frozenset[str] = frozenset()
+        """Who follows without being a member: its answers count for what it was sent, nothing else."""
+        self.foreign: Callable[[Frame], None] = _nobody
+        """Hears of frames of this cluster and of another generation."""
 
-    def stamp(self, term: int) -> tuple[str, int, str, int, int, int]:
+    @property
+    def last_seq(self) -> int:
+        """The number of the last frame that was stamped."""
+        return self._last_seq
+
+    def continue_from(self, seq: int) -> None:
+        """Frames of this incarnation were numbered up to `seq` by a former generation."""
+        self._last_seq = seq
+
+    def next_seq(self) -> int:
+        """A sequence number for a frame that `stamp_with` stamps later."""
+        self._last_seq += 1
+        return self._last_seq
+
+    def stamp(self, term: int) -> Stamp:
         """The common fields of a new frame; the last one is its sequence number."""
+        return self.stamp_with(self.next_seq(), term)
+
+    def stamp_with(self, seq: int, term: int) -> Stamp:
+        """The same with a number from `next_seq`."""
         config = self._config
         return (
             config.cluster_id,
@@ -50,7 +73,7 @@ class Correspondence:
             config.node_id,
             self.incarnation,
             term,
-            next(self._seqs),
+            seq,
         )
 
     def expect_reply(self, seq: int, asked: Asked) -> None:
@@ -63,6 +86,8 @@ class Correspondence:
         """Whether a request may be handled; remembers that it was."""
         if not self._belongs(frame):
             return False
+        if self._config.join and isinstance(frame, PreVote | TimeoutNow | Vote):
+            return self.drop("asked_a_learner", frame.sender)
         key, position = (frame.sender, type(frame)), (frame.incarnation, frame.seq)
         if position <= self._seen.get(key, (-1, -1)):
             return self.drop("not_newer", frame.sender)
@@ -83,6 +108,9 @@ class Correspondence:
             self.drop("unasked", frame.sender)
             return None
         del self._asked[frame.answers_seq]
+        if frame.sender not in self._peers and not self._by_learner(frame, asked):
+            self.drop("not_a_member", frame.sender)
+            return None
         return asked
 
     def forget(self, seq: int) -> Asked | None:
@@ -101,7 +129,16 @@ class Correspondence:
         if frame.cluster != self._config.cluster_id:
             return self.drop("other_cluster", frame.sender)
         if frame.generation != self._config.generation:
+            self.foreign(frame)
             return self.drop("other_generation", frame.sender)
-        if frame.sender not in self._peers:
-            return self.drop("not_a_member", frame.sender)
-        return True
+        if frame.sender in self._peers or (isinstance(frame, Reply) and frame.sender in self.learners):
+            return True
+        return self.drop("not_a_member", frame.sender)
+
+    def _by_learner(self, frame: Reply, asked: Asked) -> bool:
+        """Whether a learner's answer may count; a term that it knows is no reason to step down."""
+        return isinstance(frame, AppendReply | SnapshotReply) and frame.term <= asked.term
+
+
+def _nobody(frame: Frame) -> None:
+    """Frames of another generation are dropped."""

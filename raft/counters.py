@@ -44,5 +44,6 @@ class Counters:
     snapshots_sent: int = 0
     snapshots_installed: int = 0
     snapshots_refused: int = 0
+    snapshots_too_large: int = 0
     apply_failures: int = 0
     fsync_seconds: Histogram = field(default_factory=Histogram)

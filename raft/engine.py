@@ -2,15 +2,15 @@
 
 What it is not given: threads (`autoTick` off), its journal, its dump format, its wire, membership changes,
 code versions. Its dump file holds no data here: `SnapshotStore` keeps the snapshot, and the file is only the
-token whose presence makes the engine ask the deserializer. There is one replicated method, `execute`, which
-never raises.
+token whose presence makes the engine ask the deserializer. There are two replicated methods, `execute` and
+`seal`, which never raise.
 
 The engine writes no log of its own: `pysyncobj`'s records go to the logger ``raft.engine``.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,51 +18,67 @@ from typing import Any, Protocol
 
 import pysyncobj.syncobj
 from pysyncobj import SyncObj, SyncObjConf, replicated
+from pysyncobj.config import SERIALIZER_STATE
 from pysyncobj.node import Node
-from pysyncobj.transport import Transport
 
+from raft.compaction import Background, Compaction, Inline, Progress
 from raft.config import RaftConfig
 from raft.counters import Counters
 from raft.entries import EngineEntry, from_engine, to_engine
-from raft.errors import ApplyFailed
+from raft.errors import ApplyFailed, RaftError, Unavailable
+from raft.generation import Sealed, decode_seal
 from raft.journal import Journal
-from raft.snapshot import Snapshot, SnapshotStore
+from raft.snapshot import SnapshotStore
+from raft.transport import EngineTransport
 
 # Its pipe would wake a poller nobody waits on, cost a system call per command, and is never closed.
 pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
 
 _NEVER = 1e9
 _UNBOUNDED = 2**40
-_SNAPSHOT_RETRY_SECONDS = 5.0
+_SERIALIZER_STATES: dict[Progress, int] = {
+    Progress.IDLE: SERIALIZER_STATE.NOT_SERIALIZING,
+    Progress.BUSY: SERIALIZER_STATE.SERIALIZING,
+    Progress.WRITTEN: SERIALIZER_STATE.SUCCESS,
+    Progress.FAILED: SERIALIZER_STATE.FAILED,
+}
 CANDIDATE_STATE = 1
 LEADER_STATE = 2
+SEALED = "the members are being changed"
+"""Why a command behind a seal has no effect."""
 
 log = logging.getLogger("raft.engine")
 
 
 class StateMachine(Protocol):
-    """What the log feeds. All three run in the node's event loop and should be quick."""
+    """What the log feeds. All three are called in the node's event loop and should be quick."""
 
     def apply(self, index: int, command: bytes) -> bytes:
         """The result of a command; depends on nothing but the state. Never raises: a refusal is a result."""
         ...
 
-    def snapshot(self) -> bytes:
-        """The whole state."""
+    def snapshot(self) -> Iterable[bytes]:
+        """The whole state as of this call, in parts that `restore` gets joined.
+
+        The call copies what `apply` changes, and no more; a generator function would not do, for it copies
+        nothing until it is asked for the first part. The parts are then made in another thread, while `apply`
+        goes on: each of at most some 256 KiB, and in about a millisecond, so that no part holds the
+        interpreter for long.
+        """
         ...
 
     def restore(self, data: bytes) -> None:
-        """Replace the whole state by one that `snapshot` gave."""
+        """Replace the whole state by one that `snapshot` gave, its parts joined."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What `execute` tells the proposer: the index, and the machine's result or its defect."""
+    """What is told the proposer: the index, and the machine's result, or why there is none."""
 
     index: int
     result: bytes
-    failure: ApplyFailed | None
+    failure: RaftError | None
 
 
 class _Forward(logging.Handler):
@@ -89,7 +105,9 @@ def _journal_installed(journal: Journal) -> Iterator[None]:
 
 
 class Engine(SyncObj):  # type: ignore[misc]
-    """One consensus engine. `on_state` hears (old, new) of PySyncObj's states; `clock` is in seconds."""
+    """One consensus engine. `on_state` hears (old, new) of PySyncObj's states; `clock` is in seconds;
+    `campaign_at_once`: the first election timeout is over when it starts.
+    """
 
     def __init__(
         self,
@@ -97,16 +115,25 @@ class Engine(SyncObj):  # type: ignore[misc]
         journal: Journal,
         store: SnapshotStore,
         machine: StateMachine,
-        transport: Transport,
+        transport: EngineTransport,
         counters: Counters,
         on_state: Callable[[int, int], None],
         clock: Callable[[], float] = time.monotonic,
+        background: Background | None = None,
+        *,
+        campaign_at_once: bool = False,
     ) -> None:
         _adopt_engine_log()
         self.journal = journal
-        self._store, self._machine, self._counters, self._clock = store, machine, counters, clock
-        self._snapshot_not_before = 0.0
+        self._store, self._machine, self._counters = store, machine, counters
+        self._compaction = Compaction(config, background or Inline(), counters, clock)
         self.failure: Exception | None = None
+        self.sends_snapshot: Callable[[], bool] = lambda: False
+        """Whether this node is sending a snapshot; the leader's role sets it."""
+        self.sealed: Sealed | None = None
+        """The end of this generation, once it is applied."""
+        self._generation = config.generation
+        store.remove_unfinished()
         token = config.data_dir / "engine.dump"
         if store.exists:
             token.touch()
@@ -123,10 +150,11 @@ class Engine(SyncObj):  # type: ignore[misc]
             connectionTimeout=config.election_timeout_max,
             leaderFallbackTimeout=config.leader_fallback,
             appendEntriesBatchSizeBytes=_UNBOUNDED,
-            logCompactionMinEntries=config.snapshot_every_entries,
+            logCompactionMinEntries=_UNBOUNDED,
             logCompactionMinTime=_NEVER,
             fullDumpFile=str(token),
-            serializer=self._save_snapshot,
+            serializer=self._begin_snapshot,
+            serializeChecker=self._snapshot_state,
             deserializer=self._load_snapshot,
             onStateChanged=on_state,
         )
@@ -138,11 +166,16 @@ class Engine(SyncObj):  # type: ignore[misc]
                 nodeClass=Node,
                 transport=transport,
             )
+        if campaign_at_once:
+            transport.end_election_timeout(self.raftCurrentTerm)
 
     @replicated  # type: ignore[untyped-decorator]
     def execute(self, command: bytes) -> Applied:
         """Apply one committed command. A machine that raises has a defect: typed, logged, never retried."""
         index = self.raftLastApplied + 1
+        if self.sealed is not None:
+            return Applied(index, b"", Unavailable(SEALED))
+        self._compaction.applied(len(command))
         try:
             return Applied(index, self._machine.apply(index, command), None)
         except Exception as error:
@@ -150,26 +183,46 @@ class Engine(SyncObj):  # type: ignore[misc]
             log.exception("the state machine raised on entry %d", index)
             return Applied(index, b"", ApplyFailed(f"{type(error).__name__} at entry {index}: {error}"))
 
+    @replicated  # type: ignore[untyped-decorator]
+    def seal(self, payload: bytes) -> Applied:
+        """End this generation, unless it has ended, or the seal is one of another generation."""
+        index, successor = self.raftLastApplied + 1, decode_seal(payload)
+        if self.sealed is not None or successor is None or successor.number != self._generation + 1:
+            return Applied(index, b"", Unavailable(SEALED))
+        self.sealed = Sealed(index, self.journal.term_at(index), successor)
+        return Applied(index, payload, None)
+
     def submit(self, data: bytes, callback: Callable[[Any, int], None]) -> None:
         """Queue an entry's bytes (`raft.entries`); `callback` hears (what was applied, FAIL_REASON)."""
         self._applyCommand(data, callback)
 
-    def _save_snapshot(self, token: str, data: tuple[EngineEntry, EngineEntry, object]) -> None:
-        if self._clock() < self._snapshot_not_before:
-            raise TimeoutError("the last snapshot failed a moment ago; the next attempt waits")
-        last, previous = data[0], data[1]
-        try:
-            snapshot = Snapshot(from_engine(last), from_engine(previous), self._machine.snapshot())
-            self._store.save(snapshot)
-            Path(token).touch()
-        except Exception:
-            self._counters.snapshots_failed += 1
-            self._snapshot_not_before = self._clock() + _SNAPSHOT_RETRY_SECONDS
-            log.exception(
-                "no snapshot could be written; the journal grows until one can. Free space on the disk"
-            )
-            raise
-        self._counters.snapshots += 1
+    def destroy(self) -> None:
+        """Give the files back; a snapshot that is being written comes to nothing."""
+        self._store.close()
+        super().destroy()
+
+    def _begin_snapshot(self, token: str, data: tuple[EngineEntry, EngineEntry, object]) -> None:
+        """Start a snapshot of what is applied. The engine renames `token` at once, before there is one: that
+        says nothing, for at a start the presence of the snapshot decides.
+        """
+        if self.sealed is not None:  # a snapshot behind the seal would hide it
+            return
+        last, previous = from_engine(data[0]), from_engine(data[1])
+        self._compaction.begin(
+            last.index, self._machine.snapshot, lambda parts: self._store.write(last, previous, parts)
+        )
+        Path(token).touch()
+
+    def _snapshot_state(self) -> int:
+        """Asked by the engine in each tick. On SUCCESS it cuts the journal; when nothing is being written it
+        begins a snapshot if one is due.
+        """
+        progress = self._compaction.poll()
+        if progress is Progress.IDLE and self._compaction.due(
+            self.raftLastApplied, sending=self.sends_snapshot()
+        ):
+            self.forceLogCompaction()
+        return _SERIALIZER_STATES[progress]
 
     def _load_snapshot(self, token: str) -> tuple[EngineEntry, EngineEntry, tuple[()]]:
         """Called at start and after an install. The engine swallows what is raised here, so it is kept as
@@ -178,6 +231,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         try:
             snapshot = self._store.load()
             self._machine.restore(snapshot.machine)
+            self._compaction.loaded(snapshot.last.index)
         except Exception as error:
             self.failure = error
             raise

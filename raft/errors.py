@@ -33,6 +33,18 @@ class JournalCorrupt(RaftError):
         self.file, self.offset, self.cause = file, offset, cause
 
 
+class FormatTooNew(RaftError):
+    """A file was written in a later version of its format than this release reads."""
+
+    def __init__(self, file: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{file} was written in format {found} by a later release; this release reads format {known}. "
+            "Start this node with the release that wrote it, or a later one; the file is left as it is. If "
+            "no later release ever ran here, its first bytes are damaged: " + _REPLACE_IT
+        )
+        self.file, self.found, self.known = file, found, known
+
+
 class SnapshotCorrupt(RaftError):
     """A snapshot does not check out, or does not fit the journal beside it."""
 
@@ -59,8 +71,7 @@ class MembersChanged(RaftError):
         super().__init__(
             f"{directory} was last used with the members {', '.join(found)}, but this node is configured "
             f"with {', '.join(expected)}. A majority of others may lack what was acknowledged. Correct "
-            "--members; or, if a member is lost for good, follow docs/raft.md, 'A member is lost for good', "
-            "and start once with --accept-members"
+            "--members; members change with `varpulis raft add` and `varpulis raft remove` (docs/members.md)"
         )
         self.found, self.expected = found, expected
 
@@ -96,6 +107,33 @@ class NotLeader(RaftError):
             "retry"
         )
         self.leader = leader
+
+
+class TransferRefused(RaftError):
+    """Leadership stays where it is."""
+
+    def __init__(self, to: str | None, cause: str) -> None:
+        super().__init__(
+            f"leadership cannot go to {to or 'another member'}: {cause}. See `varpulis raft status` for a "
+            "member without lag, and retry"
+        )
+        self.to, self.cause = to, cause
+
+
+class ChangeRefused(RaftError):
+    """The members stay as they are."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the members stay as they are: {reason}")
+        self.reason = reason
+
+
+class RecoveryRefused(RaftError):
+    """No cluster can be made from these files; nothing was changed."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause}. {remedy}; nothing was changed")
+        self.cause, self.remedy = cause, remedy
 
 
 class Unavailable(RaftError):

@@ -12,7 +12,7 @@ exceeds its last index.
 
 import logging
 
-from raft.codec import CHUNK_BYTES, Append, SnapshotChunk, Vote
+from raft.codec import CHUNK_BYTES, Append, PreVote, SnapshotChunk, Vote
 from raft.config import RaftConfig
 from raft.correspondence import Correspondence
 from raft.counters import Counters
@@ -20,7 +20,7 @@ from raft.engine import Engine
 from raft.entries import to_engine
 from raft.errors import SnapshotCorrupt, WrongCluster
 from raft.reconcile import AppendView, reconcile
-from raft.snapshot import SnapshotStore
+from raft.snapshot import SnapshotStore, SnapshotWriter
 from raft.transfer import IncomingSnapshot
 from raft.transport import EngineTransport
 
@@ -42,6 +42,12 @@ class Follower:
         self._config, self._engine, self._transport = config, engine, transport
         self._letters, self._store, self._counters = letters, store, counters
         self._incoming: IncomingSnapshot | None = None
+
+    def would_vote(self, frame: PreVote) -> bool:
+        """Whether a vote asked for with this log could be granted; changes nothing."""
+        journal = self._engine.journal
+        own = journal.term_at(journal.last_index), journal.last_index
+        return frame.term >= self._engine.raftCurrentTerm and (frame.last_term, frame.last_index) >= own
 
     def vote(self, frame: Vote) -> bool:
         """Whether the vote is granted."""
@@ -91,36 +97,36 @@ class Follower:
             return False, journal.first_of_term(frame.prev_index)  # skip the whole term that differs
         return False, next_index
 
-    def chunk(self, frame: SnapshotChunk) -> tuple[int, bool] | None:
-        """(chunk wanted next, the snapshot is installed)."""
+    def chunk(self, frame: SnapshotChunk) -> tuple[int, bool, int] | None:
+        """(chunk wanted next, the snapshot is installed, 0 or the most bytes that one may have here)."""
         if frame.term < self._engine.raftCurrentTerm:
-            return 0, False
-        if frame.size > self._config.max_snapshot_bytes or frame.count != -(-frame.size // CHUNK_BYTES):
-            self._letters.drop("oversized", frame.sender)
+            return 0, False, 0
+        if frame.count != -(-frame.size // CHUNK_BYTES):
+            self._letters.drop("malformed", frame.sender)
             return None
         self._hand_over(frame, None)  # a chunk is a heartbeat
         if frame.last_index <= self._engine.raftLastApplied:
-            return frame.count, True
-        key = IncomingSnapshot.key_of(frame)
-        if self._incoming is None or self._incoming.key != key:
-            self._incoming = IncomingSnapshot(key)
+            return frame.count, True, 0
+        if frame.size > self._config.max_snapshot_bytes:
+            return 0, False, self._config.max_snapshot_bytes
+        if self._incoming is None or self._incoming.key != IncomingSnapshot.key_of(frame):
+            self._incoming = IncomingSnapshot(frame, self._store.receive)
+        incoming = self._incoming
         try:
-            whole = self._incoming.take(frame)
-            if whole is None:
-                return len(self._incoming.chunks), False
+            if not incoming.take(frame):
+                return incoming.wanted, False, 0
             self._incoming = None
-            self._install(frame, whole)
+            self._install(frame, incoming.file)
         except (ValueError, SnapshotCorrupt, WrongCluster) as error:
+            self._incoming = None
+            incoming.file.discard()
             self._counters.snapshots_refused += 1
             log.error("snapshot from %r refused: %s", frame.sender, error)
-            return 0, False
-        return frame.count, True
+            return 0, False, 0
+        return frame.count, True, 0
 
-    def _install(self, frame: SnapshotChunk, whole: bytes) -> None:
-        last = self._store.parse(whole).last
-        if (last.index, last.term) != (frame.last_index, frame.last_term):
-            raise ValueError(f"it ends at {last.index}, not at {frame.last_index} as announced")
-        self._store.save_bytes(whole)
+    def _install(self, frame: SnapshotChunk, received: SnapshotWriter) -> None:
+        self._store.adopt(received, frame.last_index, frame.last_term)
         self._hand_over(frame, (b"", True, True))
         self._counters.snapshots_installed += 1
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from raft.disk import Disk
 from raft.errors import DirectoryInUse
 
 
@@ -11,7 +12,7 @@ class DirectoryHold:
     """Holds `directory/lock` from construction until `release`; raises `DirectoryInUse`, OSError."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        Disk().make_directory(directory)
         path = directory / "lock"
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -4,20 +4,24 @@ Order of effects is the contract. `add`, `setCurrentTerm` and `deleteEntriesFrom
 records; `sync` writes the queue in one go and returns once it is durable; the caller syncs before anything
 leaves the node. What was queued and not synced was promised to nobody and may vanish with the process.
 
-Segments (`raft.segment`) are written in order of their numbers and read back in that order:
+Segments (`raft.segment`) are written in order of their numbers and read back by `raft.replay`:
 
 - A segment that has grown beyond `segment_bytes` is synced, and a new one begun, which repeats the vote, so
-  that older segments can be dropped as a whole: only once the snapshot that replaces them is durable, newest
-  kept.
+  that older segments can be dropped as a whole: only once the snapshot that replaces them is durable, oldest
+  first. A removed name may come back after a power cut until the directory is synced, each for itself, and a
+  gap between segments is corruption; so the next one goes only when the directory was synced after the last,
+  which each new segment does.
 - The engine installs a snapshot by `clear()` and adding two entries: the snapshot's last and the one before.
   When the second stands in the old log with the same term, the entries after it are kept (Raft 7), for they
   may have been acknowledged. Otherwise the two become a segment that stands alone: it replaces all before it
   by one rename.
 - The newest header says with which members the directory was last used. Others are refused, for a node that
-  counts its majority among them could commit alone; what was accepted is recorded by a new segment, before
-  anything else is done with it.
-- At start the vote is read, the incarnation raised, and the tail synced, for a killed process leaves bytes
-  that the system holds and the platter does not. After an error of the disk nothing more is written.
+  counts its majority among them could commit alone. A directory from before members were recorded takes the
+  first list it meets, which a new segment records.
+- At start the incarnation is raised and the newest segment written anew, as far as it checks out, under its
+  own name. For what a killed process left may be held by the system and not by the platter, the file's bytes
+  as well as its name; and after a sync that failed the system takes such bytes for written, so that another
+  sync of the same file would change nothing. After an error of the disk nothing more is written.
 """
 
 import time
@@ -29,18 +33,17 @@ from pysyncobj.journal import Journal as EngineJournal
 
 from raft.counters import Histogram
 from raft.disk import Disk
-from raft.entries import EngineEntry, Entry, from_engine, to_engine
-from raft.errors import JournalCorrupt, MembersChanged, WrongCluster
+from raft.entries import EngineEntry, Entry, from_engine
+from raft.errors import MembersChanged, WrongCluster
+from raft.replay import Replayed, replay
 from raft.segment import (
     Header,
-    SegmentEnd,
-    Truncate,
     VoteState,
     encode_entry,
     encode_header,
     encode_truncate,
     encode_vote,
-    read_records,
+    segment_path,
 )
 
 SEGMENT_BYTES = 8 * 1024 * 1024
@@ -56,12 +59,11 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Journal(EngineJournal):  # type: ignore[misc]
-    """Opens (or begins) the journal in `directory`; raises `JournalCorrupt`, `WrongCluster`,
+    """Opens (or begins) the journal in `directory`; raises `JournalCorrupt`, `FormatTooNew`, `WrongCluster`,
     `MembersChanged`, OSError.
 
-    `accept_members`: take the members of `identity` though the directory was last used with others.
-    `retained` entries are kept behind each snapshot, for followers slightly behind. `wall_ms` feeds the
-    incarnation.
+    `retained` entries are kept behind each snapshot, for followers slightly behind, as far as their commands
+    have no more than `retained_bytes` in all. `wall_ms` feeds the incarnation.
     """
 
     def __init__(
@@ -70,39 +72,40 @@ class Journal(EngineJournal):  # type: ignore[misc]
         identity: Identity,
         *,
         disk: Disk,
-        accept_members: bool = False,
         retained: int = 0,
+        retained_bytes: int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         wall_ms: Callable[[], int] = lambda: 0,
         fsync_seconds: Histogram | None = None,
     ) -> None:
         self._directory, self._identity, self._disk = directory, identity, disk
-        self._retained, self._segment_bytes = retained, segment_bytes
+        self._retained, self._retained_bytes = retained, retained_bytes
+        self._segment_bytes = segment_bytes
         self._entries: list[EngineEntry] = []
+        self._bytes_held = 0
+        self._synced_index = 0
         self._cleared: list[EngineEntry] | None = None
         self._vote = VoteState()
         self._queue: list[bytes] = []
         self._sealed: list[tuple[int, int]] = []  # (number, last index) of each older segment
+        self._removal_pending = False
         self._number = 0
-        self._members: tuple[str, ...] = ()
         self._descriptor = -1
         self._size = 0
         self._failure: OSError | None = None
         self._fsync_seconds = fsync_seconds or Histogram()
-        self._replay()
-        if self._members not in ((), identity.members) and not accept_members:
-            raise MembersChanged(str(directory), self._members, identity.members)
-        self._vote = VoteState(
-            self._vote.term, self._vote.voted_for, max(self._vote.incarnation + 1, wall_ms())
-        )
-        if self._number == 0:
+        found = replay(directory, self._admit)
+        if found is None:
+            self._vote = VoteState(0, None, max(1, wall_ms()))
             self._begin_segment(b"", stands_alone=True)
-        else:
-            self._open_segment()
-            self._queue.append(encode_vote(self._vote))
-            self.sync()
-            if self._members != identity.members:
-                self._seal_segment()
+            return
+        if found.header.members not in ((), identity.members):
+            raise MembersChanged(str(directory), found.header.members, identity.members)
+        incarnation = max(found.vote.incarnation + 1, wall_ms())
+        self._vote = VoteState(found.vote.term, found.vote.voted_for, incarnation)
+        self._go_on(found)
+        if found.header.members != identity.members:
+            self._seal_segment()
 
     @property
     def incarnation(self) -> int:
@@ -116,6 +119,21 @@ class Journal(EngineJournal):  # type: ignore[misc]
     @property
     def last_index(self) -> int:
         return self._entries[-1][1]
+
+    @property
+    def synced_index(self) -> int:
+        """The entries held, up to this index, are durable as they are; 0 if none is."""
+        return self._synced_index
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all commands held in memory, those kept behind a snapshot included."""
+        return self._bytes_held
+
+    @property
+    def failure(self) -> OSError | None:
+        """The disk's error after which nothing more is written."""
+        return self._failure
 
     @property
     def dirty(self) -> bool:
@@ -167,6 +185,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         self._disk.write(self._descriptor, data)
         self._disk.sync(self._descriptor)
         self._fsync_seconds.observe(time.perf_counter() - started)
+        self._synced_index = self._end
         self._size += len(data)
         if self._size > self._segment_bytes:
             self._seal_segment()
@@ -181,6 +200,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
 
     def add(self, command: bytes, idx: int, term: int) -> None:
         self._entries.append((command, idx, term))
+        self._bytes_held += len(command)
         if self._cleared is None:
             self._queue.append(encode_entry(from_engine((command, idx, term))))
         elif len(self._entries) == 2:
@@ -191,15 +211,31 @@ class Journal(EngineJournal):  # type: ignore[misc]
                 raise
 
     def clear(self) -> None:
-        self._cleared, self._entries = self._entries, []
+        self._cleared, self._entries, self._bytes_held = self._entries, [], 0
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
-        self._queue.append(encode_truncate(self._entries[entryFrom][1]))
+        index = self._entries[entryFrom][1]
+        self._queue.append(encode_truncate(index))
+        self._bytes_held -= _size(self._entries[entryFrom:])
+        self._synced_index = min(self._synced_index, index - 1)
         del self._entries[entryFrom:]
 
     def deleteEntriesTo(self, entryTo: int) -> None:
-        del self._entries[: max(0, entryTo - self._retained)]
+        first = self._first_retained(entryTo)
+        self._bytes_held -= _size(self._entries[:first])
+        del self._entries[:first]
         self._drop_segments()
+
+    def _first_retained(self, position: int) -> int:
+        """Position of the first entry to keep, when those from `position` on must be."""
+        first, room = position, self._retained_bytes
+        while first > 0 and position - first < self._retained:
+            if room is not None:
+                room -= len(self._entries[first - 1][0])
+                if room < 0:
+                    break
+            first -= 1
+        return first
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
         self._vote = VoteState(term, votedForNodeId, self._vote.incarnation)
@@ -229,42 +265,9 @@ class Journal(EngineJournal):  # type: ignore[misc]
     # -- files -------------------------------------------------
 
     def _path(self, number: int) -> Path:
-        return self._directory / f"journal-{number:010d}.log"
+        return segment_path(self._directory, number)
 
-    def _replay(self) -> None:
-        paths = sorted(self._directory.glob("journal-*.log"))
-        for path in paths:
-            self._read_segment(path, is_last=path == paths[-1])
-
-    def _read_segment(self, path: Path, *, is_last: bool) -> None:
-        records = read_records(path, is_last=is_last)
-        header = next(records)
-        if not isinstance(header, Header):
-            raise JournalCorrupt(str(path), 0, "it has no header")
-        self._check_header(path, header)
-        if header.stands_alone:
-            self._entries.clear()
-            self._sealed.clear()
-        elif self._number and header.number != self._number + 1:
-            raise JournalCorrupt(str(path), 0, f"segment {self._number + 1} is missing before it")
-        self._number, self._members = header.number, header.members
-        for record in records:
-            match record:
-                case VoteState():
-                    self._vote = record
-                case Entry():
-                    self._check_follows(path, record)
-                    self._entries.append(to_engine(record))
-                case Truncate(index) if self._entries:
-                    del self._entries[max(0, index - self._entries[0][1]) :]
-                case SegmentEnd(valid, size) if is_last:
-                    if valid < size:
-                        self._disk.truncate(path, valid)
-                    self._size = valid
-                case _:
-                    self._sealed.append((header.number, self._end))
-
-    def _check_header(self, path: Path, header: Header) -> None:
+    def _admit(self, path: Path, header: Header) -> None:
         for what, found, expected in (
             ("cluster", header.cluster, self._identity.cluster),
             ("node", header.node, self._identity.node),
@@ -273,12 +276,12 @@ class Journal(EngineJournal):  # type: ignore[misc]
             if found != expected:
                 raise WrongCluster(str(path), what, found, expected)
 
-    def _check_follows(self, path: Path, entry: Entry) -> None:
-        if self._entries and entry.index != self._entries[-1][1] + 1:
-            raise JournalCorrupt(str(path), 0, f"entry {entry.index} follows entry {self._entries[-1][1]}")
-
-    def _open_segment(self) -> None:
-        self._descriptor = self._disk.open_append(self._path(self._number))
+    def _go_on(self, found: Replayed) -> None:
+        """Take over what was read, and make it durable."""
+        self._entries, self._sealed, self._number = found.entries, found.sealed, found.header.number
+        self._bytes_held = _size(self._entries)
+        self._write_segment(found.newest + encode_vote(self._vote))
+        self._remove(found.superseded)
 
     @property
     def _end(self) -> int:
@@ -287,16 +290,24 @@ class Journal(EngineJournal):  # type: ignore[misc]
     def _seal_segment(self) -> None:
         self._sealed.append((self._number, self._end))
         self._begin_segment(b"", stands_alone=False)
+        self._drop_segments()
 
     def _begin_segment(self, records: bytes, *, stands_alone: bool) -> None:
         self._number += 1
         who = self._identity
-        header = Header(who.cluster, who.node, who.generation, self._number, stands_alone, who.members)
-        data = encode_header(header) + encode_vote(self._vote) + records
+        previous_bytes = None if stands_alone else self._size
+        header = Header(
+            who.cluster, who.node, who.generation, self._number, stands_alone, who.members, previous_bytes
+        )
+        self._write_segment(encode_header(header) + encode_vote(self._vote) + records)
+
+    def _write_segment(self, data: bytes) -> None:
+        """Make `data` the newest segment, and all that is held durable."""
         self._disk.replace(self._path(self._number), data)
+        self._removal_pending = False
         self.close()
-        self._open_segment()
-        self._size, self._members = len(data), who.members
+        self._descriptor = self._disk.open_append(self._path(self._number))
+        self._size, self._synced_index = len(data), self._end
 
     def _finish_install(self, old: list[EngineEntry]) -> None:
         """The second entry after `clear` is here: keep what follows it in the old log, or begin anew."""
@@ -305,20 +316,31 @@ class Journal(EngineJournal):  # type: ignore[misc]
         at = index - old[0][1] if old else -1
         if 0 < at < len(old) and old[at][2] == term and old[at - 1][2] == self._entries[0][2]:
             self._entries = old[at - 1 :]
+            self._bytes_held = _size(self._entries)
             self._drop_segments()
             return
         if 0 <= at < len(old) and old[at][2] == term:
             self._entries += old[at + 1 :]
+            self._bytes_held = _size(self._entries)
         self._queue.clear()
         self._begin_segment(b"".join(encode_entry(from_engine(e)) for e in self._entries), stands_alone=True)
         superseded, self._sealed = self._sealed, []
-        for number, _ in [*superseded, (self._number - 1, 0)]:
-            self._disk.remove(self._path(number))
+        self._remove([number for number, _ in superseded] + [self._number - 1])
 
     def _drop_segments(self) -> None:
-        """Remove the oldest segments, none of whose entries is left; the snapshot that holds them is
-        durable.
-        """
-        while self._sealed and self._sealed[0][1] < self.first_index:
-            self._disk.remove(self._path(self._sealed[0][0]))
+        """Remove the oldest segment, if none of its entries is held; the snapshot with them is durable."""
+        if self._removal_pending or not self._sealed or not self._entries:
+            return
+        number, last_index = self._sealed[0]
+        if last_index < self.first_index:
             del self._sealed[0]
+            self._remove([number])
+
+    def _remove(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._removal_pending = True
+            self._disk.remove(self._path(number))
+
+
+def _size(entries: list[EngineEntry]) -> int:
+    return sum(len(command) for command, _, _ in entries)

@@ -8,8 +8,8 @@ The engine must never think that a peer needs its dump file: it would open it, r
 whenever its idea of a peer's next entry falls out of the journal, it is told that the peer is at the end.
 """
 
+import logging
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from raft.codec import (
     AnyReply,
@@ -26,19 +26,13 @@ from raft.config import RaftConfig
 from raft.correspondence import Asked, Correspondence
 from raft.counters import Counters
 from raft.engine import Engine
+from raft.outbox import Request
 from raft.replication import AppendPlan, ChunkPlan, Replication
 from raft.snapshot import SnapshotStore
 from raft.transfer import OutgoingSnapshot
 from raft.transport import EngineTransport
 
-
-class Request(NamedTuple):
-    """A request to `peer`, published on `rpc`."""
-
-    peer: str
-    rpc: str
-    frame: AnyRequest
-    wants_reply: bool = True
+log = logging.getLogger("raft")
 
 
 class Leader:
@@ -56,20 +50,20 @@ class Leader:
         self._config, self._engine, self._transport = config, engine, transport
         self._letters, self._store, self._counters = letters, store, counters
         self._first_index = engine.journal.first_index
+        self.due_at = float("-inf")
+        """When the engine last wanted the peers to hear from us."""
         self.replication = Replication(
             config.peers,
             engine.journal,
             self._open_snapshot,
             heartbeat_interval=config.heartbeat_interval,
+            ask_interval=config.leader_fallback / 4,
         )
+        engine.sends_snapshot = lambda: bool(engine._isLeader()) and self.replication.sends_snapshot
 
-    def frames(self, now: float) -> Iterator[Request]:
-        """What this step has to ask."""
-        term, due = self._engine.raftCurrentTerm, self._transport.take_due()
-        if self._first_index != self._engine.journal.first_index:
-            self._first_index = self._engine.journal.first_index
-            for peer in self._config.peers:
-                self._tell_at_end(peer)
+    def elections(self) -> Iterator[Request]:
+        """The votes to ask for, and who is to campaign; not before the sync."""
+        term = self._engine.raftCurrentTerm
         for peer, message in self._transport.take_votes():
             if message["term"] == term:
                 vote = Vote(*self._letters.stamp(term), message["last_log_index"], message["last_log_term"])
@@ -77,11 +71,34 @@ class Leader:
         for peer, message in self._transport.take_handovers():
             if message["term"] == term:
                 yield Request(peer, "timeout_now", TimeoutNow(*self._letters.stamp(term)), wants_reply=False)
+
+    def appends(self, now: float) -> Iterator[Request]:
+        """What each peer is to be sent now: entries, a heartbeat, a chunk of a snapshot."""
+        term, due = self._engine.raftCurrentTerm, self._transport.take_due()
+        if due:
+            self.due_at = now
+        if self._first_index != self._engine.journal.first_index:
+            self._first_index = self._engine.journal.first_index
+            for peer in self._config.peers:
+                self._tell_at_end(peer)
         if self._engine._isLeader():
             for peer in self._config.peers:
                 plan = self.replication.plan(peer, now, due=peer in due)
                 if plan is not None:
                     yield self._planned(peer, plan, term, now)
+            for learner in self.replication.learners:
+                due_now = bool(due) or self.replication.learner_due(learner, now)
+                plan = self.replication.plan(learner, now, due=due_now)
+                if plan is not None:
+                    yield self._planned(learner, plan, term, now)
+
+    def news(self, now: float) -> Iterator[Request]:
+        """The commit index, for the peers that no append has told it."""
+        if self._engine._isLeader():
+            for peer in (*self._config.peers, *self.replication.learners):
+                plan = self.replication.news(peer)
+                if plan is not None:
+                    yield self._planned(peer, plan, self._engine.raftCurrentTerm, now)
 
     def _planned(self, peer: str, plan: AppendPlan | ChunkPlan, term: int, now: float) -> Request:
         stamp = self._letters.stamp(term)
@@ -103,8 +120,8 @@ class Leader:
                 whole.last_term,
                 plan.number,
                 whole.count,
-                len(whole.data),
-                whole.crc,
+                whole.file.size,
+                whole.file.crc,
                 plan.data,
             ),
             plan,
@@ -125,14 +142,27 @@ class Leader:
                 else:
                     self.replication.refused(frame.sender, prev_index, frame.next_index)
                 self._tell_engine(frame.sender, frame.next_index if frame.success else None)
-            case SnapshotReply(), ChunkPlan() if self._engine._isLeader():
+            case SnapshotReply(), ChunkPlan(transfer) if frame.limit and self._engine._isLeader():
+                self._counters.snapshots_too_large += 1
+                log.error(
+                    "%r takes no snapshot of more than %d bytes, and ours has %d: it cannot catch up. Raise "
+                    "its max_snapshot_bytes",
+                    frame.sender,
+                    frame.limit,
+                    transfer.file.size,
+                )
+                self.replication.chunk_declined(frame.sender, transfer)
+                self._tell_engine(frame.sender, None)
+            case SnapshotReply(), ChunkPlan(transfer) if self._engine._isLeader():
                 match_index = self.replication.chunk_answered(
-                    frame.sender, frame.expected, installed=frame.installed
+                    frame.sender, transfer, frame.expected, installed=frame.installed
                 )
                 self._tell_engine(frame.sender, None if match_index is None else match_index + 1)
 
     def _tell_engine(self, peer: str, next_index: int | None) -> None:
         """The peer is alive, and its log agrees below `next_index` (None: nothing new about its log)."""
+        if peer in self.replication.learners:
+            return
         message = {
             "type": "next_node_idx",
             "next_node_idx": next_index or 0,
@@ -149,7 +179,5 @@ class Leader:
         self._transport.deliver(peer, message)
 
     def _open_snapshot(self) -> OutgoingSnapshot:
-        data = self._store.read_bytes()
-        last = self._store.parse(data).last
         patience, most = 2 * self._config.heartbeat_interval, self._config.election_timeout_min / 2
-        return OutgoingSnapshot(data, last.index, last.term, min(patience, most), most)
+        return OutgoingSnapshot(self._store.open(), min(patience, most), most)

@@ -129,11 +129,26 @@ class MemoryConnection:
 
     async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Raises `BusClosed` when the connection is down."""
+        self.send(subject, data, reply=reply)
+
+    def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """Raises `BusClosed` when the connection is down."""
         if not self._connected:
             raise BusClosed(f"connection {self.name!r} is down. Wait until it is up again, then retry")
         heard = self.bus.deliver(self.name, MemoryMessage(subject, data, reply))
         if reply and not heard:
             self.bus.deliver(self.name, MemoryMessage(reply, b"", no_responders=True))
+
+    def push(self) -> None:
+        """Nothing waits here."""
+
+    async def listen(self, subject: str, handler: Callable[[Message], None]) -> MemorySubscription:
+        """As `subscribe`, with a handler that never waits."""
+
+        async def handle(message: Message) -> None:
+            handler(message)
+
+        return await self.subscribe(subject, handle)
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> MemorySubscription:
         """Queue groups are not offered here: `queue` must be empty."""

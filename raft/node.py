@@ -1,35 +1,50 @@
 """A Raft node on a bus: the asynchronous face of `raft.core`.
 
-One task drives the core: it wakes when a frame or a call has come in, or a quarter heartbeat has passed;
-ticks, flushes, publishes. So whatever came in meanwhile shares one tick and one sync. Handlers and callers
-only hand over. Each wait here has a deadline: the bus's, the caller's, or the timer's.
+`raft.driver` steps the core; handlers and callers only hand over and wake it. Each wait here has a deadline:
+the bus's, the caller's, or the timer's.
 
 The node listens on ``{prefix}.raft.{node_id}.*`` and on an inbox whose last two tokens tell the peer and the
 sequence number of the request answered there, so that "no responders" ends the very call it belongs to.
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from raft.backup import pack
 from raft.bus import Bus, Message, Subscription
+from raft.change import Result
 from raft.codec import Hello, encode
+from raft.compaction import WorkerThread
 from raft.config import RaftConfig
-from raft.core import Outgoing, RaftCore
+from raft.core import wall_clock_ms
 from raft.counters import Counters
+from raft.driver import Driver
 from raft.engine import StateMachine
-from raft.errors import CommandTooLarge, NodeIdInUse, OutcomeUnknown, RaftError, Unavailable
+from raft.errors import (
+    ChangeRefused,
+    CommandTooLarge,
+    NodeIdInUse,
+    NotLeader,
+    OutcomeUnknown,
+    RaftError,
+    TransferRefused,
+    Unavailable,
+)
+from raft.generation import Generation
 from raft.hold import DirectoryHold
 from raft.outcomes import Committed, Done, Outcome
 from raft.status import RaftStatus, status_of
+from raft.succession import Succession
 
-PUBLISH_SECONDS = 1.0
 HELLO_SECONDS = 1.0
 HELLO_TRIES = 4
 HAND_OVER_SECONDS = 0.5
+CHANGE_GRACE_SECONDS = 1.0
 
 _T = TypeVar("_T")
 
@@ -41,12 +56,10 @@ class RaftNode:
 
     def __init__(self, config: RaftConfig, bus: Bus, machine: StateMachine) -> None:
         self._config, self._bus, self._machine = config, bus, machine
-        self._core: RaftCore | None = None
+        self._core: Succession | None = None
         self._hold: DirectoryHold | None = None
         self._subscriptions: list[Subscription] = []
-        self._driver: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._driver: Driver | None = None
         self._inbox = ""
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_ids = itertools.count()
@@ -70,7 +83,12 @@ class RaftNode:
             raise Unavailable("the bus is not connected, so the node cannot start")
         self._hold = DirectoryHold(self._config.data_dir)
         try:
-            core = self._core = RaftCore(self._config, self._machine, counters=self.counters)
+            core = self._core = Succession(
+                self._config,
+                self._machine,
+                counters=self.counters,
+                background=WorkerThread(f"raft-snapshot-{self._config.node_id}"),
+            )
             self._inbox = self._bus.new_inbox()
             await self._join(core)
         except BaseException:
@@ -82,12 +100,12 @@ class RaftNode:
         """Hand leadership over, stop listening, give the files back. Bounded; safe to call twice."""
         core, driver = self._core, self._driver
         if core is not None and driver is not None and core.is_leader:
-            core.hand_over()
-            self._wake.set()
-            await self._until(lambda: not core.is_leader, HAND_OVER_SECONDS)
+            with contextlib.suppress(TransferRefused):
+                core.transfer()
+                self._wake()
+                await self._until(lambda: not core.is_leader, HAND_OVER_SECONDS)
         if driver is not None:
-            driver.cancel()
-            await asyncio.gather(driver, return_exceptions=True)
+            driver.stop()
             self._driver = None
         while self._subscriptions:
             try:
@@ -97,7 +115,7 @@ class RaftNode:
         if core is not None:
             core.withdraw("the node was stopped")
             core.flush()
-            self._tell(core)
+            self._tell()
             core.close()
             self._core = None
         while self._waiters:
@@ -108,7 +126,7 @@ class RaftNode:
             self._hold.release()
             self._hold = None
 
-    async def _join(self, core: RaftCore) -> None:
+    async def _join(self, core: Succession) -> None:
         """Listen under this node's id, once nobody else does, and until the bus has confirmed it.
 
         The second hello comes back to ourselves; it also finds a twin that was started at the same moment.
@@ -135,10 +153,10 @@ class RaftNode:
             raise NodeIdInUse(node_id, cause)
         if not answers.pop().no_responders:
             raise NodeIdInUse(node_id, f"a running node answers on {subject}")
-        self._subscriptions.append(await self._bus.subscribe(f"{self._inbox}.*.*", self._on_reply))
+        self._subscriptions.append(await self._bus.listen(f"{self._inbox}.*.*", self._on_reply))
         own = self._config.subject(node_id, "*")
-        self._subscriptions.append(await self._bus.subscribe(own, self._on_request))
-        self._driver = asyncio.create_task(self._drive(core), name=f"raft-{node_id}")
+        self._subscriptions.append(await self._bus.listen(own, self._on_request))
+        self._driver = Driver(core, self._bus, self._inbox, self._tell)
         heard = await hello_until(lambda: core.heard_own_hello or answers)
         if any(not answer.no_responders for answer in answers):
             raise NodeIdInUse(node_id, "another node was started under it at the same moment")
@@ -175,6 +193,11 @@ class RaftNode:
         """Whether what was committed when a leader was first heard is applied here."""
         return self._core is not None and self._core.ready
 
+    @property
+    def generation(self) -> Generation:
+        """The set of members that this node knows last; number 0 while it waits to be one."""
+        return self._running().generation
+
     def status(self) -> RaftStatus:
         """This node, and its view of the others."""
         return status_of(self._config, self._core)
@@ -189,7 +212,7 @@ class RaftNode:
         """Call `callback(index)` after each step that applied entries."""
         self._applied_callbacks.append(callback)
 
-    def _running(self) -> RaftCore:
+    def _running(self) -> Succession:
         if self._core is None or self._driver is None:
             raise Unavailable("the Raft node is not running")
         return self._core
@@ -224,7 +247,7 @@ class RaftNode:
         except OutcomeUnknown as error:  # a barrier has no effect that could be in doubt
             raise Unavailable(error.cause) from None
 
-    async def _call(self, core: RaftCore, submit: Callable[[Done], None], timeout: float) -> Committed:
+    async def _call(self, core: Succession, submit: Callable[[Done], None], timeout: float) -> Committed:
         heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Outcome) -> None:
@@ -234,7 +257,7 @@ class RaftNode:
         try:
             async with asyncio.timeout(timeout):
                 submit(done)
-                self._wake.set()
+                self._wake()
                 outcome = await heard
                 if isinstance(outcome, RaftError):
                     raise outcome
@@ -243,55 +266,86 @@ class RaftNode:
             raise OutcomeUnknown(f"no answer within {timeout} s") from None
         return outcome
 
-    async def _applied(self, core: RaftCore, index: int) -> None:
+    async def _applied(self, core: Succession, index: int) -> None:
         if core.applied_index < index:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             heapq.heappush(self._waiters, (index, next(self._waiter_ids), waiter))
             await waiter
 
-    # -- driving -----------------------------------------------
+    async def transfer(self, to: str | None = None, *, timeout: float) -> str:
+        """Give leadership to `to`, or to the follower that is furthest; returns the new leader's id. Calls
+        wait meanwhile, here and at followers; none fails because of it.
 
-    async def _drive(self, core: RaftCore) -> None:
-        self._beat()
+        Raises `NotLeader`, `Unavailable` and `TransferRefused`.
+        """
+        core, me = self._running(), self._config.node_id
+        if to == me and core.is_leader:
+            return me
+        target = core.transfer(to)
+        self._wake()
+        if not await self._until(lambda: core.leader_id not in (None, me), timeout):
+            raise TransferRefused(target, f"it did not take over within {timeout:g} s")
+        if core.leader_id is None:
+            raise Unavailable("no leader is known")
+        return core.leader_id
+
+    async def change_members(
+        self, *, add: str | None = None, remove: str | None = None, timeout: float
+    ) -> Generation:
+        """Add a node that was started with `join`, remove a member for good, or both in one step; returns the
+        generation in which that is so. May be repeated. Only at the leader; one that is to be removed gives
+        leadership away first, and says to whom.
+
+        Raises `NotLeader`, `Unavailable`, `ChangeRefused` (nothing is changed), `OutcomeUnknown`.
+        """
+        core, me = self._running(), self._config.node_id
+        if remove == me and core.check_change(add, remove) is not None:
+            try:
+                raise NotLeader(await self.transfer(timeout=timeout))
+            except TransferRefused as error:
+                raise ChangeRefused(f"{me} leads, and {error}") from None
+        heard: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def done(result: Result) -> None:
+            if not heard.done():
+                heard.set_result(result)
+
+        core.change(add, remove, timeout, done)
+        self._wake()
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                core.tick()
-                await self._publish(core, core.flush())
-                self._tell(core)
-                if core.wants_tick:
-                    self._wake.set()
-        except Exception as error:
-            log.critical("the Raft node cannot go on", exc_info=error)
-            core.withdraw(f"this node has withdrawn: {type(error).__name__}: {error}. Start it again")
-            core.flush()
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            async with asyncio.timeout(timeout + CHANGE_GRACE_SECONDS):
+                result = await heard
+        except TimeoutError:
+            raise OutcomeUnknown(f"the members have not changed within {timeout:g} s") from None
+        if isinstance(result, RaftError):
+            raise result
+        return result
 
-    def _beat(self) -> None:
-        self._wake.set()
-        interval = self._config.heartbeat_interval / 2
-        self._timer = asyncio.get_running_loop().call_later(interval, self._beat)
+    async def backup(self, *, timeout: float) -> bytes:
+        """A copy of the state that holds all that was committed before the call, for `raft.backup`.
 
-    async def _publish(self, core: RaftCore, frames: list[Outgoing]) -> None:
-        if not frames:
-            return
-        published = 0
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                for frame in frames:
-                    reply = f"{self._inbox}.{frame.token}" if frame.token else ""
-                    await self._bus.publish(frame.subject, frame.data, reply=reply)
-                    published += 1
-        except Exception as error:
-            # Whatever keeps a frame from the bus, the frame is lost, and Raft sends again.
-            core.counters.frames_dropped["not_published"] += len(frames) - published
-            log.debug("%d frames not published: %s", len(frames) - published, error)
+        Raises `NotLeader` and `Unavailable`.
+        """
+        await self.barrier(timeout=timeout)
+        core = self._running()
+        index = core.applied_index
+        return await asyncio.to_thread(
+            pack,
+            core.generation,
+            self._machine.snapshot(),
+            cluster=self._config.cluster_id,
+            last_index=index,
+            last_term=core.journal.term_at(index),
+            taken_at_ms=wall_clock_ms(),
+        )
 
-    def _tell(self, core: RaftCore) -> None:
+    # -- the bus and the driver --------------------------------
+
+    def _tell(self) -> None:
         """Wake who waits for an index, and tell leadership and progress."""
+        core = self._core
+        if core is None:
+            return
         applied = core.applied_index
         while self._waiters and self._waiters[0][0] <= applied:
             waiter = heapq.heappop(self._waiters)[2]
@@ -307,24 +361,27 @@ class RaftNode:
             for on_leadership in self._leadership_callbacks:
                 _call_safely(on_leadership, leading)
 
-    async def _on_request(self, message: Message) -> None:
-        if self._core is not None:
-            self._core.receive(message.data, message.reply)
-            self._wake.set()
+    def _on_request(self, message: Message) -> None:
+        if self._core is not None and self._core.receive(message.data, message.reply):
+            self._wake()
 
-    async def _on_reply(self, message: Message) -> None:
+    def _on_reply(self, message: Message) -> None:
         if self._core is None:
             return
         if message.no_responders:
             self._core.nobody_there(int(message.subject.rpartition(".")[2]))
-        else:
-            self._core.receive_reply(message.data)
-        self._wake.set()
+            self._wake()
+        elif self._core.receive_reply(message.data):
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._driver is not None:
+            self._driver.wake()
 
     def _on_connection_change(self, connected: bool) -> None:
         if self._core is not None and self._driver is not None:
             self._core.connection_changed(connected)
-            self._wake.set()
+            self._wake()
 
 
 def _call_safely(callback: Callable[[_T], None], value: _T) -> None:

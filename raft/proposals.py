@@ -1,12 +1,14 @@
 """What callers of this node wait for.
 
-On a follower: the leader's answer to a command or barrier handed over to it; when the leader changes, that
-answer may never come, so they end at once with `OutcomeUnknown`. On the leader: each proposal ends exactly
-once: applied, refused before it entered the log, or, at the moment leadership is lost, `OutcomeUnknown` (the
-engine itself would never tell). Outcomes are kept back until `take_finished`, which the core calls after the
-journal is synced. A barrier is a no-op entry shared by all readers that waited when it was submitted; a
-reader that comes later waits for the next one, because the running one may already stand before what it wants
-to see.
+On a follower: the leader's answer to a command or read handed over to it. When the leader changes, that
+answer may never come; the former leader gets a moment to tell, for it may have handed leadership over and the
+call with it, then they end with `OutcomeUnknown`. On the leader: each proposal ends exactly once: applied,
+refused before it entered the log, or, at the moment leadership is lost, `OutcomeUnknown` (the engine itself
+would never tell). Outcomes are kept back until `take_finished`, which the core calls after the journal is
+synced.
+
+What a leader without followers could pile up is bounded twice, by count and by bytes; beyond that a proposal
+is refused at once, and surely not applied.
 """
 
 import itertools
@@ -17,126 +19,131 @@ from pysyncobj import FAIL_REASON
 
 from raft.counters import Counters
 from raft.engine import Applied, Engine
-from raft.entries import NOOP_BYTES, command_bytes
+from raft.entries import command_bytes, seal_bytes
 from raft.errors import CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
 from raft.outcomes import Committed, Done, Outcome, word_of
 
 MOST_IN_FLIGHT = 4_096
+MOST_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 
 
 class Proposals:
-    """Commands and barriers in flight on a leader; at most `MOST_IN_FLIGHT` of each."""
+    """Commands in flight on a leader, calls handed over by a follower; at most `MOST_IN_FLIGHT` of each, and
+    `MOST_BYTES_IN_FLIGHT` of commands.
+    """
 
-    def __init__(self, engine: Engine, counters: Counters, max_command_bytes: int) -> None:
+    def __init__(
+        self, engine: Engine, counters: Counters, max_command_bytes: int, leader: Callable[[], str | None]
+    ) -> None:
         self._engine, self._counters = engine, counters
-        self._max_command_bytes = max_command_bytes
+        self._max_command_bytes, self._leader = max_command_bytes, leader
         self._withdrawn: str | None = None
         self._ids = itertools.count(1)
-        self._commands: dict[int, Done] = {}
-        self._readers: list[Done] = []
-        self._barrier: list[Done] = []
+        self._commands: dict[int, tuple[Done, int]] = {}
+        self._bytes = 0
         self._handed_over: dict[int, Done] = {}
+        self._orphans: list[tuple[float, list[int]]] = []
         self._finished: list[tuple[Done, Outcome]] = []
 
     def propose(self, command: bytes, done: Done) -> None:
         """Submit a command; `done` hears the outcome."""
         self._counters.proposals += 1
         size, limit = len(command), self._max_command_bytes
-        refusal = CommandTooLarge(size, limit) if size > limit else self._refusal(len(self._commands))
+        refusal = CommandTooLarge(size, limit) if size > limit else self.refusal()
         if refusal is not None:
-            self._finish(done, refusal)
+            self.finish(done, refusal)
             return
         number = next(self._ids)
-        self._commands[number] = done
+        self._commands[number] = done, size
+        self._bytes += size
         self._engine.submit(command_bytes(command), partial(self._on_applied, number))
 
-    def read(self, done: Done) -> None:
-        """Ask for a barrier; `done` hears `Committed` at its index."""
-        refusal = self._refusal(len(self._readers))
+    def propose_seal(self, payload: bytes, done: Done) -> None:
+        """Submit the end of this generation."""
+        refusal = self.refusal()
         if refusal is not None:
-            self._finish(done, refusal)
+            self.finish(done, refusal)
             return
-        self._readers.append(done)
+        number = next(self._ids)
+        self._commands[number] = done, 0
+        self._engine.submit(seal_bytes(payload), partial(self._on_applied, number))
 
-    def start_barrier(self) -> None:
-        """Submit one no-op for all waiting readers, unless one is on its way."""
-        if not self._readers or self._barrier:
-            return
-        self._barrier, self._readers = self._readers, []
-        self._counters.barriers += 1
-        self._engine.submit(NOOP_BYTES, self._on_barrier)
-
-    def fail_all(self, error: Callable[[], RaftError]) -> None:
+    def fail_all(self, error: RaftError) -> None:
         """Leadership is lost: nothing in flight can be followed any more."""
-        waiting = [*self._commands.values(), *self._barrier, *self._readers]
-        self._commands.clear()
-        self._barrier, self._readers = [], []
-        for done in waiting:
-            self._finish(done, error())
+        commands, self._commands, self._bytes = self._commands, {}, 0
+        for done, _ in commands.values():
+            self.finish(done, error)
 
-    def handed_over(self, seq: int, done: Done) -> None:
-        """A frame with this sequence number carries the call to the leader."""
+    def hand_over(self, done: Done, seq: int) -> bool:
+        """The frame with this sequence number will carry a call to the leader; False when too many wait."""
+        waiting = len(self._handed_over)
+        if waiting >= MOST_IN_FLIGHT:
+            self.finish(done, Unavailable(f"{waiting} calls wait for the leader, which is the limit"))
+            return False
         self._handed_over[seq] = done
+        return True
 
     def answered(self, seq: int, outcome: Outcome) -> None:
         """The leader answered the call, or nobody was there."""
         done = self._handed_over.pop(seq, None)
         if done is not None:
-            self._finish(done, outcome)
+            self.finish(done, outcome)
 
-    def leader_changed(self) -> None:
-        """Who was asked leads no more: its answers may never come."""
-        calls, self._handed_over = self._handed_over, {}
-        for done in calls.values():
-            self._finish(done, OutcomeUnknown("the leader changed while it worked on the command"))
+    def leader_changed(self, until: float) -> None:
+        """Who was asked leads no more: its answers are waited for until then."""
+        if self._handed_over:
+            self._orphans.append((until, list(self._handed_over)))
+
+    def expire(self, now: float) -> None:
+        """End the calls that a former leader has not answered in time."""
+        while self._orphans and now >= self._orphans[0][0]:
+            for seq in self._orphans.pop(0)[1]:
+                self.answered(seq, OutcomeUnknown("the leader changed while it worked on the command"))
 
     def withdraw(self, cause: str) -> None:
         """This node takes no part any more: nothing in flight can be followed, and nothing new is taken."""
         self._withdrawn = cause
-        self.fail_all(lambda: OutcomeUnknown(cause))
-        self.leader_changed()
+        self.fail_all(OutcomeUnknown(cause))
+        for seq in list(self._handed_over):
+            self.answered(seq, OutcomeUnknown(cause))
 
     def take_finished(self) -> list[tuple[Done, Outcome]]:
         """What has ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
-    def _finish(self, done: Done, outcome: Outcome) -> None:
+    def finish(self, done: Done, outcome: Outcome) -> None:
+        """Tell `done` after the sync."""
         if not isinstance(outcome, Committed):
             self._counters.proposals_failed[word_of(outcome)] += 1
         self._finished.append((done, outcome))
 
-    def _refusal(self, in_flight: int) -> RaftError | None:
+    def refusal(self) -> RaftError | None:
+        """Why no call can be taken now."""
         if self._withdrawn is not None:
             return Unavailable(self._withdrawn)
         if not self._engine._isLeader():
-            leader = self._engine._getLeader()
-            return NotLeader(leader.id) if leader is not None else Unavailable("no leader is known")
-        if in_flight >= MOST_IN_FLIGHT:
-            return Unavailable(f"{in_flight} proposals are in flight, which is the limit")
+            leader = self._leader()
+            return NotLeader(leader) if leader is not None else Unavailable("no leader is known")
+        in_flight = len(self._commands)
+        if in_flight >= MOST_IN_FLIGHT or self._bytes >= MOST_BYTES_IN_FLIGHT:
+            return Unavailable(
+                f"{in_flight} proposals of {self._bytes} bytes are in flight, which is the limit"
+            )
         return None
 
     def _on_applied(self, number: int, applied: Applied | None, reason: int) -> None:
-        done = self._commands.pop(number, None)
+        done, size = self._commands.pop(number, (None, 0))
         if done is None:
             return
+        self._bytes -= size
         if applied is None:
-            self._finish(done, _refused(reason))
+            self.finish(done, _refused(reason))
         elif applied.failure is not None:
-            self._finish(done, applied.failure)
+            self.finish(done, applied.failure)
         else:
             term = self._engine.journal.term_at(applied.index)
-            self._finish(done, Committed(applied.index, term, applied.result))
-
-    def _on_barrier(self, applied: None, reason: int) -> None:
-        readers, self._barrier = self._barrier, []
-        if reason != FAIL_REASON.SUCCESS:
-            for done in readers:
-                self._finish(done, _refused(reason))
-            return
-        index = self._engine.raftLastApplied + 1
-        for done in readers:
-            self._finish(done, Committed(index, self._engine.journal.term_at(index), b""))
+            self.finish(done, Committed(applied.index, term, applied.result))
 
 
 def _refused(reason: int) -> RaftError:

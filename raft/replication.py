@@ -10,16 +10,19 @@ under plain load. Per peer, after etcd's `Progress`:
   `MAX_BYTES_IN_FLIGHT`.
 - **snapshot** (the next entry is no longer in the journal): chunks, one in flight, and no appends meanwhile.
 - **absent** (the bus says that nobody listens): empty probes at the end of the log, until one is answered.
+  Likewise for a while after the peer declined a snapshot for its size.
 
-News of a commit alone asks for no answer, unless a heartbeat's time has passed since the last question. An
-append not answered within `resend_after` counts as lost: back to probing behind the last match. A late
-success is still true and still counts; a late refusal of something older than the last match is ignored.
+News of a commit alone, and a heartbeat, ask for no answer, unless `ask_interval` has passed since the last
+question: a leader needs several in the time after which it would step down. Such news waits for a turn: who
+is told of the commit here may propose the next command, whose append says it too. An append not answered
+within `resend_after` counts as lost: back to probing behind the last match. A late success is still true and
+still counts; a late refusal of something older than the last match is ignored.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from raft.codec import CHUNK_BYTES, MAX_ENTRIES
+from raft.codec import MAX_ENTRIES
 from raft.entries import Entry
 from raft.journal import Journal
 from raft.transfer import OutgoingSnapshot
@@ -28,6 +31,8 @@ MAX_IN_FLIGHT = 64
 MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 APPEND_BYTES = 256 * 1024
 """A frame's entries stay below this, unless a single command is larger."""
+DECLINED_SECONDS = 10.0
+"""A peer that finds the snapshot too large is not offered one again for this long; it gets heartbeats."""
 
 
 @dataclass(slots=True)
@@ -50,6 +55,10 @@ class Progress:
     in_flight: dict[int, Sent] = field(default_factory=dict)
     transfer: OutgoingSnapshot | None = None
     absent: bool = False
+    must_ask: bool = False
+    has_news: bool = False
+    declined: bool = False
+    no_snapshot_before: float = float("-inf")
 
     @property
     def full(self) -> bool:
@@ -88,11 +97,14 @@ class Replication:
         open_snapshot: Callable[[], OutgoingSnapshot],
         *,
         heartbeat_interval: float,
+        ask_interval: float,
     ) -> None:
         self._journal, self._open_snapshot = journal, open_snapshot
-        self._heartbeat_interval = heartbeat_interval
+        self._ask_interval = ask_interval
         self._resend_after = 2 * heartbeat_interval
         self.progress = {peer: Progress() for peer in peers}
+        self.learners: tuple[str, ...] = ()
+        """Who follows without being counted; the engine does not know of them."""
 
     def begin_term(self) -> None:
         """Forget all that was known: this node was elected, and its journal ends where the new term
@@ -101,10 +113,38 @@ class Replication:
         for peer in self.progress:
             self.progress[peer] = Progress(next_index=self._journal.last_index + 1)
 
+    def follow(self, learners: tuple[str, ...]) -> None:
+        """From now on these follow; what is known of a former one stays, for its answers may be on the
+        way.
+        """
+        self.learners = learners
+        for learner in learners:
+            self.progress[learner] = Progress(next_index=self._journal.last_index + 1)
+
+    def learner_due(self, learner: str, now: float) -> bool:
+        """Whether a learner is to hear from this node, which the engine does not tell."""
+        return now >= self.progress[learner].asked_at + self._ask_interval
+
+    def match_index(self, peer: str) -> int:
+        """Up to where the peer's log is known to agree; 0 before it is known."""
+        return self.progress[peer].match_index
+
+    def reaches(self, peer: str) -> bool:
+        """Whether the peer has answered in this term, and somebody listens under its id."""
+        progress = self.progress[peer]
+        return progress.match_index > 0 and not progress.absent
+
+    def ask_all(self) -> None:
+        """The next append to each peer asks for an answer, and leaves now: a reader waits for it."""
+        for progress in self.progress.values():
+            progress.must_ask = True
+
     def plan(self, peer: str, now: float, *, due: bool) -> AppendPlan | ChunkPlan | None:
         """What to send to `peer` now, if anything; `due` says that the engine wants it to hear from us."""
         progress = self.progress[peer]
-        if progress.absent:
+        if progress.declined:
+            progress.declined, progress.no_snapshot_before = False, now + DECLINED_SECONDS
+        if progress.absent or now < progress.no_snapshot_before:
             progress.next_index = self._journal.last_index + 1
         if progress.transfer is not None:
             return self._next_chunk(progress.transfer, now)
@@ -115,12 +155,24 @@ class Replication:
         behind = not progress.absent and progress.next_index <= self._journal.last_index
         if progress.full:
             return None
-        if not behind and not due:
+        if not (behind or due or progress.must_ask):
             return None
         entries = self._journal.typed(progress.next_index, MAX_ENTRIES, APPEND_BYTES) if behind else []
         prev_index = progress.next_index - 1
-        wants_reply = bool(entries) or progress.probing or now >= progress.asked_at + self._heartbeat_interval
+        long_unasked = now >= progress.asked_at + self._ask_interval
+        wants_reply = bool(entries) or progress.probing or progress.must_ask or long_unasked
+        if not wants_reply and not progress.has_news:
+            progress.has_news = True
+            return None
         return AppendPlan(prev_index, self._journal.term_at(prev_index), entries, wants_reply)
+
+    def news(self, peer: str) -> AppendPlan | None:
+        """An empty append that only tells the commit index, if the peer has not heard it by another one."""
+        progress = self.progress[peer]
+        if not progress.has_news or progress.transfer is not None:
+            return None
+        prev_index = progress.next_index - 1
+        return AppendPlan(prev_index, self._journal.term_at(prev_index), [], wants_reply=False)
 
     def sent(self, peer: str, seq: int, plan: AppendPlan | ChunkPlan, now: float) -> None:
         """The plan left the node as frame `seq`."""
@@ -128,8 +180,9 @@ class Replication:
         if isinstance(plan, ChunkPlan):
             plan.transfer.sent(now)
             return
+        progress.has_news = False
         if plan.wants_reply:
-            progress.asked_at = now
+            progress.asked_at, progress.must_ask = now, False
         if plan.entries or progress.probing:
             last_index = plan.prev_index + len(plan.entries)
             size = sum(len(entry.payload) for entry in plan.entries)
@@ -162,25 +215,38 @@ class Replication:
         progress.absent, progress.transfer = True, None
         self._probe(progress, self._journal.last_index + 1)
 
-    def chunk_answered(self, peer: str, expected: int, *, installed: bool) -> int | None:
-        """The peer answered a chunk. Returns the match index when the snapshot is installed."""
+    def chunk_answered(
+        self, peer: str, transfer: OutgoingSnapshot, expected: int, *, installed: bool
+    ) -> int | None:
+        """The peer answered a chunk of `transfer`, which may be a former one. Returns the match index when
+        that snapshot is installed.
+        """
         progress = self.progress[peer]
-        transfer = progress.transfer
-        if transfer is None:
-            return None
         if installed:
-            progress.transfer = None
+            if progress.transfer is transfer:
+                progress.transfer = None
             self.agreed(peer, transfer.last_index + 1)
             return transfer.last_index
-        transfer.answered(expected)
+        if progress.transfer is transfer:
+            transfer.answered(expected)
         return None
+
+    @property
+    def sends_snapshot(self) -> bool:
+        """Whether some peer is being sent a snapshot."""
+        return any(progress.transfer is not None for progress in self.progress.values())
+
+    def chunk_declined(self, peer: str, transfer: OutgoingSnapshot) -> None:
+        """The peer does not take a snapshot of this size; it is offered again after `DECLINED_SECONDS`."""
+        progress = self.progress[peer]
+        if progress.transfer is transfer:
+            progress.transfer, progress.declined = None, True
 
     def _next_chunk(self, transfer: OutgoingSnapshot, now: float) -> ChunkPlan | None:
         number = transfer.due(now)
         if number is None:
             return None
-        at = number * CHUNK_BYTES
-        return ChunkPlan(transfer, number, transfer.data[at : at + CHUNK_BYTES])
+        return ChunkPlan(transfer, number, transfer.chunk(number))
 
     def _expire(self, progress: Progress, now: float) -> None:
         if any(sent.at + self._resend_after <= now for sent in progress.in_flight.values()):

@@ -7,7 +7,7 @@ import msgspec
 from raft.config import RaftConfig
 
 if TYPE_CHECKING:
-    from raft.core import RaftCore
+    from raft.succession import Succession
 
 Role = Literal["leader", "follower", "candidate", "unknown"]
 _ROLES: tuple[Role, ...] = ("follower", "candidate", "leader")
@@ -24,7 +24,9 @@ class PeerStatus(msgspec.Struct, frozen=True):
 
 
 class RaftStatus(msgspec.Struct, frozen=True):
-    """This node and its view of the cluster. `failure` is set when the node has withdrawn, and says why."""
+    """This node and its view of the cluster. `failure` is set when the node has withdrawn, and says why.
+    `nodes` are the members of this `generation`, and the `learners`, as far as this node knows of any.
+    """
 
     enabled: bool
     this_node_id: str
@@ -37,9 +39,11 @@ class RaftStatus(msgspec.Struct, frozen=True):
     ready: bool
     nodes: list[PeerStatus]
     failure: str | None
+    generation: int = 0
+    learners: list[str] = []
 
 
-def status_of(config: RaftConfig, core: "RaftCore | None") -> RaftStatus:
+def status_of(config: RaftConfig, core: "Succession | None") -> RaftStatus:
     """The status of a node; `core` is None while it does not run."""
     if core is None:
         nodes = [PeerStatus(member, "unknown", None, None, None) for member in config.members]
@@ -54,12 +58,14 @@ def status_of(config: RaftConfig, core: "RaftCore | None") -> RaftStatus:
         first_index=core.journal.first_index,
         last_index=core.journal.last_index,
         ready=core.ready,
-        nodes=[_member(core, member) for member in config.members],
+        nodes=[_member(core, name) for name in dict.fromkeys((*core.generation.members, *core.learners))],
         failure=core.failure,
+        generation=core.generation.number,
+        learners=core.learners,
     )
 
 
-def _member(core: "RaftCore", member: str) -> PeerStatus:
+def _member(core: "Succession", member: str) -> PeerStatus:
     last_index = core.journal.last_index
     if member == core.config.node_id:
         role = "unknown" if core.failure is not None else _ROLES[core.state]

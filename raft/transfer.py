@@ -2,16 +2,20 @@
 over all.
 
 The receiver says which chunk it wants next, so a lost chunk, a lost answer, a duplicate and a receiver that
-started anew are all the same to the sender: send what is wanted. The receiver assembles in memory, within a
-bound, and hands over the whole only when its checksum holds; otherwise it starts again from chunk 0 and
-counts.
+started anew are all the same to the sender: send what is wanted. Neither side holds the whole in memory: the
+sender reads the file chunk by chunk, and checks it the first time through; the receiver collects in a
+temporary file, which becomes the snapshot only when its checksum holds. Otherwise it starts again from chunk
+0 and counts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import google_crc32c
 
 from raft.codec import CHUNK_BYTES, SnapshotChunk
+from raft.errors import SnapshotCorrupt
+from raft.snapshot import SnapshotFile, SnapshotWriter
 
 
 @dataclass(slots=True)
@@ -20,24 +24,41 @@ class OutgoingSnapshot:
     `max_patience`.
     """
 
-    data: bytes
-    last_index: int
-    last_term: int
+    file: SnapshotFile
     patience: float
     max_patience: float
-    crc: int = field(init=False)
     count: int = field(init=False)
     _number: int = 0
     _repeat_at: float = 0.0
     _waited: int = 0
+    _checked: int = 0
+    _crc: int = 0
 
     def __post_init__(self) -> None:
-        self.crc = google_crc32c.value(self.data)
-        self.count = -(-len(self.data) // CHUNK_BYTES)
+        self.count = -(-self.file.size // CHUNK_BYTES)
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry the snapshot holds."""
+        return self.file.header.last.index
+
+    @property
+    def last_term(self) -> int:
+        """Term of that entry."""
+        return self.file.header.last.term
 
     def due(self, now: float) -> int | None:
         """The chunk to send now, or None while one is in flight."""
         return self._number if now >= self._repeat_at else None
+
+    def chunk(self, number: int) -> bytes:
+        """The bytes of a chunk. Raises `SnapshotCorrupt` when the file was damaged since it was written."""
+        data = self.file.read(number * CHUNK_BYTES, CHUNK_BYTES)
+        if number == self._checked:
+            self._checked, self._crc = number + 1, google_crc32c.extend(self._crc, data)
+            if self._checked == self.count and self._crc != self.file.crc:
+                raise SnapshotCorrupt(self.file.path, "its checksum does not match")
+        return data
 
     def sent(self, now: float) -> None:
         """The chunk that was due has left."""
@@ -52,30 +73,32 @@ class OutgoingSnapshot:
         self._repeat_at, self._waited = 0.0, 0
 
 
-@dataclass(slots=True)
-class IncomingSnapshot:
-    """The receiver's half: one snapshot of one sender in one term."""
+Key = tuple[str, int, int, int, int, int]
 
-    key: tuple[str, int, int, int, int, int]
-    chunks: list[bytes] = field(default_factory=list)
+
+class IncomingSnapshot:
+    """The receiver's half: one snapshot of one sender in one term, in the file that `begin` makes."""
+
+    def __init__(self, chunk: SnapshotChunk, begin: Callable[[], SnapshotWriter]) -> None:
+        self.key = self.key_of(chunk)
+        self.wanted = 0
+        self.file = begin()
 
     @staticmethod
-    def key_of(chunk: SnapshotChunk) -> tuple[str, int, int, int, int, int]:
+    def key_of(chunk: SnapshotChunk) -> Key:
         """What tells one transfer from another."""
         return (chunk.sender, chunk.incarnation, chunk.term, chunk.last_index, chunk.size, chunk.crc)
 
-    def take(self, chunk: SnapshotChunk) -> bytes | None:
-        """Add a chunk if it is the one wanted; returns the whole once it is complete and its checksum holds.
-
-        A whole that does not hold raises ValueError and is forgotten.
+    def take(self, chunk: SnapshotChunk) -> bool:
+        """Add a chunk if it is the one wanted. Whether the file is complete; raises ValueError when it then
+        does not hold its checksum, and OSError.
         """
-        if chunk.number != len(self.chunks):
-            return None
-        self.chunks.append(chunk.data)
-        if len(self.chunks) < chunk.count:
-            return None
-        whole = b"".join(self.chunks)
-        if len(whole) != chunk.size or google_crc32c.value(whole) != chunk.crc:
-            self.chunks.clear()
-            raise ValueError("the checksum of the assembled snapshot does not match")
-        return whole
+        if chunk.number != self.wanted:
+            return False
+        self.file.append(chunk.data)
+        self.wanted += 1
+        if self.wanted < chunk.count:
+            return False
+        if self.file.size != chunk.size or self.file.crc != chunk.crc:
+            raise ValueError("the checksum of the received snapshot does not match")
+        return True

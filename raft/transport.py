@@ -64,8 +64,16 @@ class EngineTransport(Transport):  # type: ignore[misc]
         """Tell the engine of a higher term (Raft 5.1): as a request for a vote that no log could grant."""
         self.deliver(peer, {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1})
 
+    def end_election_timeout(self, term: int) -> None:
+        """Before any leader is known: the engine's election timer has run out, as if that leader, nobody,
+        had told it to campaign.
+        """
+        self._onMessageReceived(None, {"type": "timeout_now", "term": term})
+
     def set_connected(self, connected: bool) -> None:
         """Report all peers reachable or not; the engine campaigns only while it believes one is."""
+        if connected == self._connected:
+            return
         self._connected = connected
         for node in self._nodes.values():
             if connected:

@@ -81,6 +81,13 @@ class Link(TcpTransport):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNSENT_TIMEOUT * 1000))
 
     @property
+    def has_room(self) -> bool:
+        """Whether a write would not wait behind much else."""
+        if self._io_writer is None or not self.writable.is_set():
+            return False
+        return bool(self._io_writer.transport.get_write_buffer_size() < SOFT_LIMIT)
+
+    @property
     def encrypted(self) -> bool:
         return self._io_writer is not None and self._io_writer.get_extra_info("ssl_object") is not None
 
@@ -135,8 +142,12 @@ class Client(NatsPy):
 
     # --- sending
 
-    def write(self, subject: str, reply: str, payload: bytes, headers: bytes = b"") -> bool:
+    def write(
+        self, subject: str, reply: str, payload: bytes, headers: bytes = b"", *, wake: bool = True
+    ) -> bool:
         """Queue one message; never waits. The caller has checked the subjects.
+
+        `wake`: let the flusher take it; without, the caller calls `push` in the same turn of the loop.
 
         Returns:
             Whether so much waits already that the caller should give the socket time.
@@ -161,8 +172,19 @@ class Client(NatsPy):
             packet = f"PUB {subject} {reply} {size}\r\n".encode() + payload + b"\r\n"
         self._pending.append(packet)
         self._pending_data_size += len(packet)
-        self._wake_flusher()
+        if wake:
+            self._wake_flusher()
         return self._pending_data_size > SOFT_LIMIT
+
+    def push(self) -> None:
+        """Write what is queued to the socket at once; leave it to the flusher where the socket is slow."""
+        if self._pending_data_size == 0:
+            return
+        if not self.is_connected or not self.link.has_room:
+            self._wake_flusher()
+            return
+        waiting, self._pending, self._pending_data_size = self._pending, [], 0
+        self.link.writelines(waiting)  # type: ignore[no-untyped-call]
 
     def absence(self, subject: str = "") -> NatsTransportError:
         """Why nothing can be sent now."""

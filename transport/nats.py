@@ -28,6 +28,7 @@ from transport.client import RECONNECT_WAIT, Client, is_refusal
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
 from transport.frames import Subjects, check_payload, check_reply, header_block
+from transport.listener import Listener
 from transport.replies import Replies, new_inbox
 from transport.stats import Stats
 from transport.subscription import Handler, Message, Subscription
@@ -176,6 +177,26 @@ class NatsTransport:
         if crowded:
             await self._client.make_room()
 
+    def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """`publish` for who must not wait: several messages, then one `push` in the same turn of the loop.
+
+        Raises:
+            NatsTransportError: as `publish`.
+        """
+        try:
+            if reply:
+                check_reply(reply)
+            self._send(subject, data, reply, None, wake=False)
+        except NatsTransportError:
+            self._stats.refused_publishes += 1
+            self._client.push()
+            raise
+        self._stats.publishes += 1
+
+    def push(self) -> None:
+        """Give what was sent to the socket."""
+        self._client.push()
+
     async def request(
         self, subject: str, data: bytes, *, timeout: float, headers: dict[str, str] | None = None
     ) -> bytes:
@@ -265,6 +286,22 @@ class NatsTransport:
         self._subscriptions[subscription] = handle
         return subscription
 
+    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
+        """Call `handler(message)` from the read loop: no queue between, so it must be quick. One that raises
+        costs one message, counted and logged.
+
+        Raises:
+            NatsTransportError: as `subscribe`.
+        """
+        listener = Listener(subject, handler, self._client)
+        try:
+            await listener.begin()
+        except nats_errors.Error as error:
+            wrong = isinstance(error, nats_errors.BadSubjectError)
+            kind = ErrorKind.BAD_SUBJECT if wrong else ErrorKind.DISCONNECTED
+            raise NatsTransportError(kind, f"cannot listen: {error}", subject=subject) from None
+        return listener
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server has taken everything published so far.
 
@@ -300,12 +337,15 @@ class NatsTransport:
             await subscription.join()
         await self.flush(timeout)  # and what the handlers answered has left
 
-    def _send(self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None) -> bool:
+    def _send(
+        self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None, *, wake: bool = True
+    ) -> bool:
         if subject not in self._subjects.known:
             self._subjects.check(subject)
         if type(data) is not bytes:
             check_payload(data)
-        return self._client.write(subject, reply, data, header_block(headers) if headers else b"")
+        block = header_block(headers) if headers else b""
+        return self._client.write(subject, reply, data, block, wake=wake)
 
     # --- subscriptions
 

@@ -15,7 +15,7 @@ from cli.invocation import Invocation, Rows
 
 def deploy(call: Invocation) -> int:
     """Deploy a group; fails when it does not run within `--wait`, though the cluster goes on trying."""
-    wait = _wait(call)
+    wait = call.wait
     body = read_group(Path(call.arguments["file"]), call.arguments["name"])
     with call.connect() as client:
         try:
@@ -35,7 +35,7 @@ def deploy(call: Invocation) -> int:
 
 def undeploy(call: Invocation) -> int:
     """Remove a group; fails when a worker has not let go within `--wait`."""
-    wait = _wait(call)
+    wait = call.wait
     name = call.arguments["group"]
     with call.connect() as client:
         answer = client.delete(f"/pipeline-groups/{quote(name, safe='')}", wait=wait)
@@ -89,10 +89,3 @@ def _value(text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return text
-
-
-def _wait(call: Invocation) -> float:
-    wait = float(call.arguments["wait"])
-    if not 0 <= wait <= 60:
-        raise UsageError(f"--wait {wait:g} is out of range: give seconds from 0 to 60")
-    return wait

@@ -3,7 +3,6 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
-from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import OK, CliError, UsageError
@@ -34,13 +33,13 @@ def coordinator(call: Invocation) -> int:
     config = CoordinatorConfig(
         node_id=node_id,
         members=settings.required("coordinator.members"),
-        accept_members=settings["coordinator.accept_members"],
+        join=settings["coordinator.join"],
         cluster_id=settings["cluster.id"],
         prefix=settings["cluster.prefix"],
         nats=nats_config(settings, node_id),
         http_host=settings["coordinator.http_host"],
         http_port=settings["coordinator.http_port"],
-        data_dir=_directory(settings, "coordinator", node_id),
+        data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
         **{name: settings[f"coordinator.{name}"] for name in _TIMES},
     )
@@ -60,7 +59,7 @@ def worker(call: Invocation) -> int:
         nats=nats_config(settings, worker_id),
         http_host=settings["worker.http_host"],
         http_port=settings["worker.http_port"],
-        data_dir=_directory(settings, "worker", worker_id),
+        data_dir=call.directory("worker", worker_id),
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
         api_key=settings["worker.api_key"],
@@ -109,7 +108,3 @@ def labels(pairs: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"label {pair!r} is not key=value: write it as --label zone=a")
         found[key] = value
     return found
-
-
-def _directory(settings: Settings, room: str, node_id: str) -> Path:
-    return Path(settings[f"{room}.data_dir"] or Path(".varpulis") / node_id)

@@ -42,6 +42,8 @@ async def raft(context: Given) -> RaftView:
         enabled=status.enabled,
         this_node_id=status.this_node_id,
         leader_id=status.leader_id,
+        generation=status.generation,
+        learners=status.learners,
         term=status.term,
         commit_index=status.commit_index,
         applied_index=status.applied_index,

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Annotated, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
 
 import httpcore
 from litestar import Request
@@ -17,6 +17,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
+from coordinator.standing import outside
 from coordinator.state.views import Observed
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import MAX_PAYLOAD, decode
@@ -24,6 +25,9 @@ from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import Pagination
 from proto_schemas.subjects import Subjects
 from raft.status import RaftStatus
+
+if TYPE_CHECKING:
+    from raft.generation import Generation
 
 MAX_WAIT: Final = 60.0
 DEFAULT_WAIT: Final = 10.0
@@ -44,6 +48,11 @@ class Raft(Protocol):
     @property
     def ready(self) -> bool: ...
     def status(self) -> RaftStatus: ...
+    async def transfer(self, to: str | None = None, *, timeout: float) -> str: ...
+    async def change_members(
+        self, *, add: str | None = None, remove: str | None = None, timeout: float
+    ) -> "Generation": ...
+    async def backup(self, *, timeout: float) -> bytes: ...
 
 
 class Connection(Protocol):
@@ -84,6 +93,10 @@ class Context:
     def observed_all(self) -> dict[str, Observed]:
         """The same of every worker."""
         return {worker_id: self.observed(worker_id) for worker_id in self.ledger.state.workers}
+
+    def outside(self) -> str | None:
+        """Why this node answers nothing for the cluster; None when it does."""
+        return outside(self.config, self.raft.status())
 
 
 Given = NamedDependency[Context]

@@ -13,6 +13,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException
 
 from coordinator.api.context import AnyRequest, Context
+from coordinator.api.leader import LOST
 from coordinator.log import line
 from proto_schemas.errors import ErrorCode, ErrorReply, WireError
 
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 def on_wire_error(request: AnyRequest, error: WireError) -> Response[ErrorReply]:
     """Ours."""
+    if error.status == 503:  # not carried out here, but perhaps at a former leader
+        error = request.scope.get("state", {}).get(LOST, error)
     if error.leader is None and error.status == 503:
         context: Context = request.app.state.context
         error.leader = context.ledger.leader_id

@@ -8,9 +8,12 @@ to come back; the time it was under way at a leader does not count.
 
 A request is passed on once: the next node that is not the leader says so (`not_leader`), and the first one
 looks again. A leader that froze never answers, so a request is taken back from it as soon as this node knows
-another leader. One that may have been carried out is sent again only when that is safe: it is a read, or its
-`Idempotency-Key` (made up here when the client gave none) makes a second one harmless. No key is made up for
-an inject: it goes out at most once, unless its client gave a key.
+another leader, unless the request is there to move leadership: then another leader is its success. One that
+may have been carried out is sent again only when that is safe: it is a read, or its `Idempotency-Key` (made
+up here when the client gave none) makes a second one harmless. No key is made up for an inject: it goes out
+at most once, unless its client gave a key.
+
+A node that was removed, waits to be added, or has withdrawn answers `unavailable` with the reason.
 """
 
 import asyncio
@@ -32,10 +35,20 @@ DEADLINE: Final = 15.0
 """Seconds a request that was passed on may take, beside what it asked to wait."""
 FORWARDED: Final = "x-varpulis-forwarded"
 STALENESS: Final = "x-varpulis-staleness-ms"
-_LOOK_AGAIN: Final = 0.02
+LOST: Final = "lost"
+"""Where a request keeps the `timeout` that it met at a former leader: from then on no refusal may say that it
+was not carried out."""
+LOOK_AGAIN: Final = 0.02
+"""Seconds between looks for a leader."""
 _LOOK_FOR_ANOTHER: Final = 0.05
 """Seconds between looks at who leads while a request is under way."""
 _CONNECT: Final = {"timeout": {"connect": 1.0}}
+_LOST_BY: Final = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    AttributeError,  # anyio's on uvloop: the connection ended the moment it stood, and has no socket any more
+)
 _LAST_TRY: Final = 0.2
 _NOT_PASSED_ON: Final = frozenset(
     {
@@ -70,6 +83,9 @@ async def to_leader(request: AnyRequest) -> Response[bytes] | None:
     context: Context = request.app.state.context
     if request.route_handler.opt.get("anywhere"):
         return None
+    outside = context.outside()
+    if outside is not None:
+        raise WireError(ErrorCode.UNAVAILABLE, outside)
     if _wants_stale(request):
         request.scope["state"]["staleness"] = staleness(context)
         return None
@@ -82,18 +98,22 @@ async def to_leader(request: AnyRequest) -> Response[bytes] | None:
         try:
             leader = await _find(context, give_up, passed_on=passed_on)
             if leader is not None:
-                return await _pass_on(request, context, leader, deadline)
+                answer = await _pass_on(request, context, leader, deadline)
+                if lost is not None and answer.status_code == 503:
+                    raise lost  # not carried out there, but perhaps before
+                return answer
             if request.method == "GET":
                 await context.ledger.barrier(timeout=max(give_up - time.monotonic(), _LAST_TRY))
             return None
         except WireError as error:
             if error.code == ErrorCode.TIMEOUT:
-                lost = error
+                lost = request.scope["state"][LOST] = error
+            if error.code in (ErrorCode.TIMEOUT, ErrorCode.NOT_LEADER):
                 give_up = min(give_up + time.monotonic() - sent, deadline)
             final = (passed_on and error.code == ErrorCode.NOT_LEADER) or (lost and not _repeatable(request))
             if final or time.monotonic() >= give_up:
                 raise (lost or error) from None
-        await asyncio.sleep(_LOOK_AGAIN)
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 def staleness(context: Context) -> str:
@@ -130,12 +150,13 @@ async def _find(context: Context, give_up: float, *, passed_on: bool) -> _Leader
         if leader_id is not None and url is not None and leader_id != context.config.node_id:
             return _Leader(leader_id, url)
         if time.monotonic() >= give_up:
+            members = len(context.raft.status().nodes)
             raise WireError(
                 ErrorCode.UNAVAILABLE,
-                f"no leader within {PATIENCE:g} s: a majority of "
-                f"{len(context.config.members)} coordinators must run and reach NATS; ask again in a moment",
+                f"no leader within {PATIENCE:g} s: a majority of {members} coordinators must run and reach "
+                "NATS; ask again in a moment",
             )
-        await asyncio.sleep(_LOOK_AGAIN)
+        await asyncio.sleep(LOOK_AGAIN)
     return None
 
 
@@ -148,8 +169,12 @@ async def _pass_on(
         WireError: `unavailable` or `not_leader` (surely not carried out), `timeout` (perhaps).
     """
     body = await whole_body(request)
+    moves = bool(request.route_handler.opt.get("moves_leader"))
+    patience = (
+        asyncio.timeout(deadline - time.monotonic()) if moves else _while_it_leads(context, leader, deadline)
+    )
     try:
-        async with _while_it_leads(context, leader, deadline):
+        async with patience:
             answer = await context.http.request(
                 request.method,
                 _target(leader.url, request),
@@ -160,7 +185,7 @@ async def _pass_on(
     except (httpcore.ConnectError, httpcore.ConnectTimeout):
         text = f"the leader at {leader.url} is not there: ask again"
         raise WireError(ErrorCode.UNAVAILABLE, text) from None
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, TimeoutError) as error:
+    except (*_LOST_BY, TimeoutError) as error:
         raise WireError(
             ErrorCode.TIMEOUT,
             f"the leader at {leader.url} did not answer ({type(error).__name__}); it may have been carried "

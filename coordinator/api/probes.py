@@ -62,10 +62,10 @@ async def metrics(context: Given) -> Response[bytes]:
 def _not_ready(context: Context) -> str | None:
     if not context.nats.connected:
         return "no connection to NATS: is nats-server running?"
-    status = context.raft.status()
-    if status.failure is not None:
-        return status.failure
-    if not status.ready:
+    reason = context.outside()
+    if reason is not None:
+        return reason
+    if not context.raft.ready:
         return "not yet caught up with the leader: do a majority of the coordinators run?"
     return None
 

@@ -28,7 +28,8 @@ Force = Annotated[bool, QueryParameter(name="force", description="also when it h
 @post("/workers/register", opt={"body": Register})
 async def register_worker(request: AnyRequest, context: Given) -> Registered:
     """A worker joins, as over NATS."""
-    return await register(context.ledger, context.config, await read_body(request, Register))
+    message = await read_body(request, Register)
+    return await register(context.ledger, context.config, message, request_id=request_id(request))
 
 
 @post("/workers/{worker_id:str}/heartbeat", status_code=200, opt={"body": Heartbeat})

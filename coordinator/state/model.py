@@ -53,8 +53,12 @@ HOLDING: Final = frozenset({Phase.DEPLOYING, Phase.RUNNING, Phase.REMOVING})
 """Phases in which a placement takes a slot of its worker."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of what the state holds."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of what the state holds.
+
+    Without garbage collection: a record refers to nothing that refers back to it, and to look at tens of
+    thousands of them, which a copy for a snapshot can set off, would stop the event loop for too long.
+    """
 
 
 class Worker(Record, frozen=True, kw_only=True):
@@ -172,7 +176,7 @@ class State(msgspec.Struct, kw_only=True):
 # -- results ------------------------------------------------------------------------------------------------
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag=str.lower):
+class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag=str.lower, gc=False):
     """Base of what `apply` answers."""
 
 
@@ -203,7 +207,7 @@ class Refused(Result, frozen=True, kw_only=True):
 AnyResult = Done | Joined | Placed | Refused
 
 
-class Remembered(msgspec.Struct, frozen=True, array_like=True):
+class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The first answer to a request id, what that request was about, and the CRC-32 of its words."""
 
     about: str

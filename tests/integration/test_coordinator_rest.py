@@ -226,7 +226,9 @@ async def test_a_group_that_no_worker_has_room_for_is_unavailable_and_not_kept(
         assert (await stage.ask("GET", GROUPS)).json()["total"] == 1
 
 
-async def test_a_node_that_has_withdrawn_says_why(nats_server: NatsServer, tmp_path: Path) -> None:
+async def test_a_node_that_has_withdrawn_says_why_and_leaves_the_work_to_the_others(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     async with three(nats_server.url, tmp_path) as stage:
         node = stage.follower
         assert (await stage.ask("GET", "/raft", node=node)).json()["failure"] is None
@@ -234,6 +236,19 @@ async def test_a_node_that_has_withdrawn_says_why(nats_server: NatsServer, tmp_p
         node._raft._core.withdraw("the disk is full")
         answer = await stage.http.get(node.url + API_BASE + "/raft")
         assert answer.json()["failure"] == "the disk is full"
+        requests = [("GET", GROUPS), ("GET", GROUPS + "?consistency=stale"), ("DELETE", GROUPS + "/g")]
+        for method, path in [*requests, ("POST", "/raft/transfer"), ("GET", "/snapshot")]:
+            answer = await stage.http.request(method, node.url + API_BASE + path)
+            assert (answer.status_code, answer.json()["error"]) == (503, "the disk is full"), path
+        ready = await stage.http.get(node.url + "/readyz")
+        assert ready.status_code == 503 and "the disk is full" in ready.text
+        assert (await stage.http.get(node.url + "/livez")).text == "ok"
+
+        listener = node._listener
+        assert listener is not None
+        await until(lambda: listener._register_queue is None, what="it takes no registrations")
+        async with FakeWorker("w1", nats_server.url):
+            assert (await stage.ask("GET", "/workers/w1")).status_code == 200
 
 
 async def test_without_a_majority_every_request_ends_soon_with_unavailable(
@@ -325,6 +340,7 @@ async def test_machines_that_watch_find_what_they_look_for(nats_server: NatsServ
             'varpulis_cluster_pipelines{phase="running"} 1.0',
             'varpulis_cluster_deployments_total{result="running"} 1.0',
             "varpulis_cluster_raft_role 2.0",
+            "varpulis_cluster_raft_generation 1.0",
             "varpulis_cluster_has_leader 1.0",
             'http_requests_total{route="/api/v1/cluster/pipeline-groups",status="201"} 1.0',
         ):

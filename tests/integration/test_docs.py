@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.support.cluster import ROOT, environment, free_port_range, varpulis
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 BLOCK = re.compile(r"^```sh test=(?P<name>\w+)\n(?P<commands>.*?)^```", re.MULTILINE | re.DOTALL)
+END_WHAT_RUNS = "kill $(jobs -p) 2>/dev/null || true"
 LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -44,18 +46,23 @@ def typed(commands: str, place: Path) -> str:
         "VARPULIS_UP_NATS_PORT": str(port + 39),
         "VARPULIS_UP_READY_TIMEOUT": "90",
     }
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", commands],
+    with subprocess.Popen(
+        ["bash", "-euxo", "pipefail", "-c", f"trap '{END_WHAT_RUNS}' EXIT\n{commands}"],
         cwd=place,
         env=environment({**settings, "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=220,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+        start_new_session=True,
+    ) as shell:
+        try:
+            said, errors = shell.communicate(timeout=220)
+        except BaseException:
+            os.killpg(shell.pid, signal.SIGKILL)
+            raise
+    assert shell.returncode == 0, f"{said}\n{errors}"
+    return said
 
 
 def test_five_minutes_of_the_readme_lead_to_an_event(place: Path) -> None:
@@ -69,6 +76,13 @@ def test_the_failovers_of_the_docs_happen_as_told(place: Path) -> None:
     said = typed(script("failover"), place)
     assert re.search(r"filter +running +worker-1", said)
     assert "stopped 7 processes" in said
+
+
+def test_the_changes_of_members_that_the_docs_show_can_be_made(place: Path) -> None:
+    said = typed(script("members"), place)
+    assert re.search(r"coordinator-3 +\w+", said)
+    assert "coordinator-0, coordinator-1, coordinator-4" in said
+    assert "d1, d2, d3" in said
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

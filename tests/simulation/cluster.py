@@ -1,329 +1,284 @@
-"""A cluster in virtual time: real cores, real files, a bus and machines that fail by a seeded plan.
+"""Machines that run real cores over real files, and the step in which a core works.
 
-One heap of events: ticks, frames, commands, barriers, faults. A frame may be lost, doubled or delayed past
-later ones; links are cut one way or both; machines lose power at random, or in the middle of a write, and
-come back. After each step of a node the safety rules are checked, and at the end that everything acknowledged
-is there, once, in the same place on every node. The same seed gives the same run.
+A step is what `raft.driver` does: inputs, `tick`, `early`, publish, `flush`, publish. **Between `early` and
+`flush` the world may go on**: frames come in, and the power may fail when the appends have left and nothing
+of the leader's own is on disk. So a step has two halves, with any inputs between them; while its disk syncs,
+or while the process stands still, nothing is read, and what comes in waits in a bounded inbox until it is
+taken in one step.
+
+`Cluster` knows machines, steps and rules. Who moves frames and time decides when: `tests.simulation.weather`
+at random (`tests.simulation.simulation`), a script by hand (`tests.simulation.kit`).
 """
 
-import hashlib
-import heapq
-import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raft.compaction import Background, Inline
 from raft.config import RaftConfig
-from raft.core import Outgoing, RaftCore
-from raft.outcomes import Committed, Outcome
+from raft.errors import RaftError
+from raft.outbox import Outgoing
+from raft.succession import Succession
+from tests.simulation.clock import MachineClock, engine_in_virtual_time
 from tests.simulation.disk import FlakyDisk, PowerCut
+from tests.simulation.miniature import in_miniature
+from tests.simulation.rules import Broken, Rules, Violation, entries_of
+from tests.simulation.store import Store
+from tests.simulation.trace import Trace, entries_in_short
+from tests.simulation.weather import Weather
 
-TICK = 0.02
-
-
-@dataclass(frozen=True)
-class Weather:
-    """What the world does. Rates are per frame, `faults` and `commands` per second, sizes in bytes, outages
-    in s.
-    """
-
-    nodes: int = 3
-    loss: float = 0.02
-    double: float = 0.02
-    late: float = 0.01
-    faults: float = 2.0
-    commands: float = 60.0
-    largest_command: int = 40
-    snapshot_every: int = 40
-    retained: int = 5
-    longest_outage: float = 1.5
-    election_spread: float = 0.16
-
-
-class Violation(AssertionError):
-    """A safety rule broke."""
-
-
-@dataclass
-class Ledger:
-    """What the outside world has seen."""
-
-    at: dict[int, tuple[bytes, bytes]] = field(
-        default_factory=dict
-    )  # index -> (command, digest of all so far)
-    leaders: dict[int, str] = field(default_factory=dict)
-    acknowledged: dict[bytes, int] = field(default_factory=dict)
-    barriers: int = 0
-
-
-class ChainMachine:
-    """A state machine whose state is the digest of all it applied."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self.digest = b""
-        self.last = 0
-
-    def apply(self, index: int, command: bytes) -> bytes:
-        if index <= self.last:
-            raise Violation(f"index {index} applied after {self.last}")
-        self.last = index
-        self.digest = hashlib.blake2b(self.digest + command, digest_size=8).digest()
-        if self._ledger.at.setdefault(index, (command, self.digest)) != (command, self.digest):
-            raise Violation(f"two nodes applied different histories at index {index}")
-        return self.digest
-
-    def snapshot(self) -> bytes:
-        return self.last.to_bytes(8, "big") + self.digest
-
-    def restore(self, data: bytes) -> None:
-        self.last, self.digest = int.from_bytes(data[:8], "big"), data[8:]
-        if self.last and self._ledger.at[self.last][1] != self.digest:
-            raise Violation(f"a snapshot holds another history at index {self.last}")
+Input = Callable[[Succession], object]
+"""What reaches a core; when it returns False, it calls for no step."""
+REPORT_LINES = 60
+_ROLES = ("follower", "candidate", "leader")
 
 
 @dataclass
 class Machine:
-    """One computer: its disk outlives its process."""
+    """One computer: its disk and its clock outlive its process."""
 
     name: str
     directory: Path
     disk: FlakyDisk
-    core: RaftCore | None = None
-    state: ChainMachine | None = None
-    commit_index: int = 0
+    clock: MachineClock
+    members: tuple[str, ...]
+    """Of the cluster when the machine was built."""
+    process: int = 0
+    """Counts its starts."""
+    core: Succession | None = None
+    store: Store | None = None
+    inbox: list[Input] = field(default_factory=list)
+    asleep: bool = False
+    """The process does not read its inbox: it waits for its disk, or stands still."""
+    steps: int = 0
+    half: bool = False
+    """`early` has been called, and `flush` not yet."""
+    wakes_at: float = 0.0
+    told: tuple[object, ...] = ()
 
 
-class Simulation:
-    """`run` plays a seed and raises `Violation` when a rule breaks."""
+class Cluster:
+    """Machines, their steps and the rules. Subclasses carry frames (`post`) and time (`now`)."""
 
-    def __init__(
-        self, seed: int, directory: Path, weather: Weather, set_clock: Callable[[Callable[[], float]], None]
-    ) -> None:
+    def __init__(self, seed: int, directory: Path, weather: Weather, *, keep_trace: bool = False) -> None:
+        self.seed, self.directory, self.weather, self.now = seed, directory, weather, 0.0
         self.rng = random.Random(seed)
-        random.seed(seed)  # the engine draws its election timeouts here
-        self.weather, self.now = weather, 0.0
-        set_clock(self.clock)
-        self.ledger = Ledger()
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._cut: list[tuple[str, str]] = []
-        self._names = tuple(f"n{number}" for number in range(weather.nodes))
-        self._commands = itertools.count(1)
-        self.machines = {name: Machine(name, directory / name, FlakyDisk(self.rng)) for name in self._names}
-        for machine in self.machines.values():
-            machine.directory.mkdir()
-            self._start(machine)
+        self.names = tuple(f"n{number}" for number in range(1, weather.nodes + 1))
+        self.rules, self.trace = Rules(self.names), Trace(keep_all=keep_trace)
+        self.machines: dict[str, Machine] = {}
+        self._working: Machine | None = None
 
-    def clock(self) -> float:
-        """Virtual seconds."""
-        return self.now
+    def post(self, source: Machine, core: Succession, frame: Outgoing, delay: float) -> None:
+        """A frame leaves `source`, `delay` from now."""
+        raise NotImplementedError
 
-    def run(self, seconds: float, calm: float = 6.0) -> None:
-        """`seconds` of weather, then `calm` seconds in which all must come together."""
-        for what, rate in (
-            (self._fault, self.weather.faults),
-            (self._command, self.weather.commands),
-            (self._barrier, 5.0),
-        ):
-            for _ in range(int(seconds * rate)):
-                self._at(self.rng.uniform(0.3, seconds), what)
-        self._play(seconds)
-        self._cut.clear()
-        for machine in self.machines.values():
-            machine.disk.fuse = None
-            if machine.core is None:
-                self._start(machine)
-        quiet = Weather(nodes=self.weather.nodes, loss=0, double=0, late=0)
-        self.weather = quiet
-        self._play(seconds + calm / 2)
-        self._command()
-        self._play(seconds + calm)
-        self._check_end()
+    def after_step(self, machine: Machine, core: Succession) -> None:
+        """The machine has finished a step."""
 
-    # -- events ------------------------------------------------
+    def background(self, machine: Machine) -> Background:
+        """Who writes the machine's snapshots."""
+        return Inline()
 
-    def _at(self, when: float, event: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (when, next(self._order), event))
+    # -- life --------------------------------------------------
 
-    def _play(self, until: float) -> None:
-        while self._events and self._events[0][0] <= until:
-            self.now, _, event = heapq.heappop(self._events)
-            event()
-        self.now = until
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Machines exist in here. A rule that breaks, and an error of the product, becomes a `Violation`."""
+        sizes = in_miniature() if self.weather.miniature else nullcontext()
+        with engine_in_virtual_time(self._engine_clock, self.seed), sizes:
+            try:
+                for machine in [self.build(name, self.names) for name in self.names]:
+                    self.start(machine)
+                yield
+            except (Broken, RaftError) as error:
+                raise Violation(self.report(str(error))) from error
+            finally:
+                for machine in self.machines.values():
+                    self.end_process(machine)
 
-    def _start(self, machine: Machine) -> None:
+    def _engine_clock(self) -> float:
+        return self.now if self._working is None else self._working.clock()
+
+    def build(self, name: str, members: tuple[str, ...]) -> Machine:
+        """A new machine, off. When it is none of the members it waits to be invited by them."""
+        spread = self.weather.clock_spread
+        clock = MachineClock(lambda: self.now, 1 + self.rng.uniform(-spread, spread))
+        path = self.directory / name
+        path.mkdir()
+        machine = self.machines[name] = Machine(name, path, FlakyDisk(self.rng), clock, members)
+        return machine
+
+    def start(self, machine: Machine, fuse: int | None = None) -> None:
+        """Start a process; the power fails at the `fuse`-th verb of the disk from now."""
+        machine.disk.power_on()
+        machine.disk.fuse = fuse
+        machine.store = Store(self.rules.applications)
+        machine.inbox.clear()
+        machine.asleep = machine.half = False
+        machine.told = ()
+        machine.process += 1
+        machine.steps = 0
+        try:
+            with self.power(machine):
+                self._open(machine, machine.store)
+        except OSError as error:
+            if not machine.disk.full:
+                raise
+            self.note(machine.name, f"cannot start: {error}")
+            self.kill(machine)
+
+    def _open(self, machine: Machine, store: Store) -> None:
+        core = Succession(
+            self.config(machine),
+            store,
+            clock=machine.clock,
+            wall_ms=lambda: 1_000 + int(self.now * 1_000),
+            disk=machine.disk,
+            background=self.background(machine),
+        )
+        machine.core = core
+        core.connection_changed(True, patient=False)
+        self.note(machine.name, f"starts with {self.disk_of(machine)}")
+        self.rules.started(machine.name, core)
+
+    def config(self, machine: Machine) -> RaftConfig:
+        """The settings of a machine's node."""
         weather = self.weather
-        config = RaftConfig(
+        return RaftConfig(
             node_id=machine.name,
-            members=self._names,
+            members=machine.members,
             cluster_id="sim",
+            join=machine.name not in machine.members,
             data_dir=machine.directory,
-            heartbeat_interval=0.04,
-            election_timeout_min=0.16,
-            election_timeout_max=0.16 + weather.election_spread,
-            leader_fallback=0.4,
+            heartbeat_interval=weather.heartbeat,
+            election_timeout_min=weather.election_min,
+            election_timeout_max=weather.election_min + weather.election_spread,
+            leader_fallback=weather.leader_fallback,
             snapshot_every_entries=weather.snapshot_every,
             retained_entries=weather.retained,
         )
-        machine.disk.power_on()
-        machine.state = ChainMachine(self.ledger)
-        machine.core = RaftCore(
-            config,
-            machine.state,
-            clock=self.clock,
-            wall_ms=lambda: 1_000 + int(self.now * 1_000),
-            disk=machine.disk,
-        )
-        machine.commit_index = 0
-        machine.core.connection_changed(True, patient=False)
-        core = machine.core
-        self._at(self.now + self.rng.uniform(0, TICK), lambda: self._tick(machine, core))
 
-    def _tick(self, machine: Machine, core: RaftCore) -> None:
-        if machine.core is core:
-            self._step(machine, lambda core: None)
-            self._at(self.now + TICK, lambda: self._tick(machine, core))
-
-    def _step(self, machine: Machine, work: Callable[[RaftCore], None]) -> None:
-        core = machine.core
-        if core is None:
-            return
-        frames: list[Outgoing] = []
-        try:
-            work(core)
-            core.tick()
-            frames = core.flush()
-        except PowerCut:
-            machine.disk.off = True
-        if machine.disk.off:
-            self._crash(machine)
-            return
-        self._check(machine, core)
-        for frame in frames:
-            self._post(machine.name, core, frame)
-
-    def _post(self, source: str, core: RaftCore, frame: Outgoing) -> None:
-        if self.rng.random() < self.weather.loss:
-            return
-        target, deliver = self._route(source, core, frame)
-        for _ in range(2 if self.rng.random() < self.weather.double else 1):
-            delay = 0.0005 + self.rng.expovariate(1 / 0.003)
-            if self.rng.random() < self.weather.late:
-                delay += self.rng.uniform(0, 0.3)
-            self._at(self.now + delay, lambda: self._arrive(source, target, deliver, core, frame.token))
-
-    def _route(self, source: str, core: RaftCore, frame: Outgoing) -> tuple[str, Callable[[RaftCore], None]]:
-        """A request goes to the node in its subject; an answer to the process that asked, if it still
-        lives.
-        """
-        if frame.subject.startswith("varpulis"):
-            inbox = f"{source} {core.letters.incarnation}" if frame.token else ""
-            return frame.subject.split(".")[-2], lambda other: other.receive(frame.data, inbox)
-        target, _, incarnation = frame.subject.partition(" ")
-
-        def answer(other: RaftCore) -> None:
-            if str(other.letters.incarnation) == incarnation:
-                other.receive_reply(frame.data)
-
-        return target, answer
-
-    def _arrive(
-        self, source: str, target: str, deliver: Callable[[RaftCore], None], asker: RaftCore, token: str
-    ) -> None:
-        if (source, target) in self._cut:
-            return
-        if self.machines[target].core is not None:
-            self._step(self.machines[target], deliver)
-        elif token and self.machines[source].core is asker:
-            number = int(token.rpartition(".")[2])
-            self._step(self.machines[source], lambda core: core.nobody_there(number))
-
-    def _command(self) -> None:
-        machine = self.machines[self.rng.choice(self._names)]
-        size = self.rng.randint(8, self.weather.largest_command)
-        command = f"{next(self._commands)}.".encode().ljust(size, b"x")
-
-        def done(outcome: Outcome) -> None:
-            if isinstance(outcome, Committed):
-                self.ledger.acknowledged[command] = outcome.index
-
-        self._step(machine, lambda core: core.propose(command, done))
-
-    def _barrier(self) -> None:
-        machine = self.machines[self.rng.choice(self._names)]
-        seen = max(self.ledger.acknowledged.values(), default=0)
-
-        def done(outcome: Outcome) -> None:
-            if isinstance(outcome, Committed):
-                self.ledger.barriers += 1
-                if outcome.index <= seen:
-                    raise Violation(f"a barrier at {outcome.index} does not see acknowledged entry {seen}")
-
-        self._step(machine, lambda core: core.read(done))
-
-    def _fault(self) -> None:
-        machine = self.machines[self.rng.choice(self._names)]
-        kind = self.rng.random()
-        if kind < 0.25:
-            self._crash(machine)
-        elif kind < 0.5 or len(self._names) == 1:
-            machine.disk.fuse = self.rng.randint(1, 30)
-        else:
-            group = self.rng.sample(self._names, self.rng.randint(1, len(self._names) - 1))
-            cut = [(one, other) for one in group for other in self._names if other not in group]
-            if self.rng.random() < 0.7:
-                cut += [(other, one) for one, other in cut]
-            self._cut += cut
-            outage = self.rng.uniform(0.002, self.weather.longest_outage)
-            self._at(self.now + outage, lambda: self._heal(cut))
-
-    def _heal(self, cut: list[tuple[str, str]]) -> None:
-        for link in cut:
-            if link in self._cut:
-                self._cut.remove(link)
-
-    def _crash(self, machine: Machine) -> None:
-        if machine.core is None:
-            return
+    def lose_power(self, machine: Machine) -> None:
+        """The machine is off: what was not synced is gone, or torn."""
         machine.disk.power_off()
         machine.core = None
-        outage = self.rng.uniform(0.002, self.weather.longest_outage)
-        self._at(self.now + outage, lambda: self._revive(machine))
+        self.note(machine.name, "LOSES POWER")
 
-    def _revive(self, machine: Machine) -> None:
-        if machine.core is None:
-            self._start(machine)
+    def kill(self, machine: Machine) -> None:
+        """The process is gone, the system lives."""
+        self.note(machine.name, "is killed")
+        self.end_process(machine)
 
-    # -- rules -------------------------------------------------
+    def end_process(self, machine: Machine) -> None:
+        """Without a word in the trace."""
+        machine.disk.end_process()
+        machine.core = None
 
-    def _check(self, machine: Machine, core: RaftCore) -> None:
+    # -- the step ----------------------------------------------
+
+    def first_half(self, machine: Machine, *inputs: Input) -> bool:
+        """Inputs, the engine, and what may leave before the sync; returns whether anything did."""
+        core, early = machine.core, False
+        if core is None:
+            return early
+        with self.power(machine):
+            calls_for_step = [one(core) is not False for one in inputs]
+            if inputs and not any(calls_for_step):
+                return early
+            machine.steps += 1
+            core.tick()
+            self.rules.before_sync(machine.name, core)
+            machine.half = True
+            for frame in core.early():
+                early = True
+                self.post(machine, core, frame, 0.0)
+        return early
+
+    def second_half(self, machine: Machine) -> float:
+        """Sync, and what leaves after it; returns how long the disk took."""
+        core, spent, machine.half = machine.core, 0.0, False
+        if core is None:
+            return spent
+        with self.power(machine):
+            frames = core.flush(keep_news=True)
+            spent = machine.disk.take_spent()
+            self._note_changes(machine, core)
+            self.rules.after_step(machine.name, core)
+            for frame in frames:
+                self.post(machine, core, frame, spent)
+            self.after_step(machine, core)
+        return spent
+
+    def late_input(self, machine: Machine, one: Input) -> None:
+        """An input between the halves of a step: it is handled, and waits for the next tick."""
+        if machine.core is not None:
+            with self.power(machine):
+                one(machine.core)
+
+    @contextmanager
+    def power(self, machine: Machine) -> Iterator[None]:
+        """What runs inside is the machine's; it ends when the power does."""
+        before, self._working = self._working, machine
+        try:
+            yield
+        except PowerCut:
+            machine.disk.off = True
+        finally:
+            self._working = before
+        if machine.disk.off:
+            self.lose_power(machine)
+
+    # -- words -------------------------------------------------
+
+    def note(self, who: str, what: str, frame: bytes | None = None) -> None:
+        """Add a line to the trace."""
+        self.trace.add(self.now, who, what, frame)
+
+    def _note_changes(self, machine: Machine, core: Succession) -> None:
+        told = (core.state, core.generation.number, core.term, core.commit_index, core.failure)
+        if told != machine.told:
+            machine.told = told
+            self.note(machine.name, f"is {self.words_for(machine)}")
+
+    def words_for(self, machine: Machine) -> str:
+        """Role, term, commit, log and disk of a machine."""
+        core = machine.core
+        if core is None:
+            return "off"
         if core.failure is not None:
-            raise Violation(f"{machine.name} withdrew: {core.failure}")
-        if core.journal.dirty:
-            raise Violation(f"{machine.name} let frames out before its journal was synced")
-        if core.is_leader and self.ledger.leaders.setdefault(core.term, machine.name) != machine.name:
-            raise Violation(f"two leaders in term {core.term}")
-        if core.commit_index < machine.commit_index:
-            raise Violation(f"the commit index of {machine.name} went back to {core.commit_index}")
-        machine.commit_index = core.commit_index
+            return core.failure
+        journal = core.journal
+        tail = [(index, term) for _, index, term in entries_of(journal)[-12:]]
+        return (
+            f"{_ROLES[core.state]} of term {core.generation.number}:{core.term}, commit {core.commit_index}, "
+            f"applied {core.applied_index}, log {journal.first_index}.. {entries_in_short(tail)}, "
+            f"{self.disk_of(machine)}"
+        )
 
-    def _check_end(self) -> None:
-        for command, index in self.ledger.acknowledged.items():
-            if self.ledger.at.get(index, (b"",))[0] != command:
-                raise Violation(f"the command acknowledged at index {index} is lost")
-        history = [command for command, _ in self.ledger.at.values()]
-        if len(set(history)) != len(history):
-            raise Violation("a command was applied twice")
-        cores = [machine.core for machine in self.machines.values() if machine.core is not None]
-        ends = {core.applied_index for core in cores}
-        if len(ends) != 1 or len(cores) != len(self._names) or not any(core.is_leader for core in cores):
-            raise Violation(f"the nodes did not come together: applied {ends}")
-        if max(self.ledger.at, default=0) > max(ends):
-            raise Violation("an applied entry is lost")
-        digests = {machine.state.digest for machine in self.machines.values() if machine.state is not None}
-        if len(digests) != 1:
-            raise Violation("the nodes' states differ")
-        for core in cores:
-            core.close()
+    def disk_of(self, machine: Machine) -> str:
+        """What is durable: the last index, term and vote."""
+        if machine.core is None:
+            return "off"
+        journal = machine.core.journal
+        vote = journal.getVotedForNodeId() or "nobody"
+        return f"synced to {journal.synced_index}, vote {journal.getCurrentTerm()}:{vote}"
+
+    def report(self, rule: str) -> str:
+        """Everything a reader wants: the rule, how to replay it, the last lines, the machines."""
+        machines = [f"  {name}: {self.words_for(machine)}" for name, machine in self.machines.items()]
+        return "\n".join(
+            [
+                rule,
+                f"replay: {self.replay()}",
+                f"the last {REPORT_LINES} events of {self.trace.count}:",
+                *self.trace.lines(REPORT_LINES),
+                f"machines at {self.now:.4f}, committed to {self.rules.newest.end}:",
+                *machines,
+            ]
+        )
+
+    def replay(self) -> str:
+        """The command that plays this run again."""
+        return f"python -m tests.simulation --seed {self.seed} --weather {self.weather.name}"

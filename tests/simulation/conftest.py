@@ -1,12 +1,16 @@
-"""Virtual time for the engine."""
+"""A directory for the machines' disks, in memory where the system has such a place."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-import pysyncobj.syncobj
 import pytest
+
+from tests.simulation.play import disks_in_memory
 
 
 @pytest.fixture
-def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], float]], None]:
-    """Give the engine another clock."""
-    return lambda clock: monkeypatch.setattr(pysyncobj.syncobj, "monotonicTime", clock)
+def disks() -> Iterator[Path]:
+    """A fresh directory, gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=disks_in_memory()) as directory:
+        yield Path(directory)

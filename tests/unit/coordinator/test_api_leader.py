@@ -15,56 +15,10 @@ from coordinator.api import leader as leader_module
 from coordinator.api.context import AnyRequest, request_id
 from coordinator.api.errors import on_defect, on_wire_error
 from coordinator.api.leader import to_leader
-from proto_schemas.errors import WireError
+from proto_schemas.errors import ErrorCode, WireError
 from tests.support.poll import until
+from tests.unit.coordinator.leaders import Leader, Ledger
 from transport.http import HttpServer
-
-
-class Leader:
-    """A server that keeps what it was asked, and answers once `awake` is set, with its own name."""
-
-    def __init__(self, name: str, *, awake: bool) -> None:
-        self.name = name
-        self.asked = asyncio.Event()
-        self.awake = asyncio.Event()
-        self.keys: list[str] = []
-        self.server = HttpServer(self)
-        if awake:
-            self.awake.set()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            for answer in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{answer}.complete"})
-            return
-        self.keys.append(dict(scope["headers"]).get(b"idempotency-key", b"").decode())
-        self.asked.set()
-        await self.awake.wait()
-        headers = [(b"content-type", b"text/plain"), (b"x-secret", b"stays there")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": self.name.encode()})
-
-
-class Ledger:
-    """Who leads, as this node knows; counts how often somebody looks."""
-
-    def __init__(self) -> None:
-        self.state = SimpleNamespace(coordinators={})
-        self.looks = 0
-        self.now: str | None = "old"
-
-    @property
-    def leader_id(self) -> str | None:
-        self.looks += 1
-        return self.now
-
-    @property
-    def is_leader(self) -> bool:
-        return self.now == "me"
-
-    async def barrier(self, *, timeout: float) -> None:
-        """Up to date."""
 
 
 @get("/read")
@@ -82,14 +36,20 @@ async def once() -> str:
     return "me"
 
 
+@post("/refuse", status_code=200)
+async def refuse() -> str:
+    raise WireError(ErrorCode.UNAVAILABLE, "no majority")
+
+
 class Stage:
     """This node (`me`), the leader so far (`old`, frozen) and the one to come (`new`)."""
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.outside: str | None = None
         self.old, self.new = Leader("old", awake=False), Leader("new", awake=True)
         app = Litestar(
-            [read, write, once],
+            [read, write, once, refuse],
             before_request=to_leader,
             exception_handlers={WireError: on_wire_error, Exception: on_defect},
             openapi_config=None,
@@ -97,7 +57,9 @@ class Stage:
         )
         self.pool = httpcore.AsyncConnectionPool()
         app.state.context = SimpleNamespace(
-            config=SimpleNamespace(node_id="me", members=("me", "old", "new")),
+            config=SimpleNamespace(node_id="me"),
+            raft=SimpleNamespace(status=lambda: SimpleNamespace(nodes=["me", "old", "new"])),
+            outside=lambda: self.outside,
             ledger=self.ledger,
             http=self.pool,
         )
@@ -248,3 +210,35 @@ async def test_path_query_headers_and_body_arrive_as_they_were(stage: Stage) -> 
         await server.stop(timeout=1.0)
     assert (answer.status_code, answer.text) == (418, "a teapot")
     assert seen == [(b"/write", b"a=%2F&b=%C3%BC", b"\xff\x00", b"\xe9\xa0")]
+
+
+@pytest.mark.parametrize("leads", ["new", "me"])
+async def test_a_refusal_does_not_hide_that_a_former_leader_may_have_carried_it_out(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, leads: str
+) -> None:
+    monkeypatch.setattr(leader_module, "PATIENCE", 0.2)
+    stage.new.status, stage.new.text = 503, '{"error":"no majority","code":"unavailable"}'
+    answer = await stage.ask_then(leads, "POST", "/refuse")
+    assert (answer.status_code, answer.json()["code"]) == (504, "timeout")
+    assert "may have been carried out" in answer.json()["error"]
+
+
+async def test_a_refusal_of_what_was_sent_to_nobody_else_stays_one(stage: Stage) -> None:
+    stage.ledger.now = "me"
+    assert (await stage.ask("POST", "/refuse")).json()["code"] == "unavailable"
+
+
+async def test_a_connection_that_ends_the_moment_it_stands_is_no_defect_and_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.ledger.now = "new"
+    request, broken = stage.pool.request, [AttributeError("'NoneType' object has no attribute 'getpeername'")]
+
+    async def once_broken(*arguments: Any, **options: Any) -> httpcore.Response:
+        if broken:
+            raise broken.pop()
+        return await request(*arguments, **options)
+
+    monkeypatch.setattr(stage.pool, "request", once_broken)
+    answer = await stage.ask("POST", "/write")
+    assert (answer.status_code, answer.text) == (200, "new") and not broken

@@ -37,6 +37,11 @@ def test_a_contradiction_names_what_contradicts(changes: dict[str, Any], texts: 
     assert all(text in str(caught.value) for text in texts), caught.value
 
 
+def test_a_coordinator_that_joins_is_not_among_the_members_it_listens_to() -> None:
+    joining = make(members=("c1", "c2"), join=True)
+    assert joining.raft.join and joining.raft.members == ("c1", "c2")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
 def test_loopback_needs_no_permission(host: str) -> None:
     assert make(http_host=host).http_host == host

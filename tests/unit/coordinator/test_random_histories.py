@@ -165,7 +165,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def restart_the_other(self) -> None:
         restored = ClusterMachine()
-        restored.restore(self.other.snapshot())
+        restored.restore(b"".join(self.other.snapshot()))
         self.other = restored
 
     @invariant()

@@ -1,6 +1,7 @@
 """A state machine that remembers everything it applied."""
 
 import json
+from collections.abc import Iterable
 
 
 class Recorder:
@@ -15,8 +16,8 @@ class Recorder:
         self.applied.append((index, command))
         return b"result of " + command
 
-    def snapshot(self) -> bytes:
-        return json.dumps([(index, command.decode()) for index, command in self.applied]).encode()
+    def snapshot(self) -> Iterable[bytes]:
+        return [json.dumps([(index, command.decode()) for index, command in self.applied]).encode()]
 
     def restore(self, data: bytes) -> None:
         self.applied = [(index, command.encode()) for index, command in json.loads(data)]

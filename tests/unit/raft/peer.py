@@ -8,12 +8,13 @@ import pysyncobj.syncobj
 import pytest
 
 from raft import codec
-from raft.codec import VoteReply
+from raft.codec import PreVoteReply, VoteReply
 from raft.config import RaftConfig
-from raft.core import Outgoing, RaftCore
+from raft.core import RaftCore
 from raft.disk import Disk
 from raft.entries import COMMAND, Entry
-from raft.snapshot import Snapshot, SnapshotStore
+from raft.outbox import Outgoing
+from raft.snapshot import Snapshot, SnapshotFile, SnapshotStore
 from tests.unit.raft.machine import Recorder
 
 Open = Callable[[RaftConfig], RaftCore]
@@ -54,14 +55,14 @@ def member(directory: Path, **settings: int) -> RaftConfig:
 
 
 class Peer:
-    """n2, played by the test."""
+    """Another member, played by the test."""
 
-    def __init__(self, core: RaftCore) -> None:
-        self._core, self._seq = core, 0
+    def __init__(self, core: RaftCore, name: str = "n2") -> None:
+        self._core, self._seq, self.name = core, 0, name
 
     def _stamp(self, term: int) -> tuple[str, int, str, int, int, int]:
         self._seq += 1
-        return ("cluster", 1, "n2", 7, term, self._seq)
+        return ("cluster", 1, self.name, 7, term, self._seq)
 
     def ask(self, kind: type, term: int, *fields: object) -> codec.AnyReply | None:
         """Send a request and read the answer of the step."""
@@ -85,12 +86,23 @@ def elected(core: RaftCore, clock: Clock) -> None:
     assert core.leads_applied
 
 
-def lead(core: RaftCore, clock: Clock) -> Peer:
-    """Let n1 win an election by the vote of n2."""
+def campaign(core: RaftCore, clock: Clock, *supporters: Peer) -> list[Outgoing]:
+    """Let a second pass and the supporters grant pre-votes; returns the requests for votes that follow."""
     clock.now += 1.0
     core.tick()
+    frames = core.flush()
+    for supporter in supporters:
+        for frame in frames:
+            if frame.subject.endswith(f"{supporter.name}.prevote"):
+                supporter.answer(frame, PreVoteReply, core.term, True)
+    core.tick()
+    return [frame for frame in core.flush() if frame.subject.endswith(".vote")]
+
+
+def lead(core: RaftCore, clock: Clock) -> Peer:
+    """Let n1 win an election by the vote of n2."""
     peer = Peer(core)
-    for frame in core.flush():
+    for frame in campaign(core, clock, peer):
         if frame.subject.endswith("n2.vote"):
             peer.answer(frame, VoteReply, core.term, True)
     assert core.is_leader
@@ -101,6 +113,15 @@ def commands(*indexes: int, term: int = 1) -> list[Entry]:
     return [Entry(COMMAND, index, term, b"%d" % index) for index in indexes]
 
 
+def snapshot_file(directory: Path, last: int, size: int) -> SnapshotFile:
+    """A snapshot file of `size` bytes that ends at `last`."""
+    store = SnapshotStore(directory, "cluster", 1, Disk())
+    (end,), (before,) = commands(last), commands(last - 1)
+    store.save(Snapshot(end, before, b""))
+    store.save(Snapshot(end, before, bytes(size - store.open().size)))
+    return store.open()
+
+
 def snapshot_chunk(directory: Path, last: int, term: int = 1) -> tuple[object, ...]:
     """The fields of a one-chunk snapshot that ends at `last`."""
     directory.mkdir()
@@ -108,6 +129,6 @@ def snapshot_chunk(directory: Path, last: int, term: int = 1) -> tuple[object, .
     machine = Recorder()
     machine.applied = [(last, b"%d" % last)]
     (end,), (before,) = commands(last, term=term), commands(last - 1, term=term)
-    store.save(Snapshot(end, before, machine.snapshot()))
+    store.save(Snapshot(end, before, b"".join(machine.snapshot())))
     data = store.read_bytes()
     return (last, term, 0, 1, len(data), google_crc32c.value(data), data)

@@ -23,6 +23,8 @@ CONFIG = RaftConfig("n1", ("n1", "n2", "n3"), "cluster", Path("unused"))
         ({"election_timeout_max": 0.2}, ["election_timeout_max=0.2", "election_timeout_min=0.3"]),
         ({"leader_fallback": 0.1}, ["leader_fallback=0.1", "heartbeat_interval=0.05"]),
         ({"retained_entries": 9_000}, ["retained_entries=9000", "snapshot_every_entries=10000"]),
+        ({"retained_bytes": 40_000_000}, ["retained_bytes=40000000", "snapshot_every_bytes=67108864"]),
+        ({"snapshot_every_bytes": 4_095}, ["snapshot_every_bytes=4095", "4 KiB"]),
         ({"max_command_bytes": 2**20}, ["max_command_bytes=1048576"]),
     ],
 )

@@ -26,10 +26,10 @@ def test_the_engines_own_journals_come_back_after_construction(tmp_path: Path) -
     assert pysyncobj.syncobj.createJournal is before
 
 
-def test_there_is_one_replicated_method_with_the_id_that_entries_carry(tmp_path: Path) -> None:
+def test_the_replicated_methods_have_the_ids_that_entries_carry(tmp_path: Path) -> None:
     core = RaftCore(single(tmp_path), Recorder())
-    assert [method.__name__ for method in core.engine._idToMethod.values()] == ["execute_v0"]
-    assert list(core.engine._idToMethod) == [0]
+    assert [method.__name__ for method in core.engine._idToMethod.values()] == ["execute_v0", "seal_v0"]
+    assert list(core.engine._idToMethod) == [0, 1]
     core.close()
 
 

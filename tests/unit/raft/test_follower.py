@@ -104,10 +104,18 @@ def test_a_snapshot_that_fails_its_checksum_is_refused_and_counted(tmp_path: Pat
     assert core.counters.snapshots_refused == 1 and core.applied_index == 1
 
 
-def test_an_unbounded_snapshot_is_dropped(tmp_path: Path, open_core: Open) -> None:
+def test_a_snapshot_of_too_many_bytes_is_declined_with_the_limit(tmp_path: Path, open_core: Open) -> None:
     core = open_core(member(tmp_path / "n1", max_snapshot_bytes=1_024))
-    reply = Peer(core).ask(SnapshotChunk, 1, 50, 1, 0, 5_000, 2**40, 1, b"x")
-    assert reply is None and core.counters.frames_dropped == {"oversized": 1}
+    reply = Peer(core).ask(SnapshotChunk, 1, 50, 1, 0, 1, 5_000, 1, b"x")
+    assert isinstance(reply, codec.SnapshotReply)
+    assert (reply.expected, reply.installed, reply.limit) == (0, False, 1_024)
+    assert not [*(tmp_path / "n1").glob("snapshot*")], "nothing of it is kept"
+
+
+def test_a_chunk_whose_count_does_not_fit_its_size_is_dropped(tmp_path: Path, open_core: Open) -> None:
+    core = open_core(member(tmp_path / "n1"))
+    reply = Peer(core).ask(SnapshotChunk, 1, 50, 1, 0, 5_000, 2**20, 1, b"x")
+    assert reply is None and core.counters.frames_dropped == {"malformed": 1}
 
 
 def test_a_journal_that_begins_behind_the_snapshot_stops_the_start(tmp_path: Path, open_core: Open) -> None:

@@ -15,14 +15,14 @@ from raft.errors import MembersChanged
 from raft.journal import Identity, Journal
 from raft.memory_bus import MemoryBus
 from raft.node import RaftNode
-from raft.segment import MAGIC, Header, encode_vote, read_records
+from raft.segment import MAGIC, SegmentReader, encode_vote
 from tests.unit.raft.machine import Recorder
 
 THREE = ("n1", "n2", "n3")
 
 
-def opened(directory: Path, members: tuple[str, ...] = THREE, *, accept: bool = False) -> Journal:
-    return Journal(directory, Identity("c", "n1", 1, members), disk=Disk(), accept_members=accept)
+def opened(directory: Path, members: tuple[str, ...] = THREE) -> Journal:
+    return Journal(directory, Identity("c", "n1", 1, members), disk=Disk())
 
 
 def used(directory: Path) -> None:
@@ -48,7 +48,7 @@ async def test_a_member_of_three_does_not_start_alone_and_says_what_to_do(tmp_pa
     alone = RaftNode(replace(three, members=("n1",)), MemoryBus().connect("n1"), Recorder())
     with pytest.raises(MembersChanged) as refused:
         await alone.start()
-    for word in ("n1, n2, n3", "configured with n1.", "--members", "docs/raft.md", "--accept-members"):
+    for word in ("n1, n2, n3", "configured with n1.", "--members", "varpulis raft add", "docs/members.md"):
         assert word in str(refused.value)
     assert files(tmp_path) == before, "a refused start changes nothing"
     again = RaftNode(three, MemoryBus().connect("n1"), Recorder())
@@ -72,29 +72,11 @@ def test_fewer_others_and_more_members_are_refused(tmp_path: Path, others: tuple
     assert (refused.value.found, refused.value.expected) == (THREE, others)
 
 
-def test_accepted_members_are_the_recorded_ones_from_then_on_and_nothing_is_lost(tmp_path: Path) -> None:
-    used(tmp_path)
-    new = ("n1", "n2", "n4")
-    opened(tmp_path, new, accept=True).close()
-    with pytest.raises(MembersChanged):
-        opened(tmp_path)
-    journal = opened(tmp_path, new)
-    assert [entry.payload for entry in journal.typed(1, 10, 10**9)] == [b"one", b"two"]
-    assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (4, "n2")
-    journal.close()
-
-
-def test_accepting_what_is_recorded_already_writes_no_new_segment(tmp_path: Path) -> None:
-    used(tmp_path)
-    opened(tmp_path, accept=True).close()
-    assert len(list(tmp_path.glob("journal-*.log"))) == 1
-
-
 def test_a_journal_from_before_members_were_recorded_takes_the_first_list_it_meets(tmp_path: Path) -> None:
     used(tmp_path)
     (path,) = tmp_path.glob("journal-*.log")
-    header, vote, *_ = read_records(path, is_last=True)
-    assert isinstance(header, Header)
+    reader = SegmentReader(path, path.read_bytes(), is_last=True)
+    header, vote = reader.header(), next(iter(reader))
     body = b"\x01" + msgspec.msgpack.encode(list(msgspec.structs.astuple(header))[:-1])
     frame = struct.pack("<III", len(body), len(body) ^ 0xFFFFFFFF, google_crc32c.value(body))
     path.write_bytes(MAGIC + frame + body + encode_vote(vote))  # type: ignore[arg-type]

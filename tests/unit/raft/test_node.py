@@ -117,7 +117,7 @@ async def test_a_barrier_on_a_follower_sees_what_was_acknowledged_before(cluster
     for number in range(10):
         committed = await leader.propose(b"%d" % number, timeout=SECONDS)
         for follower in cluster.followers():
-            assert await follower.barrier(timeout=SECONDS) > committed.index
+            assert await follower.barrier(timeout=SECONDS) >= committed.index
             assert cluster.machines[cluster.name_of(follower)].commands[-1] == b"%d" % number
 
 
@@ -141,10 +141,10 @@ async def test_a_follower_slightly_behind_catches_up_from_the_log(cluster: Clust
     await cluster.leader()
     away = cluster.name_of(cluster.followers()[0])
     await cluster.kill(away)
-    for number in range(20):
+    for number in range(4):  # fewer than the first member whose turn it is needs for a snapshot
         await insist(cluster, b"%d" % number)
     node = await cluster.start(away)
-    await until(lambda: len(cluster.machines[away].commands) == 20)
+    await until(lambda: len(cluster.machines[away].commands) == 4)
     assert node.counters.snapshots_installed == 0
 
 

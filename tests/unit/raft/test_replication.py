@@ -8,10 +8,19 @@ from raft.codec import CHUNK_BYTES
 from raft.disk import Disk
 from raft.entries import command_bytes
 from raft.journal import Identity, Journal
-from raft.replication import MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, AppendPlan, ChunkPlan, Replication
+from raft.replication import (
+    DECLINED_SECONDS,
+    MAX_BYTES_IN_FLIGHT,
+    MAX_IN_FLIGHT,
+    AppendPlan,
+    ChunkPlan,
+    Replication,
+)
 from raft.transfer import OutgoingSnapshot
+from tests.unit.raft.peer import snapshot_file
 
 HEARTBEAT = 0.05
+ASK = 0.15
 
 
 @pytest.fixture
@@ -23,11 +32,11 @@ def journal(tmp_path: Path) -> Journal:
 
 
 @pytest.fixture
-def replication(journal: Journal) -> Replication:
+def replication(journal: Journal, tmp_path: Path) -> Replication:
     def open_snapshot() -> OutgoingSnapshot:
-        return OutgoingSnapshot(bytes(CHUNK_BYTES + 1), 8, 1, patience=0.1, max_patience=0.2)
+        return OutgoingSnapshot(snapshot_file(tmp_path, 8, CHUNK_BYTES + 1), patience=0.1, max_patience=0.2)
 
-    replication = Replication(("n2",), journal, open_snapshot, heartbeat_interval=HEARTBEAT)
+    replication = Replication(("n2",), journal, open_snapshot, heartbeat_interval=HEARTBEAT, ask_interval=ASK)
     replication.begin_term()
     return replication
 
@@ -119,10 +128,15 @@ def test_a_late_refusal_of_what_is_matched_is_ignored(replication: Replication) 
     assert replication.progress["n2"].next_index == 11
 
 
-def test_news_of_a_commit_asks_for_an_answer_once_a_heartbeat(replication: Replication) -> None:
+def test_an_answer_is_asked_for_now_and_then_and_news_of_a_commit_in_between(
+    replication: Replication,
+) -> None:
     replication.agreed("n2", 11)
-    wants = [plan.wants_reply for now in (0.0, 0.01, 0.02, HEARTBEAT) if (plan := send(replication, 1, now))]
-    assert wants == [True, False, False, True]
+    assert [bool(send(replication, 1, now)) for now in (0.0, ASK)] == [True, True]
+    assert replication.news("n2") is None, "the question has told it"
+    assert send(replication, 2, ASK + 0.01) is None
+    news = replication.news("n2")
+    assert news is not None and not news.wants_reply and not news.entries
 
 
 def test_an_absent_peer_is_probed_without_entries_until_it_answers(
@@ -147,9 +161,39 @@ def test_a_peer_behind_the_journal_gets_the_snapshot_and_no_appends_meanwhile(
     assert isinstance(plan, ChunkPlan) and plan.number == 0
     replication.sent("n2", 1, plan, 0.0)
     assert replication.plan("n2", 0.01, due=True) is None
-    assert replication.chunk_answered("n2", 1, installed=False) is None
+    assert replication.chunk_answered("n2", plan.transfer, 1, installed=False) is None
     plan = replication.plan("n2", 0.01, due=False)
     assert isinstance(plan, ChunkPlan) and (plan.number, len(plan.data)) == (1, 1)
-    assert replication.chunk_answered("n2", 2, installed=True) == 8
+    assert replication.chunk_answered("n2", plan.transfer, 2, installed=True) == 8
     append = send(replication, 3)
     assert append is not None and append.prev_index == 8
+
+
+def test_a_late_answer_about_a_former_snapshot_says_nothing_about_the_present_one(
+    replication: Replication, journal: Journal, tmp_path: Path
+) -> None:
+    """Else the leader would take the follower to be further than it is, and never send what it lacks."""
+    journal.deleteEntriesTo(7)
+    replication.refused("n2", prev_index=10, hint=3)
+    plan = replication.plan("n2", 0.0, due=True)
+    assert isinstance(plan, ChunkPlan)
+    former = OutgoingSnapshot(snapshot_file(tmp_path, 5, CHUNK_BYTES + 1), patience=0.1, max_patience=0.2)
+    assert replication.chunk_answered("n2", former, 2, installed=True) == 5
+    replication.chunk_declined("n2", former)
+    assert replication.match_index("n2") == 5 and replication.sends_snapshot
+
+
+def test_a_peer_that_declines_a_snapshot_gets_heartbeats_and_later_another_offer(
+    replication: Replication, journal: Journal
+) -> None:
+    journal.deleteEntriesTo(7)
+    replication.refused("n2", prev_index=10, hint=3)
+    chunk = replication.plan("n2", 0.0, due=True)
+    assert isinstance(chunk, ChunkPlan)
+    replication.sent("n2", 1, chunk, 0.0)
+    replication.chunk_declined("n2", chunk.transfer)
+    for seq, now in enumerate((0.1, 5.0, 9.9), start=2):
+        heartbeat = send(replication, seq, now)
+        assert heartbeat is not None and (heartbeat.prev_index, heartbeat.entries) == (10, [])
+        replication.refused("n2", prev_index=10, hint=3)
+    assert isinstance(replication.plan("n2", 0.1 + DECLINED_SECONDS, due=True), ChunkPlan)

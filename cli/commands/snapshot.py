@@ -1,0 +1,140 @@
+"""Commands about copies of the replicated state: `raft snapshot save`, `inspect`, `restore`.
+
+A copy appears under its name whole and checked, or not at all: it is written beside it, for its owner alone,
+synced, read back, and then named. `restore` works on a directory, with no process running there.
+"""
+
+import contextlib
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from cli.commands.raft import show_generation
+from cli.errors import FAILED, OK, CliError, UsageError
+from cli.invocation import Invocation, Rows
+
+if TYPE_CHECKING:
+    from raft.backup import BackupInfo
+
+_MEGABYTE: Final = 1_000_000
+
+
+def save(call: Invocation) -> int:
+    """Fetch a copy of the state as it is now, into a file."""
+    target, force = Path(call.arguments["file"]), call.arguments["force"]
+    if target.exists() and not force:
+        raise UsageError(f"{target} is there already: choose another name, or say --force")
+    with call.connect(progress=_progress) as client:
+        data = client.download("/snapshot", wait=call.wait)
+    with _os_errors(f"{target} cannot be written"), _beside(target, data) as copy:
+        info = _inspected(copy)
+        if not info.ok:
+            raise CliError(f"the copy came damaged: {info.problem}: nothing was kept, try again")
+        _name(copy, target, force=force)
+    _show(call, target, info)
+    return OK
+
+
+def inspect(call: Invocation) -> int:
+    """What a copy holds; fails when it is damaged."""
+    source = _file(call)
+    info = _inspected(source)
+    _show(call, source, info)
+    if info.ok:
+        return OK
+    call.note(f"varpulis: {source} cannot be restored: {info.problem}")
+    return FAILED
+
+
+def restore(call: Invocation) -> int:
+    """Make the directory of a member of a new group from a copy."""
+    from raft.recovery import restore
+
+    from raft.errors import RaftError
+
+    source, settings = _file(call), call.settings
+    node_id, members = settings.required("coordinator.id"), settings.required("coordinator.members")
+    directory, cluster = call.directory("coordinator", node_id), settings["cluster.id"]
+    call.confirm(
+        f"{directory} becomes {node_id} of a new group of {', '.join(members)}; what the cluster was told "
+        "after the copy was made is not in it",
+        node_id,
+    )
+    try:
+        generation = restore(source, directory, cluster_id=cluster, node_id=node_id, members=members)
+    except (RaftError, OSError) as error:
+        raise CliError(str(error)) from None
+    show_generation(call, msgspec.to_builtins(generation))
+    call.note(
+        f"once each of {', '.join(members)} has been restored from this copy: varpulis coordinator "
+        f"--id {node_id} --members {','.join(members)} --cluster-id {cluster} --data-dir {directory}"
+    )
+    return OK
+
+
+def _file(call: Invocation) -> Path:
+    source = Path(call.arguments["file"])
+    if not source.is_file():
+        raise UsageError(f"there is no file {source}: give one that `varpulis raft snapshot save` wrote")
+    return source
+
+
+def _inspected(path: Path) -> "BackupInfo":
+    from raft.backup import inspect
+
+    with _os_errors(f"{path} cannot be read"):
+        return inspect(path)
+
+
+def _show(call: Invocation, path: Path, info: "BackupInfo") -> None:
+    document: dict[str, Any] = {"file": str(path), **msgspec.to_builtins(info)}
+    rows = [(name.replace("_", " "), value) for name, value in document.items()]
+    call.show(document, Rows(("COPY", ""), rows))
+
+
+@contextlib.contextmanager
+def _beside(target: Path, data: bytes) -> Iterator[Path]:
+    """`data`, durable, in a file beside `target` that is gone at the end unless it was renamed."""
+    copy = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _name(copy: Path, target: Path, *, force: bool) -> None:
+    if force:
+        copy.replace(target)
+    else:
+        target.hardlink_to(copy)  # unlike a rename, it never takes the place of a file that came meanwhile
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _os_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CliError(f"{what}: {error}") from None
+
+
+def _progress(come: int, total: int | None) -> None:
+    if sys.stderr.isatty():
+        of = f" of {total / _MEGABYTE:.0f}" if total else ""
+        end = "\n" if come == total else ""
+        sys.stderr.write(f"\r{come / _MEGABYTE:.0f}{of} MB{end}")
+        sys.stderr.flush()

@@ -1,0 +1,96 @@
+"""What moves a core: it wakes for inputs and for time, steps, and gives the frames to the bus.
+
+Inputs (frames, calls) only wake; the step runs when the event loop comes round, so whatever came in meanwhile
+shares one tick and one sync. In a step the appends that may leave before the sync are given to the socket
+first: the followers work while this disk does. News of a commit alone leaves a turn of the loop later, unless
+another step has begun by then: who was told of the commit may have proposed the next command.
+
+A core that raises is withdrawn: it says why and stays alive.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from raft.bus import Bus
+from raft.outbox import Outgoing
+from raft.succession import Succession
+
+log = logging.getLogger("raft")
+
+
+class Driver:
+    """Drives `core` from the running event loop; `after_step` is called after each step."""
+
+    def __init__(
+        self,
+        core: Succession,
+        bus: Bus,
+        inbox: str,
+        after_step: Callable[[], None],
+    ) -> None:
+        self._core, self._bus, self._inbox, self._after_step = core, bus, inbox, after_step
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._scheduled = False
+        self._running = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Step soon; what wakes before then shares the step."""
+        if self._running and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
+
+    def stop(self) -> None:
+        """No step any more; frames not yet given to the bus are lost."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _step(self) -> None:
+        self._scheduled = False
+        if not self._running:
+            return
+        core = self._core
+        try:
+            core.tick()
+            self._publish(core.early())
+            self._publish(core.flush(keep_news=True))
+            self._after_step()
+        except Exception as error:
+            self._give_up(error)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(core.rest(), self.wake)
+        if core.wants_tick:
+            self.wake()
+        elif core.is_leader:
+            self._loop.call_soon(self._tell_news)
+
+    def _tell_news(self) -> None:
+        if self._running and not self._scheduled:
+            self._publish(self._core.news())
+
+    def _give_up(self, error: Exception) -> None:
+        log.critical("the Raft node cannot go on", exc_info=error)
+        self.stop()
+        self._core.withdraw(f"this node has withdrawn: {type(error).__name__}: {error}. Start it again")
+        self._core.flush()
+        self._after_step()
+
+    def _publish(self, frames: list[Outgoing]) -> None:
+        if not frames:
+            return
+        sent = 0
+        try:
+            for frame in frames:
+                reply = f"{self._inbox}.{frame.token}" if frame.token else ""
+                self._bus.send(frame.subject, frame.data, reply=reply)
+                sent += 1
+            self._bus.push()
+        except Exception as error:
+            # Whatever keeps a frame from the bus, the frame is lost, and Raft sends again.
+            self._core.counters.frames_dropped["not_published"] += len(frames) - sent
+            log.debug("%d frames not published: %s", len(frames) - sent, error)

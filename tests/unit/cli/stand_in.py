@@ -1,0 +1,57 @@
+"""A stand-in for a coordinator: a small server that keeps what it was asked and answers as it is told."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Coordinator(ThreadingHTTPServer):
+    """Answers every request with `status` and `answer`, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, str, Any]] = []
+        self.status, self.answer = 200, b"{}"
+        self.cut = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Coordinator
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.removeprefix("/api/v1/cluster")
+        self.server.asked.append((self.command, path, json.loads(body) if body else None))
+        answer = self.server.answer
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer[: len(answer) - self.server.cut])
+        self.close_connection = bool(self.server.cut)
+
+    do_GET = do_POST = do_DELETE = _answer
+
+    def log_message(self, *arguments: object) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Coordinator]:
+    """One that runs, in a thread."""
+    server = Coordinator()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,225 @@
+"""The state as bytes: all of it comes back, in small parts, as of the moment it was asked for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.machine import ClusterMachine
+from coordinator.state import snapshot
+from coordinator.state.model import (
+    Done,
+    Event,
+    Group,
+    Phase,
+    Placed,
+    Placement,
+    Refused,
+    Remembered,
+    State,
+    Stray,
+    Worker,
+    WorkerStatus,
+)
+from coordinator.state.snapshot import FRAME_BYTES, FRAME_ITEMS, frames, read
+from proto_schemas.rest import GroupSpec, PipelineSpec
+
+NAMES = st.text("abcxyz-_0123", min_size=1, max_size=8)
+TEXT = st.text(max_size=20)
+NUMBERS = st.integers(0, 2**53)
+SPECS = st.builds(
+    GroupSpec,
+    name=NAMES,
+    pipelines=st.lists(st.builds(PipelineSpec, name=NAMES, source=TEXT), min_size=1, max_size=3),
+)
+STATES = st.builds(
+    State,
+    coordinators=st.dictionaries(NAMES, TEXT),
+    workers=st.dictionaries(
+        NAMES,
+        st.builds(
+            Worker,
+            id=NAMES,
+            session=NUMBERS,
+            incarnation=st.none() | NAMES,
+            address=TEXT,
+            cpu_cores=NUMBERS,
+            max_pipelines=NUMBERS,
+            labels=st.dictionaries(NAMES, TEXT, max_size=3),
+            version=st.none() | TEXT,
+            status=st.sampled_from(WorkerStatus),
+            registered_at=NUMBERS,
+        ),
+    ),
+    groups=st.dictionaries(
+        NAMES,
+        st.builds(
+            Group,
+            spec=SPECS,
+            consumes=st.dictionaries(NAMES, st.lists(NAMES, max_size=2), max_size=2),
+            version=NUMBERS,
+            created_at=NUMBERS,
+            deleting=st.booleans(),
+        ),
+    ),
+    placements=st.dictionaries(
+        NAMES,
+        st.dictionaries(
+            NAMES,
+            st.builds(
+                Placement,
+                phase=st.sampled_from(Phase),
+                epoch=NUMBERS,
+                worker_id=st.none() | NAMES,
+                pipeline_id=st.none() | NAMES,
+                reason=st.none() | TEXT,
+                attempts=NUMBERS,
+            ),
+        ),
+    ),
+    strays=st.dictionaries(
+        NAMES,
+        st.builds(Stray, worker_id=NAMES, pipeline_id=NAMES, group=NAMES, pipeline=NAMES, epoch=NUMBERS),
+    ),
+    epochs=NUMBERS,
+    sessions=NUMBERS,
+    remembered=st.dictionaries(
+        NAMES,
+        st.builds(
+            Remembered,
+            about=TEXT,
+            result=st.builds(Done)
+            | st.builds(Placed, epoch=NUMBERS)
+            | st.builds(Refused, code=TEXT, error=TEXT),
+            words=NUMBERS,
+        ),
+    ),
+    audit=st.lists(st.builds(Event, at=NUMBERS, by=TEXT, what=TEXT, about=TEXT, why=TEXT)),
+)
+
+
+def whole(state: State) -> bytes:
+    return b"".join(frames(state))
+
+
+def one_of_each(copies: int = 1) -> State:
+    """Each dictionary, and the trail, holds `copies` items."""
+    names = [f"n{number}" for number in range(copies)]
+    spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 50)])
+    worker = Worker(id="w", session=1, address="a", cpu_cores=1, max_pipelines=5, registered_at=7)
+    stray = Stray(worker_id="w", pipeline_id="p-1", group="g", pipeline="p", epoch=3)
+    return State(
+        coordinators=dict.fromkeys(names, "url"),
+        workers=dict.fromkeys(names, worker),
+        groups=dict.fromkeys(names, Group(spec=spec, consumes={"p": ["In"]}, created_at=5)),
+        placements={name: {"p": Placement(epoch=number)} for number, name in enumerate(names)},
+        strays=dict.fromkeys(names, stray),
+        epochs=11,
+        sessions=12,
+        remembered=dict.fromkeys(names, Remembered("create g", Done(), 77)),
+        audit=[Event(at=at, by="api", what="w", about="g") for at in range(copies)],
+    )
+
+
+@given(STATES)
+@settings(max_examples=60, deadline=None)
+def test_every_state_comes_back_and_gives_the_same_bytes_again(state: State) -> None:
+    data = whole(state)
+    back = read(data)
+    assert back == state and msgspec.msgpack.encode(back) == msgspec.msgpack.encode(state)
+    assert whole(back) == data == whole(state)
+
+
+@given(STATES)
+@settings(max_examples=20, deadline=None)
+def test_a_snapshot_of_format_1_is_read(state: State) -> None:
+    machine = ClusterMachine()
+    machine.restore(msgspec.msgpack.encode({"format": 1, "state": state}))
+    assert machine.state == state
+
+
+def test_every_field_of_the_state_is_in_the_snapshot() -> None:
+    """A field that is added to `State` has to be added here too."""
+    assert set(State.__struct_fields__) == {*snapshot._KINDS, "epochs", "sessions"}
+    empty, full = State(), read(whole(one_of_each()))
+    assert all(getattr(full, field) != getattr(empty, field) for field in State.__struct_fields__)
+
+
+def forget_placement(state: State) -> None:
+    state.placements["n0"]["p"] = Placement(phase=Phase.RUNNING, epoch=99)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        forget_placement,
+        lambda state: state.placements.pop("n0"),
+        lambda state: state.audit.append(Event(at=9, by="x", what="y", about="z")),
+        lambda state: state.audit.__delitem__(0),
+        lambda state: state.workers.clear(),
+        lambda state: state.groups.pop("n0"),
+        lambda state: state.strays.update(new=state.strays["n0"]),
+        lambda state: state.remembered.clear(),
+        lambda state: state.coordinators.update(n0="elsewhere"),
+        lambda state: setattr(state, "epochs", 5_000),
+    ],
+)
+def test_parts_hold_the_state_of_the_moment_of_the_call(change: Callable[[State], Any]) -> None:
+    state, machine = one_of_each(3), ClusterMachine()
+    machine.state = state
+    before, parts = whole(state), machine.snapshot()
+    change(state)
+    assert whole(state) != before
+    assert b"".join(parts) == before
+
+
+def test_frames_are_small_by_items_and_by_bytes() -> None:
+    parts = list(frames(one_of_each(FRAME_ITEMS * 2 + 1)))
+    assert len(parts) == 1 + 7 * 3
+    heavy = State()
+    for number in range(100):
+        spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 20_000)])
+        heavy.groups[f"g{number}"] = Group(spec=spec, consumes={}, created_at=1)
+    sizes = [len(part) for part in frames(heavy)]
+    assert len(sizes) > 10 and max(sizes) < FRAME_BYTES + 21_000
+    assert read(whole(heavy)) == heavy
+
+
+def test_a_snapshot_cut_at_any_byte_is_refused() -> None:
+    data = whole(one_of_each(2))
+    for end in range(len(data)):
+        with pytest.raises(ValueError, match=r"cannot be read: .*check which version wrote it, and the disk"):
+            read(data[:end])
+
+
+def test_a_damaged_snapshot_is_refused_or_read_and_never_breaks_the_reader() -> None:
+    data, refused = whole(one_of_each(2)), 0
+    for at in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << bit
+            try:
+                read(bytes(damaged))
+            except ValueError:
+                refused += 1
+    assert refused > len(data), "what is left are other letters and numbers; the file's checksum finds those"
+
+
+def test_a_part_that_is_missing_or_there_twice_is_refused() -> None:
+    parts = list(frames(one_of_each(FRAME_ITEMS + 1)))
+    for wrong in (parts[:5] + parts[6:], [*parts, parts[-1]]):
+        with pytest.raises(ValueError, match="should hold"):
+            read(b"".join(wrong))
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, 99])
+def test_a_format_of_the_future_is_refused_by_its_number(version: int) -> None:
+    header = snapshot._framed((version, {"another": "header"}, 3))
+    with pytest.raises(ValueError, match=f"has format {version}, .* run the version that wrote it"):
+        read(b"CLUSTATE" + header + snapshot._framed(("unheard-of", 1)))
+    if version != 1:
+        with pytest.raises(ValueError, match=f"has format {version}, "):
+            read(msgspec.msgpack.encode({"format": version, "state": State()}))

@@ -1,0 +1,381 @@
+"""Members change by sealed generations: nothing acknowledged is lost, whoever sleeps or dies meanwhile."""
+
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from raft.change import Result
+from raft.codec import Append, encode
+from raft.errors import ChangeRefused, NotLeader, TransferRefused
+from raft.generation import Generation
+from raft.outcomes import Committed, Outcome
+from tests.unit.raft.peer import Clock
+from tests.unit.raft.town import Town
+
+THREE = ("n1", "n2", "n3")
+
+
+@pytest.fixture
+def town(tmp_path: Path, clock: Clock) -> Iterator[Town]:
+    town = Town(tmp_path, clock)
+    yield town
+    town.close()
+
+
+@pytest.fixture
+def three(town: Town) -> Town:
+    town.start(*THREE)
+    town.lead()
+    for number in range(5):
+        town.write(b"before %d" % number)
+    return town
+
+
+def joined(town: Town, name: str, members: tuple[str, ...] = THREE) -> None:
+    town.start(name, members=members, join=True)
+
+
+def test_a_newcomer_waits_until_it_is_invited(three: Town) -> None:
+    joined(three, "n4")
+    three.run(2.0)
+    assert three.nodes["n4"].generation.number == 0
+    assert three.machines["n4"].commands == [] and three.nodes["n4"].term == 0
+
+
+def test_a_member_is_added(three: Town) -> None:
+    joined(three, "n4")
+    assert three.changed(add="n4") == Generation(2, (*THREE, "n4"), ())
+    three.together(*THREE, "n4")
+
+
+def test_a_removed_member_says_so_and_stays_away_after_a_restart(three: Town) -> None:
+    leader = three.lead().config.node_id
+    gone = next(name for name in THREE if name != leader)
+    rest = tuple(name for name in THREE if name != gone)
+    assert three.changed(remove=gone) == Generation(2, rest, (gone,))
+    three.until(lambda: three.nodes[gone].failure)
+    three.together(*rest)
+    for _ in range(2):
+        assert three.nodes[gone].failure == "this node was removed from the cluster in generation 2"
+        three.stop(gone)
+        three.start(gone)
+        three.run(1.0)
+    assert three.acknowledged[-1] not in three.machines[gone].commands
+
+
+def test_a_removed_id_never_comes_back(three: Town) -> None:
+    leader = three.lead().config.node_id
+    gone = next(name for name in THREE if name != leader)
+    three.changed(remove=gone)
+    with pytest.raises(ChangeRefused, match="never used again"):
+        three.change(add=gone)
+
+
+def test_a_dead_member_is_replaced_in_one_step(three: Town) -> None:
+    dead = next(name for name in THREE if name != three.lead().config.node_id)
+    three.stop(dead)
+    joined(three, "n4")
+    members = tuple(sorted({*THREE, "n4"} - {dead}))
+    assert three.changed(add="n4", remove=dead) == Generation(2, members, (dead,))
+    three.together(*members)
+
+
+def test_the_leader_that_sealed_leads_the_next_generation(three: Town) -> None:
+    leader = three.lead().config.node_id
+    joined(three, "n4")
+    three.changed(add="n4")
+    assert three.lead().config.node_id == leader
+
+
+def test_sequence_numbers_and_the_incarnation_go_on(three: Town) -> None:
+    before = {name: node.letters for name, node in three.nodes.items()}
+    joined(three, "n4")
+    three.changed(add="n4")
+    three.until(lambda: all(three.nodes[name].generation.number == 2 for name in THREE))
+    for name, letters in before.items():
+        now = three.nodes[name].letters
+        assert now is not letters and now.incarnation == letters.incarnation
+        assert now.last_seq > letters.last_seq
+
+
+def test_who_slept_through_two_changes_comes_after(three: Town) -> None:
+    sleeper = next(name for name in THREE if name != three.lead().config.node_id)
+    three.stop(sleeper)
+    for newcomer in ("n4", "n5"):
+        joined(three, newcomer)
+        three.changed(add=newcomer)
+        three.write(b"with " + newcomer.encode())
+    three.start(sleeper)
+    three.together(*THREE, "n4", "n5")
+    three.stop(sleeper)
+    three.start(sleeper)
+    three.together(*THREE, "n4", "n5")
+
+
+def test_who_slept_and_was_removed_learns_it(three: Town) -> None:
+    sleeper = next(name for name in THREE if name != three.lead().config.node_id)
+    three.stop(sleeper)
+    three.changed(remove=sleeper)
+    three.start(sleeper)
+    three.until(lambda: three.nodes[sleeper].failure)
+    assert "removed from the cluster in generation 2" in str(three.nodes[sleeper].failure)
+
+
+def test_a_member_that_lost_its_disk_follows_nobody(three: Town) -> None:
+    lost = next(name for name in THREE if name != three.lead().config.node_id)
+    joined(three, "n4")
+    three.changed(add="n4")
+    three.stop(lost)
+    for path in sorted((three.configs[lost].data_dir).rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    three.start(lost, members=tuple(name for name in THREE if name != lost), join=True)
+    three.run(2.0)
+    assert three.nodes[lost].generation.number == 0 and three.machines[lost].commands == []
+    assert three.changed(add=lost).number == 2, "it is a member already"
+    three.stop(lost)
+    for path in sorted((three.configs[lost].data_dir).rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    three.start(lost, members=THREE)
+    three.until(lambda: three.nodes[lost].failure)
+    assert "what it voted and acknowledged is lost" in str(three.nodes[lost].failure)
+
+
+def test_a_learner_that_restarts_midway_is_added_all_the_same(three: Town) -> None:
+    joined(three, "n4")
+    ended = three.change(add="n4")
+    three.until(lambda: three.nodes["n4"].learners)
+    three.stop("n4")
+    three.run(0.2)
+    three.start("n4")
+    three.until(lambda: ended)
+    assert ended == [Generation(2, (*THREE, "n4"), ())]
+    three.together(*THREE, "n4")
+
+
+def test_a_learner_neither_votes_nor_campaigns(three: Town) -> None:
+    joined(three, "n4")
+    three.change(add="n4")
+    three.until(lambda: three.nodes["n4"].learners)
+    term = three.nodes["n4"].term
+    three.cut = set(THREE)
+    three.run(3.0)
+    node = three.nodes["n4"]
+    assert node.learners == ["n4"] and node.term == term and node.core.counters.elections == 0
+
+
+def test_a_second_change_at_the_same_time_is_refused(three: Town) -> None:
+    joined(three, "n4")
+    ended = three.change(add="n4")
+    with pytest.raises(ChangeRefused, match="another change"):
+        three.change(add="n5")
+    three.until(lambda: ended)
+
+
+def test_what_is_so_already_is_answered_as_it_is(three: Town) -> None:
+    now = Generation(1, THREE)
+    assert three.change(add="n1") == [now]
+    assert three.change(remove="n9") == [now]
+    assert three.change(add="n2", remove="n9") == [now]
+
+
+def test_a_newcomer_that_does_not_answer_is_refused(three: Town) -> None:
+    ended = three.change(add="n4")
+    three.until(lambda: ended)
+    assert isinstance(ended[0], ChangeRefused) and "n4 does not answer" in ended[0].reason
+    assert three.lead().learners == []
+    three.together(*THREE)
+
+
+def test_a_change_that_would_lose_the_majority_is_refused(three: Town) -> None:
+    leader = three.lead().config.node_id
+    alive, dead = (name for name in THREE if name != leader)
+    three.stop(dead)
+    three.run(1.0)
+    ended = three.change(remove=alive)
+    three.until(lambda: ended)
+    assert isinstance(ended[0], ChangeRefused) and f"{dead} not" in ended[0].reason
+    three.together(leader, alive)
+
+
+def test_the_last_member_is_not_removed(town: Town) -> None:
+    town.start("n1")
+    town.lead()
+    with pytest.raises(ChangeRefused, match="last member"):
+        town.change(remove="n1")
+
+
+def test_a_cluster_of_one_grows_to_three(town: Town) -> None:
+    town.start("n1")
+    for number in range(30):
+        town.write(b"%d" % number)
+    for newcomer in ("n2", "n3"):
+        joined(town, newcomer, ("n1",))
+        town.changed(add=newcomer)
+    town.together(*THREE)
+
+
+def test_a_large_base_travels_in_pieces(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raft.fetch.CHUNK_BYTES", 100)
+    town.start(*THREE)
+    for number in range(30):
+        town.write(b"%d" % number)
+    sleeper = next(name for name in THREE if name != town.lead().config.node_id)
+    town.stop(sleeper)
+    joined(town, "n4")
+    town.changed(add="n4")
+    town.loss = 0.1
+    town.start(sleeper)
+    town.together(*THREE, "n4")
+
+
+def test_a_newcomer_gets_a_snapshot_when_the_log_is_cut(tmp_path: Path, clock: Clock) -> None:
+    town = Town(tmp_path, clock, snapshot_every_entries=10, retained_entries=2)
+    town.start(*THREE)
+    for number in range(30):
+        town.write(b"%d" % number)
+    joined(town, "n4")
+    town.changed(add="n4")
+    for number in range(30, 60):
+        town.write(b"%d" % number)
+    town.together(*THREE, "n4")
+    town.close()
+
+
+def test_calls_in_flight_during_a_change_are_made_again_and_nobody_hears_of_it(three: Town) -> None:
+    joined(three, "n4")
+    ended, number = three.change(add="n4"), 0
+    outcomes: list[Outcome] = []
+    while not ended:
+        three.lead().propose(b"during %d" % number, outcomes.append)
+        number += 1
+        three.run(0.005)
+    three.until(lambda: len(outcomes) == number)
+    assert all(isinstance(outcome, Committed) for outcome in outcomes), outcomes
+    three.together(*THREE, "n4")
+    applied = [command for command in three.machines["n4"].commands if command.startswith(b"during")]
+    assert sorted(applied) == sorted(b"during %d" % one for one in range(number))
+
+
+def test_a_stranger_that_claims_a_newer_generation_is_not_believed(three: Town) -> None:
+    target = next(name for name in THREE if name != three.lead().config.node_id)
+    for sender in ("n9", "n4"):
+        frame = Append("cluster", 7, sender, 1, 9, 1, 5, 1, 5, [])
+        three.nodes[target].receive(encode(frame), "")
+    three.run(1.0)
+    assert three.nodes[target].generation.number == 1
+    assert not list(three.configs[target].data_dir.glob("fetched*"))
+    three.together(*THREE)
+
+
+def test_files_of_older_generations_go_once_the_new_one_has_begun(three: Town) -> None:
+    for newcomer in ("n4", "n5"):
+        joined(three, newcomer)
+        three.changed(add=newcomer)
+    three.together(*THREE, "n4", "n5")
+    for name in (*THREE, "n4"):
+        names = {path.name for path in three.configs[name].data_dir.iterdir()}
+        assert names == {"generation-0000000003"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_frames_lost_a_change_comes_to_its_end(tmp_path: Path, clock: Clock, seed: int) -> None:
+    town = Town(tmp_path, clock, seed=seed)
+    town.start(*THREE)
+    town.write(b"before")
+    town.loss = 0.2
+    joined(town, "n4")
+    results: list[Result] = []
+    while not (results and isinstance(results[-1], Generation)):
+        with suppress(ChangeRefused, NotLeader):
+            results = town.change(add="n4")
+            town.until(lambda: results)  # noqa: B023
+        town.run(0.1)
+    town.write(b"after")
+    town.loss = 0.0
+    town.together(*THREE, "n4")
+    town.close()
+
+
+@pytest.mark.parametrize("verb", range(1, 25))
+@pytest.mark.parametrize("who", ["leader", "follower", "newcomer"])
+def test_power_lost_at_any_verb_of_a_change_loses_nothing(
+    tmp_path: Path, clock: Clock, who: str, verb: int
+) -> None:
+    town = Town(tmp_path, clock)
+    town.start(*THREE)
+    town.write(b"before")
+    leader = town.lead().config.node_id
+    joined(town, "n4")
+    follower = next(name for name in THREE if name != leader)
+    victim = {"leader": leader, "follower": follower, "newcomer": "n4"}[who]
+    town.change(add="n4", timeout=1.0)
+    town.until(lambda: town.nodes["n4"].learners)
+    town.disks[victim].fuse = verb
+    town.run(1.5)
+    died = victim not in town.nodes
+    if died:
+        town.start(victim)
+    town.disks[victim].fuse = None
+    while town.lead().generation.number < 2:
+        with suppress(ChangeRefused, NotLeader):
+            town.change(add="n4")
+        town.run(0.5)
+    town.together(*THREE, "n4")
+    town.close()
+
+
+def a_life(town: Town, seed: int, rounds: int) -> None:
+    """Changes of members, lost frames, cuts and power cuts in random order; then all comes together."""
+    dice, newcomers = random.Random(seed), iter(f"n{number}" for number in range(4, 100))
+    town.start(*THREE)
+    town.write(b"first")
+    for number in range(rounds):
+        members = list(town.lead().generation.members)
+        town.loss = dice.choice((0.0, 0.0, 0.1, 0.3))
+        add = next(newcomers) if dice.random() < 0.6 and len(members) < 7 else None
+        remove = dice.choice(members) if dice.random() < 0.5 else None
+        if add:
+            town.start(add, members=tuple(members), join=True)
+            town.run(dice.uniform(0, 0.1))
+        town.pressure = dice.random() < 0.5
+        with suppress(ChangeRefused, NotLeader):
+            leader = town.lead()
+            if remove == leader.config.node_id:
+                with suppress(TransferRefused):
+                    leader.transfer()
+            else:
+                town.change(add, remove, timeout=dice.uniform(0.2, 3.0))
+        for _ in range(dice.randint(0, 4)):
+            town.run(dice.uniform(0, 0.2))
+            victim = dice.choice(sorted(town.nodes) or list(THREE))
+            match dice.choice(("cut", "fuse", "kill", "write")):
+                case "cut":
+                    town.cut = {victim}
+                case "fuse":
+                    town.disks[victim].fuse = dice.randint(1, 12)
+                case "kill" if victim in town.nodes:
+                    town.lose_power(victim)
+                case "write":
+                    leading = town.leader
+                    if leading is not None:
+                        leading.propose(b"unheard %d" % number, lambda outcome: None)
+        town.run(dice.uniform(0, 1.0))
+        if dice.random() < 0.3:
+            town.write(b"in round %d" % number, seconds=1.0)
+        town.cut, town.pressure = set(), False
+        town.start(*(name for name in town.configs if name not in town.nodes))
+        for disk in town.disks.values():
+            disk.fuse = None
+        town.write(b"after round %d" % number)
+    town.loss = 0.0
+    town.together(*town.lead().generation.members)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_nothing_acknowledged_is_lost(tmp_path: Path, clock: Clock, seed: int) -> None:
+    town = Town(tmp_path, clock, seed=seed, snapshot_every_entries=40, retained_entries=5)
+    a_life(town, seed, rounds=6)
+    town.close()

@@ -1,0 +1,242 @@
+"""Whole nodes in one process: real files, virtual time, a post that may lose, and power that may fail.
+
+A turn is five milliseconds: every node that lives takes what was posted before, and steps.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raft.change import Result
+from raft.config import RaftConfig
+from raft.errors import OutcomeUnknown
+from raft.generation import Generation
+from raft.outbox import Outgoing
+from raft.outcomes import Committed, Outcome
+from raft.succession import Succession
+from tests.simulation.disk import FlakyDisk, PowerCut
+from tests.unit.raft.machine import Recorder
+from tests.unit.raft.peer import Clock
+
+TURN = 0.005
+
+
+class Town:
+    """Nodes by name; `commands` are those that were acknowledged, in order."""
+
+    def __init__(self, directory: Path, clock: Clock, *, seed: int = 1, **settings: int) -> None:
+        self._directory, self._clock, self._settings = directory, clock, settings
+        self._random = random.Random(seed)
+        self.loss = 0.0
+        self.nodes: dict[str, Succession] = {}
+        self.machines: dict[str, Recorder] = {}
+        self.disks: dict[str, FlakyDisk] = {}
+        self.cut: set[str] = set()
+        """Nodes whose frames are lost, both ways."""
+        self.configs: dict[str, RaftConfig] = {}
+        self.acknowledged: list[bytes] = []
+        self._post: deque[tuple[str, Outgoing]] = deque()
+        self.pressure = False
+        """Whether clients propose and read through any node, at each turn."""
+        self._calls: list[tuple[bytes, list[Outcome]]] = []
+        self._served: dict[tuple[int, int], str] = {}
+        self._applied: dict[int, bytes] = {}
+
+    # -- nodes -------------------------------------------------
+
+    def start(self, *names: str, members: tuple[str, ...] = (), join: bool = False) -> None:
+        """Start processes; those that ran before keep their settings."""
+        for name in names:
+            if members or name not in self.configs:
+                path = self._directory / name
+                path.mkdir(exist_ok=True)
+                self.disks.setdefault(name, FlakyDisk(random.Random(name)))
+                config = RaftConfig(name, members or names, "cluster", path, join=join)
+                self.configs[name] = replace(config, **self._settings)  # type: ignore[arg-type]
+            self.disks[name].power_on()
+            self._open(name)
+
+    def _open(self, name: str) -> None:
+        machine = self.machines[name] = Recorder()
+        try:
+            node = Succession(
+                self.configs[name],
+                machine,
+                clock=self._clock,
+                wall_ms=lambda: int(self._clock.now * 1000),
+                disk=self.disks[name],
+            )
+        except PowerCut:
+            self.lose_power(name)
+            return
+        node.connection_changed(True, patient=False)
+        self.nodes[name] = node
+
+    def stop(self, *names: str) -> None:
+        """End processes; their disks are intact."""
+        for name in names:
+            del self.nodes[name]
+            self.disks[name].end_process()
+
+    def lose_power(self, name: str) -> None:
+        """What is not durable is gone."""
+        self.nodes.pop(name, None)
+        self.disks[name].power_off()
+
+    def close(self) -> None:
+        self.stop(*list(self.nodes))
+
+    # -- time --------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds / TURN)):
+            self._turn()
+
+    def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+        """Let time pass until it holds; fails when it does not in time."""
+        for _ in range(round(seconds / TURN)):
+            if condition():
+                return
+            self._turn()
+        pytest.fail(f"it never came to that: {self._told()}")
+
+    def _told(self) -> dict[str, object]:
+        return {name: (node.generation, node.term, node.failure) for name, node in self.nodes.items()}
+
+    def _turn(self) -> None:
+        self._clock.now += TURN
+        letters, self._post = self._post, deque()
+        for sender, letter in letters:
+            self._deliver(sender, letter)
+        for name in list(self.nodes):
+            if self.pressure:
+                self._press(name)
+            self.step(name)
+
+    def _press(self, name: str) -> None:
+        """A command and a read through this node; what was committed before the read must be seen by it."""
+        command = b"call %d" % len(self._calls)
+        heard: list[Outcome] = []
+        self._calls.append((command, heard))
+        node, machine = self.nodes[name], self.machines[name]
+        node.propose(command, heard.append)
+        before = max(self._applied, default=0)
+
+        def read(outcome: Outcome) -> None:
+            if isinstance(outcome, Committed) and node.applied_index >= outcome.index:
+                assert max((index for index, _ in machine.applied), default=0) >= before, f"{name} reads old"
+
+        node.read(read)
+
+    def step(self, name: str) -> None:
+        """One step of one node; it may be its last."""
+        node = self.nodes[name]
+        try:
+            node.tick()
+            for letter in (*node.early(), *node.flush()):
+                self._post.append((name, letter))
+        except PowerCut:
+            self.lose_power(name)
+        else:
+            self._check(name, node)
+
+    def _check(self, name: str, node: Succession) -> None:
+        """One leader to a term; later generations are served in later terms; one history."""
+        if node.leads_applied:
+            at = node.generation.number, node.term
+            assert self._served.setdefault(at, name) == name, f"two leaders in {at}"
+            for number, term in self._served:
+                assert number == at[0] or (number < at[0]) == (term < at[1]), f"{at} after {number, term}"
+        for index, command in self.machines[name].applied[-20:]:
+            assert self._applied.setdefault(index, command) == command, f"two histories at {index}"
+
+    def _deliver(self, sender: str, letter: Outgoing) -> None:
+        *_, name, _ = letter.subject.split(".")
+        reply = letter.subject.startswith("inbox.")
+        target = letter.subject.split(".")[1] if reply else name
+        if self.cut & {sender, target} or self._random.random() < self.loss:
+            return
+        node = self.nodes.get(target)
+        try:
+            if node is None:
+                if not reply and letter.token and sender in self.nodes:
+                    self.nodes[sender].nobody_there(int(letter.token.rpartition(".")[2]))
+            elif reply:
+                node.receive_reply(letter.data)
+            else:
+                node.receive(letter.data, f"inbox.{sender}.{letter.token}" if letter.token else "")
+        except PowerCut:
+            self.lose_power(target)
+
+    # -- calls -------------------------------------------------
+
+    @property
+    def leader(self) -> Succession | None:
+        """Who serves, in the newest generation."""
+        serving = [node for node in self.nodes.values() if node.leads_applied]
+        return max(serving, key=lambda node: (node.generation.number, node.term), default=None)
+
+    def lead(self) -> Succession:
+        """Wait for a leader that serves."""
+        self.until(lambda: self.leader)
+        assert self.leader is not None
+        return self.leader
+
+    def write(self, command: bytes, *, seconds: float = 20.0) -> bool:
+        """Have a command acknowledged, however often it must be tried; may fail only with less time."""
+
+        def tried() -> bool:
+            node = self.leader
+            if node is None:
+                return False
+            heard: list[Outcome] = []
+            node.propose(command, heard.append)
+            for _ in range(200):
+                self._turn()
+                if heard:
+                    break
+            return bool(heard) and isinstance(heard[0], Committed)
+
+        deadline = self._clock.now + seconds
+        while not tried():
+            if self._clock.now >= deadline:
+                assert seconds < 20.0, f"not acknowledged: {self._told()}"
+                return False
+            self._turn()
+        self.acknowledged.append(command)
+        return True
+
+    def change(self, add: str | None = None, remove: str | None = None, timeout: float = 5.0) -> list[Result]:
+        """Begin a change at the leader; its end will be the one element of the list."""
+        ended: list[Result] = []
+        self.lead().change(add, remove, timeout, ended.append)
+        return ended
+
+    def changed(self, add: str | None = None, remove: str | None = None) -> Generation:
+        """A change that must succeed."""
+        ended = self.change(add, remove)
+        self.until(lambda: ended)
+        assert isinstance(ended[0], Generation), ended[0]
+        return ended[0]
+
+    def together(self, *names: str) -> None:
+        """All of them come to the same state, which holds everything acknowledged, in order."""
+        self.write(b"the last word, number %d" % len(self.acknowledged))
+        self.until(lambda: all(self.acknowledged[-1] in self.machines[name].commands for name in names))
+        for name in names:
+            commands = list(dict.fromkeys(self.machines[name].commands))
+            assert [command for command in commands if command in self.acknowledged] == self.acknowledged
+            assert self.machines[name].commands == self.machines[names[0]].commands
+            assert self.nodes[name].generation == self.nodes[names[0]].generation
+        applied = self.machines[names[0]].commands
+        for command, heard in self._calls:
+            assert len(heard) <= 1
+            times = applied.count(command)
+            if heard and not isinstance(heard[0], OutcomeUnknown):
+                assert times == isinstance(heard[0], Committed), f"{heard[0]!r}, and applied {times} times"
+            assert times <= 1
