@@ -5,10 +5,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST_WORKERS ?= 2
-BENCH ?= engine transport dispatch routing raft_commit failover worker_failover
+SEEDS ?= 5000
+MINUTES ?= 30
+BENCH ?= engine transport dispatch routing raft failover worker_failover
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format docs bench lock clean
+.PHONY: help up down test simulate jepsen lint format docs bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +32,12 @@ down: $(STAMP)  ## stop a cluster that was left running
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -q
+
+simulate: $(STAMP)  ## play fresh seeds of the Raft simulation: make simulate SEEDS=5000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+jepsen: $(STAMP)  ## faults on real coordinators, then a check of what clients saw: make jepsen MINUTES=30
+	$(BIN)/python -m tests.jepsen --minutes $(MINUTES)
 
 lint: $(STAMP)  ## style, types, and which room may import which
 	$(BIN)/ruff check .
