@@ -53,9 +53,8 @@ def inspect(call: Invocation) -> int:
 
 def restore(call: Invocation) -> int:
     """Make the directory of a member of a new group from a copy."""
-    from raft.recovery import restore
-
     from raft.errors import RaftError
+    from raft.recovery import restore
 
     source, settings = _file(call), call.settings
     node_id, members = settings.required("coordinator.id"), settings.required("coordinator.members")
