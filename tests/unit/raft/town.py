@@ -143,6 +143,9 @@ class Town:
         except PowerCut:
             self.lose_power(name)
         else:
+            if self.disks[name].off:  # the engine swallowed it
+                self.lose_power(name)
+                return
             self._check(name, node)
 
     def _check(self, name: str, node: Succession) -> None:
@@ -228,6 +231,7 @@ class Town:
         """All of them come to the same state, which holds everything acknowledged, in order."""
         self.write(b"the last word, number %d" % len(self.acknowledged))
         self.until(lambda: all(self.acknowledged[-1] in self.machines[name].commands for name in names))
+        self.until(lambda: len({self.nodes[name].generation for name in names}) == 1)
         for name in names:
             commands = list(dict.fromkeys(self.machines[name].commands))
             assert [command for command in commands if command in self.acknowledged] == self.acknowledged
