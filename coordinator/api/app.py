@@ -14,6 +14,7 @@ from litestar.types import Message, Scope
 
 from coordinator.api import cluster, groups, inject, members, probes, workers
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
+from coordinator.api.cut_off import CutOff
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
 from coordinator.api.schema import with_bodies
@@ -24,7 +25,7 @@ from transport.limits import RequestLimits
 _TITLE = "Varpulis cluster"
 
 
-def build(context: Context) -> RequestLimits:
+def build(context: Context) -> CutOff:
     """The ASGI application of one coordinator."""
 
     def provide_context() -> Context:
@@ -55,7 +56,7 @@ def build(context: Context) -> RequestLimits:
     )
     app.state.context = context
     limits = context.counts.limits = RequestLimits(app, timeout=MAX_WAIT + DEADLINE)
-    return limits
+    return CutOff(limits)
 
 
 @get("/openapi.json", include_in_schema=False)

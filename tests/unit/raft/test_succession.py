@@ -16,6 +16,7 @@ from tests.unit.raft.peer import Clock
 from tests.unit.raft.town import Town
 
 THREE = ("n1", "n2", "n3")
+LONGEST_CHANGE = 3.0
 
 
 @pytest.fixture
@@ -347,7 +348,7 @@ def a_life(town: Town, seed: int, rounds: int) -> None:
                 with suppress(TransferRefused):
                     leader.transfer()
             else:
-                town.change(add, remove, timeout=dice.uniform(0.2, 3.0))
+                town.change(add, remove, timeout=dice.uniform(0.2, LONGEST_CHANGE))
         for _ in range(dice.randint(0, 4)):
             town.run(dice.uniform(0, 0.2))
             victim = dice.choice(sorted(town.nodes) or list(THREE))
@@ -371,6 +372,7 @@ def a_life(town: Town, seed: int, rounds: int) -> None:
             disk.fuse = None
         town.write(b"after round %d" % number)
     town.loss = 0.0
+    town.run(LONGEST_CHANGE)  # one that is under way may yet change who has to come together
     town.together(*town.lead().generation.members)
 
 
