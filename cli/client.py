@@ -84,6 +84,10 @@ class ClusterClient:
         """The answer to `POST`; raises as `get` does. `wait` in the query prolongs the deadline by itself."""
         return self._call("POST", path, body=body, query=query)
 
+    def upload(self, path: str, data: bytes, **query: Any) -> Any:
+        """The answer to `POST` of bytes as they are; otherwise as `post`."""
+        return self._call("POST", path, body=data, query=query)
+
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to `DELETE`; raises as `get` does."""
         return self._call("DELETE", path, query=query)
@@ -103,7 +107,7 @@ class ClusterClient:
         method: str,
         path: str,
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         query: Mapping[str, Any],
         read: Callable[[Answer, str], Any] | None = None,
     ) -> Any:
@@ -147,14 +151,20 @@ class _Request:
         patience: seconds for one try: a coordinator that froze must not use up the time of the others.
     """
 
-    def __init__(self, method: str, target: str, body: Mapping[str, Any] | None, *, patience: float) -> None:
+    def __init__(
+        self, method: str, target: str, body: Mapping[str, Any] | bytes | None, *, patience: float
+    ) -> None:
         self._method = method
         self._target = target
         self._patience = patience
-        self._body = None if body is None else msgspec.json.encode(body)
         self._headers = {} if method == "GET" else {"Idempotency-Key": uuid.uuid4().hex}
+        if body is None or isinstance(body, bytes):
+            self._body = body
+        else:
+            self._body = msgspec.json.encode(body)
         if body is not None:
-            self._headers["Content-Type"] = "application/json"
+            kind = "octet-stream" if isinstance(body, bytes) else "json"
+            self._headers["Content-Type"] = f"application/{kind}"
 
     def ask(self, exchange: Exchange, url: str, left: float) -> Answer:
         """What the coordinator at `url` answers; raises `_MayPass` or `Refused` when it says no."""

@@ -1,10 +1,16 @@
 """Commands about copies of the replicated state: `raft snapshot save`, `inspect`, `restore`.
 
 A copy appears under its name whole and checked, or not at all: it is written beside it, for its owner alone,
-synced, read back, and then named. `restore` works on a directory, with no process running there.
+synced, read back, and then named.
+
+`restore` has two ways, and which one is meant has to be said: `--into CLUSTER` replaces the state of a
+running cluster, `--id` makes a directory with no process running there. Into a running cluster nothing goes
+by accident: its id is in the command and is checked by the cluster itself, and is typed once more, or there
+is `--yes`.
 """
 
 import contextlib
+import datetime
 import os
 import sys
 import uuid
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
     from raft.backup import BackupInfo
 
 _MEGABYTE: Final = 1_000_000
+_OFFLINE: Final = (
+    ("coordinator.id", "--id"),
+    ("coordinator.members", "--members"),
+    ("coordinator.data_dir", "--data-dir"),
+)
 
 
 def save(call: Invocation) -> int:
@@ -52,7 +63,59 @@ def inspect(call: Invocation) -> int:
 
 
 def restore(call: Invocation) -> int:
-    """Make the directory of a member of a new group from a copy."""
+    """Replace the state of a running cluster, or make the directory of a member of a new group."""
+    offline = call.settings.resolved("coordinator.id").given
+    into = call.arguments["into"]
+    if into is not None:
+        named = [flag for key, flag in _OFFLINE if call.settings.resolved(key).origin.startswith("--")]
+        if named:
+            raise UsageError(
+                f"--into is for a running cluster, {' and '.join(named)} for a directory: say one of both; "
+                "--url names the coordinators of a running one"
+            )
+        return _restore_running(call, into)
+    if call.arguments["from_cluster"] is not None:
+        raise UsageError("--from-cluster belongs to --into: a new group takes a copy of any cluster")
+    if not offline:
+        raise UsageError(
+            "say into what: --into CLUSTER replaces the state of the running cluster of that id; "
+            "--id, --members and --data-dir make the directory of one member of a new group"
+        )
+    return _restore_offline(call)
+
+
+def _restore_running(call: Invocation, into: str) -> int:
+    source, origin = _file(call), call.arguments["from_cluster"]
+    info = _inspected(source)
+    if not info.ok:
+        raise CliError(f"{source} cannot be restored: {info.problem}: nothing was done")
+    if info.cluster not in (into, origin):
+        raise UsageError(
+            f"{source} is a copy of cluster {info.cluster}, not of {into}: nothing was done; "
+            f"say --from-cluster {info.cluster} if that is meant"
+        )
+    query: dict[str, Any] = {"wait": call.wait, "confirm": into}
+    if origin is not None:
+        query["from_cluster"] = origin
+    call.confirm(
+        f"the whole state of the running cluster {into} becomes that of {source}, taken {_when(info)}; what "
+        "it was told since is undone",
+        into,
+    )
+    with call.connect() as client:
+        answer = client.upload("/snapshot", source.read_bytes(), **query)
+    facts = [(name.replace("_", " "), value) for name, value in answer.items()]
+    call.show(answer, Rows(("RESTORED", ""), facts))
+    call.note(f"{answer['pipelines'] - answer['kept']} pipelines are being placed: varpulis groups")
+    return OK
+
+
+def _when(info: "BackupInfo") -> str:
+    taken = datetime.datetime.fromtimestamp(info.taken_at_ms / 1000, datetime.UTC)
+    return f"{taken:%Y-%m-%d %H:%M:%S} UTC at entry {info.last_index}"
+
+
+def _restore_offline(call: Invocation) -> int:
     from raft.errors import RaftError
     from raft.recovery import restore
 
