@@ -104,7 +104,7 @@ def load(path: Path) -> Backup:
 
 
 def unpack(data: bytes) -> tuple[BackupInfo, memoryview]:
-    """What the copy in `data` says of itself, whole or not, and the state machine's bytes: a view of `data`."""
+    """What the copy in `data` says of itself, whole or not, and the state's bytes: a view of `data`."""
     magic, header_at = data[: len(MAGIC)], len(MAGIC) + _LENGTH.size
     if not magic.startswith(_FAMILY):
         return _broken(f"it begins with {magic!r}, not with {MAGIC!r}")

@@ -23,8 +23,9 @@ running cluster:
   old, and no old copy is taken for a new one;
 - *workers*: those that are known now stay as they are. Those that only the copy knows are unhealthy until
   they are heard; ours register again anyway, a seed worker would never have been told to;
-- *strays*: the running cluster's, and what the restore takes from workers. The copy's are over: their ids may
-  name other pipelines by now;
+- *strays*: the running cluster's, and what the restore takes from workers, as far as there is room: first
+  what seed workers run, who do not list it (ours do, and are told to end it). The copy's are over: their ids
+  may name other pipelines by now;
 - *coordinators*, *audit trail*: the running cluster's. A restore cannot remove its own traces;
 - *remembered request ids*: both, the running cluster's being newer, so a write that is repeated across the
   restore gets its first answer and is not done again.
@@ -41,6 +42,7 @@ from coordinator.state.model import (
     HOLDING,
     MAX_COPY,
     MAX_REMEMBERED,
+    MAX_STRAYS,
     MAX_WORKERS,
     Done,
     Placement,
@@ -136,13 +138,16 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
             retryable=True,
         )
     new = _whole(_read_in_order(state), upload)
-    before = dict(state.groups)
     displaced, kept = _merge(state, new)
+    gone, back = (
+        sorted(state.groups.keys() - new.groups.keys()),
+        sorted(new.groups.keys() - state.groups.keys()),
+    )
     for field in State.__struct_fields__:
         setattr(state, field, getattr(new, field))
     for group, pipeline, placement in displaced:
-        change.leave_stray(group, pipeline, placement)
-    gone, back = sorted(before.keys() - new.groups.keys()), sorted(new.groups.keys() - before.keys())
+        if len(state.strays) < MAX_STRAYS:
+            change.leave_stray(group, pipeline, placement)
     change.tell(
         "state_restored",
         f"{upload.cluster}@{upload.last_index}",
@@ -197,8 +202,8 @@ def _whole(so_far: Unpacked, upload: Upload) -> State:
 
 def _merge(old: State, new: State) -> tuple[list[tuple[str, str, Placement]], int]:
     """Complete `new`, as read from a copy, by what `old` knows better. What is taken from workers thereby,
-    and how many pipelines go on where they are."""
-    kept = _merge_groups(old, new)
+    from seed workers first, and how many pipelines go on where they are."""
+    kept, go_on = _merge_groups(old, new)
     new.epochs, new.sessions = max(old.epochs, new.epochs), max(old.sessions, new.sessions)
     brought, new.workers = new.workers, dict(old.workers)
     for name, worker in brought.items():
@@ -210,25 +215,32 @@ def _merge(old: State, new: State) -> tuple[list[tuple[str, str, Placement]], in
     remembered = list((older | old.remembered).items())
     new.remembered = dict(remembered[-MAX_REMEMBERED:])
     new.uploads, new.parts, new.unpacked = {}, {}, None
+    seeds = {worker.id for worker in old.workers.values() if worker.incarnation is None}
     displaced = [
         (group, pipeline, placement)
-        for group, pipeline, placement in old.each_placement()
-        if placement.phase in HOLDING and new.placement(group, pipeline) is not placement
+        for group, placements in old.placements.items()
+        if group not in go_on
+        for pipeline, placement in placements.items()
+        if placement.phase in HOLDING
     ]
+    displaced.sort(key=lambda entry: entry[2].worker_id not in seeds)
     return displaced, kept
 
 
-def _merge_groups(old: State, new: State) -> int:
+def _merge_groups(old: State, new: State) -> tuple[int, set[str]]:
+    """How many pipelines go on where they are, and their groups."""
+    go_on: set[str] = set()
     new.groups = {name: group for name, group in new.groups.items() if not group.deleting}
     new.placements, kept = {}, 0
     for name, group in new.groups.items():
         running = old.groups.get(name)
         if running is not None and not running.deleting and running.spec == group.spec:
+            go_on.add(name)
             new.placements[name] = dict(old.placements[name])
             kept += sum(placement.phase in HOLDING for placement in old.placements[name].values())
         else:
             new.placements[name] = {pipeline.name: Placement() for pipeline in group.spec.pipelines}
-    return kept
+    return kept, go_on
 
 
 def _some(names: list[str]) -> str:
