@@ -115,22 +115,24 @@ class ClusterClient:
         deadline = time.monotonic() + wait + self.timeout
         target = API_BASE + path + (f"?{urlencode(query)}" if query else "")
         request = _Request(method, target, body, patience=wait + self.timeout / 2)
-        pause, last = _FIRST_PAUSE, ""
+        pause, last, told = _FIRST_PAUSE, "", ""
         while True:
             listening = False
             for url in self.urls:
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    within = f"--timeout {self.timeout:g} s" + (f" and --wait {wait:g} s" if wait else "")
                     raise Unreachable(
-                        f"no coordinator could answer within --timeout {self.timeout:g} s; "
-                        f"the last said: {last}"
+                        f"no coordinator could answer within {within}; the last said: {told or last}"
                     )
                 try:
                     return (read or _document)(request.ask(self._exchange, url, left), url)
                 except NotListening as error:
                     last = f"{url}: {error}"
-                except (NoAnswer, _MayPass) as error:
+                except NoAnswer as error:
                     listening, last = True, f"{url}: {error}"
+                except _MayPass as error:  # says more than the last try, which the deadline cut off
+                    listening, told = True, f"{url}: {error}"
             if not listening:
                 raise Unreachable(
                     f"no coordinator listens at {', '.join(self.urls)} ({last}): "

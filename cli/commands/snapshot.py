@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from cli.commands.raft import show_generation
+from cli.commands.raft import checked, show_generation
 from cli.errors import FAILED, OK, CliError, UsageError
 from cli.invocation import Invocation, Rows
 
@@ -106,7 +106,8 @@ def _restore_running(call: Invocation, into: str) -> int:
         answer = client.upload("/snapshot", source.read_bytes(), **query)
     facts = [(name.replace("_", " "), value) for name, value in answer.items()]
     call.show(answer, Rows(("RESTORED", ""), facts))
-    call.note(f"{answer['pipelines'] - answer['kept']} pipelines are being placed: varpulis groups")
+    if placing := answer["pipelines"] - answer["kept"]:
+        call.note(f"{placing} of {answer['pipelines']} pipelines are being placed: varpulis groups")
     return OK
 
 
@@ -121,6 +122,8 @@ def _restore_offline(call: Invocation) -> int:
 
     source, settings = _file(call), call.settings
     node_id, members = settings.required("coordinator.id"), settings.required("coordinator.members")
+    for name in (node_id, *members):
+        checked(name)
     directory, cluster = call.directory("coordinator", node_id), settings["cluster.id"]
     call.confirm(
         f"{directory} becomes {node_id} of a new group of {', '.join(members)}; what the cluster was told "
@@ -132,6 +135,8 @@ def _restore_offline(call: Invocation) -> int:
     except (RaftError, OSError) as error:
         raise CliError(str(error)) from None
     show_generation(call, msgspec.to_builtins(generation))
+    if (origin := _inspected(source).cluster) != cluster:
+        call.note(f"the copy is of cluster {origin}, and the new group is cluster {cluster} (--cluster-id)")
     call.note(
         f"once each of {', '.join(members)} has been restored from this copy: varpulis coordinator "
         f"--id {node_id} --members {','.join(members)} --cluster-id {cluster} --data-dir {directory}"

@@ -124,7 +124,7 @@ async def _check_meant(request: AnyRequest, context: Context, confirm: str | Non
     raise WireError(
         ErrorCode.BAD_REQUEST,
         f"this replaces the whole state of cluster {ours!r}, and the request {told}: nothing was changed; "
-        f"say ?confirm={ours} if that is meant",
+        f"say ?confirm={ours} (varpulis: --into {ours}) if that is meant",
     )
 
 
@@ -161,7 +161,7 @@ def _check_origin(info: BackupInfo, ours: str, from_cluster: str | None) -> None
         raise WireError(
             ErrorCode.CONFLICT,
             f"the copy is of cluster {info.cluster!r}, and this is cluster {ours!r}: nothing was changed; "
-            f"say &from_cluster={info.cluster} if that is meant",
+            f"say &from_cluster={info.cluster} (varpulis: --from-cluster {info.cluster}) if that is meant",
         )
 
 

@@ -191,8 +191,7 @@ def read_on(so_far: Unpacked, data: bytes) -> None:
     view = memoryview(so_far.rest + data if so_far.rest else data)
     try:
         if so_far.counts is None:
-            if bytes(view[: len(_MAGIC)]) != _MAGIC:
-                raise ValueError(_damaged(f"it begins with {bytes(view[: len(_MAGIC)])!r}"))
+            _check_magic(view)
             view = view[len(_MAGIC) :]
             end = _end_of_frame(view, 0) or 0
             header = _read_header(view[_LENGTH.size : end])
@@ -215,6 +214,7 @@ def as_newest(data: memoryview) -> memoryview:
     """
     if data[:1] == bytes([_FIRST_BYTE_OF_FORMAT_1]):
         return memoryview(b"".join(frames(read(bytes(data)))))
+    _check_magic(data)
     beginning = data[: len(_MAGIC) + FRAME_BYTES]
     end = _end_of_frame(beginning, len(_MAGIC))
     read_on(Unpacked(state=State()), bytes(beginning[:end]))
@@ -226,6 +226,11 @@ def check_counts(state: State, counts: dict[str, int]) -> None:
     found = {kind: len(getattr(state, kind)) for kind in _KINDS}
     if found != dict.fromkeys(_KINDS, 0) | counts:
         raise ValueError(_damaged(f"it holds {found}, and should hold {counts}"))
+
+
+def _check_magic(data: memoryview) -> None:
+    if (beginning := bytes(data[: len(_MAGIC)])) != _MAGIC:
+        raise ValueError(_damaged(f"it begins with {beginning!r}"))
 
 
 def _read_header(body: memoryview) -> _Header:
