@@ -44,7 +44,8 @@ MAX_BODY: Final = MAX_COPY + 64 * 1024
 RESTORE_WAIT: Final = 30.0
 AT_ONCE: Final = 4
 """Parts under way through the log."""
-_TYPES: Final = frozenset({"", "application/octet-stream"})
+BEFORE_ANOTHER_TRY: Final = 0.1
+"""Seconds until a copy is begun again that was given up in the middle."""
 
 Confirm = Annotated[
     str | None,
@@ -178,8 +179,10 @@ async def _restore(context: Context, begin: BeginRestore, state: memoryview, dea
             if isinstance(result, Restored):
                 return result
             raise WireError(ErrorCode.CONFLICT, f"{begin.key[:80]!r} was used for another request")
-        if begun and context.ledger.state.uploads.keys() - {begin.upload}:
-            raise WireError(ErrorCode.CONFLICT, TAKEN)
+        if begun:
+            if context.ledger.state.uploads.keys() - {begin.upload}:
+                raise WireError(ErrorCode.CONFLICT, TAKEN)
+            await asyncio.sleep(BEFORE_ANOTHER_TRY)
         try:
             await context.ledger.propose(begin, timeout=_left(deadline))
             begun = True
