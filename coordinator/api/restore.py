@@ -74,10 +74,11 @@ async def restore_snapshot(
     in both goes on; workers stay. What was decided after the copy was made is undone.
     """
     deadline = time.monotonic() + wait
-    key = request_id(request)
     async with _alone(request):
         await _check_meant(request, context, confirm)
-        info, state, crc = await asyncio.to_thread(_opened, await whole_body(request))
+        body = await whole_body(request)
+        key = request_id(request)
+        info, state, crc = await asyncio.to_thread(_opened, body)
         _check_origin(info, context.config.cluster_id, from_cluster)
         begin = BeginRestore(
             by="api",

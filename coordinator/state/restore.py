@@ -60,7 +60,7 @@ PART_BYTES: Final = 256 * 1024
 """Bytes of each part but the last."""
 PATIENCE_MS: Final = 300_000
 """Milliseconds, by the stamps of the commands, after which a silent upload is given up. Shorter frees memory
-sooner; longer than the coordinators' clocks may be apart, or the commands of one give up what another sends."""
+sooner; it has to be longer than the coordinators' clocks are apart, or one gives up what another sends."""
 TAKEN: Final = "another restore began after this one and took its place: nothing was changed by this one"
 _NAMED: Final = 20
 """Groups named in the audit trail."""
