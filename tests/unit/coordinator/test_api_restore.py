@@ -19,9 +19,16 @@ from coordinator.api.context import Context
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import to_leader
 from coordinator.api.schema import with_bodies
-from coordinator.ledger import Ledger
+from coordinator.ledger import Ledger, now_ms
 from coordinator.machine import ClusterMachine
-from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart, decode_command
+from coordinator.state.commands import (
+    BeginRestore,
+    Command,
+    CommitRestore,
+    PutPart,
+    decode_command,
+    encode_command,
+)
 from coordinator.state.restore import parts_of
 from coordinator.state.snapshot import frames
 from proto_schemas.errors import WireError
@@ -251,14 +258,14 @@ async def test_what_was_cut_off_goes_on_where_it_stopped_under_the_same_key(
     assert not here & {part.number for part in stage.said(PutPart)}
 
 
-async def test_who_is_displaced_by_a_newer_restore_is_told_and_changes_nothing(stage: Stage) -> None:
-    other = BeginRestore(
-        by="t", at=2**60, upload="other", size=9, crc=1, cluster="x", taken_at=1, last_index=1, key="o"
-    )
-
+async def test_who_is_displaced_by_a_newer_restore_is_told_and_does_not_displace_it_in_turn(
+    stage: Stage,
+) -> None:
     def displace(command: Command) -> None:
         if isinstance(command, PutPart) and command.number == 4:
-            stage.machine.apply(1, msgspec.msgpack.encode(other))
+            about: dict[str, Any] = {"cluster": "x", "taken_at": 1, "last_index": 1, "key": "o"}
+            other = BeginRestore(by="t", at=now_ms(), upload="other", size=9, crc=1, **about)
+            stage.machine.apply(1, encode_command(other))
 
     stage.log.before = displace
     answer = await stage.post(large(), **MEANT)
