@@ -104,8 +104,12 @@ def decode_seal(payload: bytes) -> Generation | None:
 class Shelf:
     """The generations in one node's data directory. Raises `WrongCluster`, `JournalCorrupt`, OSError."""
 
-    def __init__(self, data_dir: Path, cluster: str, node: str, disk: Disk) -> None:
+    def __init__(
+        self, data_dir: Path, cluster: str, node: str, disk: Disk, *, members: tuple[str, ...] = ()
+    ) -> None:
+        """`members`: those that the node was told, for a journal from before they were recorded."""
         self._data_dir, self._cluster, self._node, self._disk = data_dir, cluster, node, disk
+        self._members = _sorted(set(members)) or (node,)
 
     def newest(self, *, below: int = 2**31) -> Files | None:
         """The newest generation here whose number is less than `below`."""
@@ -117,7 +121,7 @@ class Shelf:
         if not segments:
             return None
         header = read_header(segment_path(self._data_dir, segments[-1]))
-        return Files(self._data_dir, Generation(1, header.members or (self._node,)), False)
+        return Files(self._data_dir, Generation(1, header.members or self._members), False)
 
     def create(
         self, generation: Generation, *, learner: bool, fill: Callable[[Path], None] | None = None

@@ -3,7 +3,8 @@
 ``magic | header length | header | machine bytes | CRC-32C over all before it``. The header names cluster and
 generation and holds the last entry the state contains and the one before it (the engine wants both). The file
 appears under its name whole and durable (temporary file, sync, rename, sync of the directory), so one that
-does not check out was damaged later: that is an error, never skipped. The same bytes travel to a follower
+does not check out was damaged later: that is an error, never skipped. The digit at the end of the magic is the
+version of this format: a later one is refused, and the file left as it is. The same bytes travel to a follower
 that is too far behind.
 
 It is written piece by piece (`SnapshotWriter`), synced every `SYNC_BYTES`: with more of it in the system's
@@ -27,9 +28,11 @@ import msgspec
 
 from raft.disk import Disk
 from raft.entries import Entry
-from raft.errors import SnapshotCorrupt, WrongCluster
+from raft.errors import FormatTooNew, SnapshotCorrupt, WrongCluster
 
-MAGIC = b"RAFTSNP1"
+FORMAT = 1
+_FAMILY = b"RAFTSNP"
+MAGIC = _FAMILY + b"%d" % FORMAT
 SYNC_BYTES = 256 * 1024
 WRITTEN, RECEIVED = "snapshot.tmp", "snapshot-received.tmp"
 _LENGTH = struct.Struct("<I")
@@ -175,7 +178,7 @@ class SnapshotStore:
     def adopt(self, received: SnapshotWriter, last_index: int, last_term: int) -> None:
         """Make a file received from another node, which must end with that entry, the durable snapshot.
 
-        Raises `SnapshotCorrupt`, `WrongCluster`, OSError.
+        Raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError.
         """
         received.finish()
         self._received = None
@@ -218,7 +221,9 @@ class SnapshotStore:
             received.discard()
 
     def open(self) -> SnapshotFile:
-        """The durable snapshot, to be sent; raises `SnapshotCorrupt`, `WrongCluster`, OSError."""
+        """The durable snapshot, to be sent; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`,
+        OSError.
+        """
         return self._open(self._path)
 
     def read_bytes(self) -> bytes:
@@ -226,14 +231,14 @@ class SnapshotStore:
         return self._path.read_bytes()
 
     def load(self) -> Snapshot:
-        """The durable snapshot; raises `SnapshotCorrupt` and `WrongCluster`."""
+        """The durable snapshot; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`."""
         return self.parse(self.read_bytes())
 
     def check_beside(self, first_index: int | None) -> None:
         """The journal, which begins at `first_index`, must go on where the snapshot ends, or overlap it.
 
         An empty journal (None) beside a snapshot has lost term and vote. Raises `SnapshotCorrupt`,
-        `WrongCluster`.
+        `FormatTooNew`, `WrongCluster`.
         """
         end = self.load().last.index if self.exists else 0
         if end and first_index is None:
@@ -243,7 +248,7 @@ class SnapshotStore:
             raise SnapshotCorrupt(self.path, cause)
 
     def parse(self, data: bytes) -> Snapshot:
-        """Check and take apart a snapshot file; raises `SnapshotCorrupt` and `WrongCluster`."""
+        """Check and take apart a snapshot file; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`."""
         where = str(self._path)
         body, trailer = data[: -_CRC.size], data[-_CRC.size :]
         _check_magic(where, body[: len(MAGIC) + _LENGTH.size])
@@ -270,6 +275,9 @@ class SnapshotStore:
 
 
 def _check_magic(where: str, head: bytes) -> bytes:
+    version = head[len(_FAMILY) : len(MAGIC)]
+    if head.startswith(_FAMILY) and version.isdigit() and int(version) > FORMAT:
+        raise FormatTooNew(where, int(version), FORMAT)
     if head[: len(MAGIC)] != MAGIC or len(head) < len(MAGIC) + _LENGTH.size:
         raise SnapshotCorrupt(where, f"it begins with {head[:8]!r}, not with {MAGIC!r}")
     return head

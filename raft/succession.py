@@ -68,7 +68,9 @@ class Succession(Present):
         self._given, self._machine, self._clock, self._wall_ms = config, machine, clock, wall_ms
         self._disk, self._background = disk or Disk(), background
         self._counters = counters or Counters()
-        self._shelf = Shelf(config.data_dir, config.cluster_id, config.node_id, self._disk)
+        self._shelf = Shelf(
+            config.data_dir, config.cluster_id, config.node_id, self._disk, members=config.members
+        )
         self._guarded = Guard(self)
         self._connected: tuple[bool, bool] | None = None
         self._answer_to, self._frame = "", b""

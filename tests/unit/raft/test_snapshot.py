@@ -10,7 +10,7 @@ import pytest
 
 from raft.disk import Disk
 from raft.entries import COMMAND, NOOP, Entry
-from raft.errors import SnapshotCorrupt, WrongCluster
+from raft.errors import FormatTooNew, SnapshotCorrupt, WrongCluster
 from raft.snapshot import SYNC_BYTES, Snapshot, SnapshotFile, SnapshotStore
 
 SECONDS = 10.0
@@ -70,7 +70,7 @@ def test_every_damaged_byte_and_every_cut_is_found(tmp_path: Path) -> None:
         flipped = bytearray(data)
         flipped[at] ^= 0x10
         for damaged in (bytes(flipped), data[:at]):
-            with pytest.raises(SnapshotCorrupt, match="replace the node under a new id"):
+            with pytest.raises((SnapshotCorrupt, FormatTooNew), match="replace the node under a new id"):
                 store.parse(damaged)
 
 
@@ -81,13 +81,23 @@ def test_a_damaged_header_is_found_when_the_file_is_opened(tmp_path: Path) -> No
     for damaged in (
         b"",
         data[:11],
-        b"RAFTSNP2" + data[8:],
+        b"RAFTSNP0" + data[8:],
         data[:30],
         data[:8] + b"\xff\xff\xff\x7f" + data[12:],
     ):
         (tmp_path / "snapshot").write_bytes(damaged)
         with pytest.raises(SnapshotCorrupt):
             store.open()
+
+
+def test_a_later_format_is_refused_by_its_number_and_not_called_damage(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.save(SNAPSHOT)
+    (tmp_path / "snapshot").write_bytes(b"RAFTSNP3" + store.read_bytes()[8:])
+    for read in (store.open, store.load, lambda: store.check_beside(1)):
+        with pytest.raises(FormatTooNew) as refused:
+            read()
+        assert (refused.value.found, refused.value.known) == (3, 1)
 
 
 @pytest.mark.parametrize(
