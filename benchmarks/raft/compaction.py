@@ -28,11 +28,9 @@ import msgspec
 
 from benchmarks.raft.figures import at_most
 from benchmarks.raft.pulse import Pulse, Standstill, WatchedDisk
+from benchmarks.raft.state import filled, small_command
 from benchmarks.stage import nats_server, process
 from coordinator.machine import ClusterMachine
-from coordinator.state.commands import Announce, encode_command
-from coordinator.state.model import Done, Group, Phase, Placement, Remembered, State, Worker
-from proto_schemas.rest import GroupSpec, PipelineSpec
 from raft import RaftConfig, RaftNode
 from transport.config import NatsConfig
 from transport.errors import NatsTransportError
@@ -43,7 +41,6 @@ MEMBERS: Final = ("n1", "n2", "n3")
 SUBJECT: Final = "compaction"
 READY_SECONDS: Final = 60.0
 PROPOSAL_SECONDS: Final = 10.0
-RECORDS: Final = 10_000
 TARGET_PAUSE_MS: Final = 50.0
 MOST_STANDSTILLS: Final = 4_000
 LONGEST_TOLD: Final = 5
@@ -74,28 +71,6 @@ class WatchedMachine(ClusterMachine):
     def snapshot(self) -> Iterable[bytes]:
         self.asked.append(time.monotonic())
         return super().snapshot()
-
-
-def filled(megabytes: int) -> State:
-    """A state whose snapshot has about that size: `RECORDS` of each kind, the rest in programs' sources."""
-    state = State()
-    source = "x" * max(10, megabytes * 1_000_000 // RECORDS - 300)
-    for number in range(RECORDS):
-        name = f"{number:05d}"
-        spec = GroupSpec(name=f"g{name}", pipelines=[PipelineSpec(name="p", source=source)])
-        state.groups[spec.name] = Group(spec=spec, consumes={"p": ["In"]}, created_at=number)
-        running = Placement(phase=Phase.RUNNING, epoch=number, worker_id=f"w{name}", pipeline_id=f"p{name}")
-        state.placements[spec.name] = {"p": running}
-        state.workers[f"w{name}"] = Worker(
-            id=f"w{name}",
-            session=number,
-            address=f"10.0.0.1:{number}",
-            cpu_cores=4,
-            max_pipelines=10,
-            registered_at=number,
-        )
-        state.remembered[f"request-{name}"] = Remembered(f"CreateGroup g{name}", Done(), number)
-    return state
 
 
 def measure(
@@ -252,7 +227,7 @@ class Process:
 
     async def _load(self, order: Order) -> None:
         commits: list[Span] = []
-        command = encode_command(Announce(at=1, by="benchmark", node_id="c1", url="u" * 150))
+        command = small_command()
         ends = time.monotonic() + order.seconds
 
         async def client() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.raft.compaction import filled, summary, told
+from benchmarks.raft.compaction import summary, told
 from benchmarks.raft.pulse import Standstill
+from benchmarks.raft.state import filled
 from coordinator.state.snapshot import frames
 
 
