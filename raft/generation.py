@@ -127,12 +127,21 @@ class Shelf:
         self, generation: Generation, *, learner: bool, fill: Callable[[Path], None] | None = None
     ) -> Files:
         """Make the directory of a generation durable as a whole; `fill` writes what else is in it."""
-        final = self._path(generation.number)
-        temporary = final.with_name(final.name + ".tmp")
+        directory = self.begin(generation)
+        if fill is not None:
+            fill(directory)
+        return self.finish(generation, learner=learner)
+
+    def begin(self, generation: Generation) -> Path:
+        """An empty directory for what is in a generation, which counts for nothing before `finish`."""
+        temporary = self._temporary(generation)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        if fill is not None:
-            fill(temporary)
+        return temporary
+
+    def finish(self, generation: Generation, *, learner: bool) -> Files:
+        """What is in the directory of `begin` is durable: make it that of the generation."""
+        temporary, final = self._temporary(generation), self._path(generation.number)
         body = MAGIC + _encode(_Record(self._cluster, self._node, generation, learner))
         self._disk.replace(temporary / "generation", body + _crc(body))
         self._disk.rename(temporary, final)
@@ -150,6 +159,10 @@ class Shelf:
                 shutil.rmtree(doomed)
             elif number > 1 and path.name.startswith(("journal-", "snapshot", "engine.dump")):
                 self._disk.remove(path)
+
+    def _temporary(self, generation: Generation) -> Path:
+        final = self._path(generation.number)
+        return final.with_name(final.name + ".tmp")
 
     def _path(self, number: int) -> Path:
         return self._data_dir / f"generation-{number:010d}"

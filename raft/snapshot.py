@@ -55,11 +55,14 @@ class Snapshot(NamedTuple):
 
 
 class SnapshotWriter:
-    """A snapshot file under its temporary name. `crc` and `size` are of what was appended; raises OSError."""
+    """A snapshot file under its temporary name. `crc` and `size` are of what was appended; raises OSError.
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    It is synced every `sync_bytes`.
+    """
+
+    def __init__(self, disk: Disk, path: Path, sync_bytes: int = SYNC_BYTES) -> None:
         self.path, self.crc, self.size = path, 0, 0
-        self._disk, self._unsynced = disk, 0
+        self._disk, self._sync_bytes, self._unsynced = disk, sync_bytes, 0
         self._descriptor: int | None = disk.create(path)
 
     def append(self, data: bytes) -> None:
@@ -69,7 +72,7 @@ class SnapshotWriter:
         self.crc = google_crc32c.extend(self.crc, data)
         self.size += len(data)
         self._unsynced += len(data)
-        if self._unsynced >= SYNC_BYTES:
+        if self._unsynced >= self._sync_bytes:
             self._disk.sync(self._descriptor)
             self._unsynced = 0
 
@@ -120,9 +123,12 @@ class SnapshotFile:
 class SnapshotStore:
     """The one snapshot file of a node, `directory/snapshot`."""
 
-    def __init__(self, directory: Path, cluster: str, generation: int, disk: Disk) -> None:
+    def __init__(
+        self, directory: Path, cluster: str, generation: int, disk: Disk, *, sync_bytes: int = SYNC_BYTES
+    ) -> None:
         self._path = directory / "snapshot"
         self._cluster, self._generation, self._disk = cluster, generation, disk
+        self._sync_bytes = sync_bytes
         self._naming = threading.Lock()
         self._newest = 0
         self._closed = threading.Event()
@@ -154,7 +160,7 @@ class SnapshotStore:
         with self._naming:
             if self._closed.is_set():
                 return False
-            writer = SnapshotWriter(self._disk, self._path.with_name(WRITTEN))
+            writer = SnapshotWriter(self._disk, self._path.with_name(WRITTEN), self._sync_bytes)
         try:
             writer.append(MAGIC + _LENGTH.pack(len(header)) + header)
             for part in parts:
