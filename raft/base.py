@@ -22,6 +22,7 @@ from pathlib import Path
 from raft.compaction import Background
 from raft.disk import Disk
 from raft.entries import Entry
+from raft.errors import SnapshotCorrupt
 from raft.segment import Header, VoteState, encode_entry, encode_header, encode_vote, segment_path
 from raft.snapshot import SnapshotStore, SnapshotWriter
 
@@ -50,9 +51,12 @@ class Base:
     def adopt(self, directory: Path, received: SnapshotWriter, *, incarnation: int) -> None:
         """The state in a finished file of another member of the generation."""
         self._disk.rename(received.path, directory / "snapshot")
-        snapshot = self.store(directory).load()
-        vote = VoteState(snapshot.last.term, None, incarnation)
-        self.write_journal(directory, vote, [snapshot.previous, snapshot.last])
+        file = self.store(directory).open()
+        if file.crc != received.crc:
+            raise SnapshotCorrupt(file.path, "its checksum does not match")
+        header = file.header
+        vote = VoteState(header.last.term, None, incarnation)
+        self.write_journal(directory, vote, [header.previous, header.last])
 
     def write_journal(self, directory: Path, vote: VoteState, entries: Iterable[Entry]) -> None:
         """A journal of one segment."""

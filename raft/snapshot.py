@@ -35,6 +35,8 @@ _FAMILY = b"RAFTSNP"
 MAGIC = _FAMILY + b"%d" % FORMAT
 SYNC_BYTES = 256 * 1024
 WRITTEN, RECEIVED = "snapshot.tmp", "snapshot-received.tmp"
+_AT_ONCE = 2**30
+"""Bytes read in one piece: more than the system gives at once would have to be joined, and that is a copy."""
 _LENGTH = struct.Struct("<I")
 _CRC = struct.Struct("<I")
 
@@ -119,6 +121,16 @@ class SnapshotFile:
         """Up to `count` bytes from `offset`."""
         return os.pread(self._descriptor, count, offset)
 
+    def machine(self) -> bytes:
+        """The state machine's bytes, once all is checked; raises `SnapshotCorrupt`."""
+        end = self.size - _CRC.size
+        pieces = [self.read(at, min(_AT_ONCE, end - at)) for at in range(self.machine_at, end, _AT_ONCE)]
+        machine = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        crc = google_crc32c.extend(google_crc32c.value(self.read(0, self.machine_at)), machine)
+        if google_crc32c.extend(crc, self.read(end, _CRC.size)) != self.crc:
+            raise SnapshotCorrupt(self.path, "its checksum does not match")
+        return machine
+
 
 class SnapshotStore:
     """The one snapshot file of a node, `directory/snapshot`."""
@@ -132,6 +144,7 @@ class SnapshotStore:
         self._naming = threading.Lock()
         self._newest = 0
         self._closed = threading.Event()
+        self._at_start: Snapshot | None = None
         self._received: SnapshotWriter | None = None
 
     @property
@@ -202,7 +215,7 @@ class SnapshotStore:
             newest = not self._closed.is_set() and last_index >= self._newest
             if newest:
                 self._disk.rename(writer.path, self._path)
-                self._newest = last_index
+                self._newest, self._at_start = last_index, None
         if newest:
             self._disk.sync_directory(self._path.parent)
         else:
@@ -232,38 +245,30 @@ class SnapshotStore:
         """
         return self._open(self._path)
 
-    def read_bytes(self) -> bytes:
-        """The file as it is."""
-        return self._path.read_bytes()
-
     def load(self) -> Snapshot:
-        """The durable snapshot; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`."""
-        return self.parse(self.read_bytes())
+        """The durable snapshot; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError."""
+        snapshot, self._at_start = self._at_start, None
+        return snapshot or self._read()
 
     def check_beside(self, first_index: int | None) -> None:
         """The journal, which begins at `first_index`, must go on where the snapshot ends, or overlap it.
 
-        An empty journal (None) beside a snapshot has lost term and vote. Raises `SnapshotCorrupt`,
-        `FormatTooNew`, `WrongCluster`.
+        An empty journal (None) beside a snapshot has lost term and vote. What was read is what the next `load`
+        gives. Raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError.
         """
-        end = self.load().last.index if self.exists else 0
+        self._at_start = self._read() if self.exists else None
+        end = self._at_start.last.index if self._at_start is not None else 0
         if end and first_index is None:
             raise SnapshotCorrupt(self.path, "the journal beside it is missing, and with it the vote")
         if first_index is not None and first_index > end + 1:
             cause = f"the journal begins at entry {first_index}, but the snapshot ends at {end}"
             raise SnapshotCorrupt(self.path, cause)
 
-    def parse(self, data: bytes) -> Snapshot:
-        """Check and take apart a snapshot file; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`."""
-        where = str(self._path)
-        body, trailer = data[: -_CRC.size], data[-_CRC.size :]
-        _check_magic(where, body[: len(MAGIC) + _LENGTH.size])
-        if google_crc32c.value(body) != _CRC.unpack(trailer)[0]:
-            raise SnapshotCorrupt(where, "its checksum does not match")
-        header_at = len(MAGIC) + _LENGTH.size
-        machine_at = header_at + _LENGTH.unpack_from(body, len(MAGIC))[0]
-        header = self._check_owner(where, _decode_header(where, body[header_at:machine_at]))
-        return Snapshot(header.last, header.previous, body[machine_at:])
+    def _read(self) -> Snapshot:
+        file = SnapshotFile(self._path)
+        machine = file.machine()
+        header = self._check_owner(file.path, file.header)
+        return Snapshot(header.last, header.previous, machine)
 
     def _open(self, path: Path) -> SnapshotFile:
         file = SnapshotFile(path)

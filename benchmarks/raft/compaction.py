@@ -198,6 +198,7 @@ class Process:
     def __init__(self, bus: NatsTransport, config: RaftConfig, megabytes: int) -> None:
         self._bus, self._machine = bus, WatchedMachine(megabytes)
         gc.collect()  # of what filling has left: that a state grows is not what is measured
+        gc.freeze()  # as a coordinator does once it has started
         disk = WatchedDisk()
         self.node, self.pulse = RaftNode(config, bus, self._machine, disk=disk), Pulse(disk)
         self._spans: list[Span] = []

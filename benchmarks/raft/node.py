@@ -238,6 +238,7 @@ def _machine(megabytes: int) -> StateMachine:
     machine = ClusterMachine()
     machine.state = filled(megabytes)
     gc.collect()
+    gc.freeze()  # as a coordinator does once it has started
     return machine
 
 

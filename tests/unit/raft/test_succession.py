@@ -544,3 +544,35 @@ def test_whatever_happens_while_bases_are_written_nothing_acknowledged_is_lost(
     town = Town(tmp_path, clock, seed=seed, thread=40, snapshot_every_entries=40, retained_entries=5)
     a_life(town, seed, rounds=6)
     town.close()
+
+
+@pytest.mark.parametrize("turns", [20, 80, 400])
+def test_a_follower_that_stands_still_over_a_snapshot_deposes_nobody(
+    tmp_path: Path, clock: Clock, turns: int
+) -> None:
+    """To read a large state takes its loop longer than its election timer runs: 0.1, 0.4 and 2 s."""
+    town = Town(tmp_path, clock, snapshot_every_entries=10, retained_entries=2)
+    town.start(*THREE)
+    leader = town.lead()
+    behind = next(name for name in THREE if name != leader.config.node_id)
+    town.stop(behind)
+    for number in range(40):
+        town.write(b"%d" % number)
+    term = leader.term
+    town.start(behind)
+    machine = town.machines[behind]
+    restore = machine.restore
+
+    def slowly(data: bytes) -> None:
+        restore(data)
+        town.asleep[behind] = turns
+
+    machine.restore = slowly  # type: ignore[method-assign]
+    town.until(lambda: town.asleep.get(behind))
+    for number in range(100):
+        town.write(b"meanwhile %d" % number)
+    town.together(*THREE)
+    assert town.lead() is leader and leader.term == term
+    assert town.nodes[behind].counters.elections == 0
+    assert town.nodes[behind].counters.snapshots_installed >= 1
+    town.close()

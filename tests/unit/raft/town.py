@@ -80,6 +80,8 @@ class Town:
         self.configs: dict[str, RaftConfig] = {}
         self.acknowledged: list[bytes] = []
         self._post: deque[tuple[str, Outgoing]] = deque()
+        self.asleep: dict[str, int] = {}
+        """Turns for which nodes still do nothing: what comes in waits, and nothing leaves."""
         self.pressure = False
         """Whether clients propose and read through any node, at each turn."""
         self._calls: list[tuple[bytes, list[Outcome]]] = []
@@ -158,8 +160,14 @@ class Town:
         self._clock.now += TURN
         letters, self._post = self._post, deque()
         for sender, letter in letters:
-            self._deliver(sender, letter)
+            if self.asleep.get(sender) or self.asleep.get(_target(letter)):
+                self._post.append((sender, letter))
+            else:
+                self._deliver(sender, letter)
         for name in list(self.nodes):
+            if self.asleep.get(name):
+                self.asleep[name] -= 1
+                continue
             if self.pressure:
                 self._press(name)
             self._work(name)
@@ -216,9 +224,7 @@ class Town:
             assert self._applied.setdefault(index, command) == command, f"two histories at {index}"
 
     def _deliver(self, sender: str, letter: Outgoing) -> None:
-        *_, name, _ = letter.subject.split(".")
-        reply = letter.subject.startswith("inbox.")
-        target = letter.subject.split(".")[1] if reply else name
+        reply, target = letter.subject.startswith("inbox."), _target(letter)
         if self.cut & {sender, target} or self._random.random() < self.loss:
             return
         node = self.nodes.get(target)
@@ -301,3 +307,8 @@ class Town:
             if heard and not isinstance(heard[0], OutcomeUnknown):
                 assert times == isinstance(heard[0], Committed), f"{heard[0]!r}, and applied {times} times"
             assert times <= 1
+
+
+def _target(letter: Outgoing) -> str:
+    tokens = letter.subject.split(".")
+    return tokens[1] if tokens[0] == "inbox" else tokens[-2]
