@@ -36,6 +36,8 @@ def page(run: dict[str, Any], links: dict[str, str]) -> str:
         blocks += ["### Snapshots beside commits", compaction(result["compaction"])]
     if "transfer" in result:
         blocks += ["### Leadership given away under load", transfer(result["transfer"])]
+    if "members" in result:
+        blocks += ["### Members changed under load", members(result["members"])]
     if "crosscheck" in result:
         blocks += ["### Our load of etcd beside its own", crosscheck(result["crosscheck"])]
     failed = {part: each["failed"] for part, each in run["result"].items() if part not in result}
@@ -142,7 +144,8 @@ def compaction(result: dict[str, Any]) -> str:
     head = f"{result['snapshots']} snapshots of {result['snapshot_mb']} MB"
     pauses = (
         f"The longest pause between two commits beside a snapshot was {result['longest_pause_ms']} ms, with "
-        f"{result['commits_in_it']} commits under way; apart from them, {result['longest_pause_apart_ms']} ms."
+        f"{result['commits_in_it']} commits under way; apart from them, "
+        f"{result['longest_pause_apart_ms']} ms."
     )
     return table([head, "commits", "p50 ms", "p99 ms", "longest ms"], rows) + "\n\n" + pauses
 
@@ -156,6 +159,23 @@ def transfer(result: dict[str, Any]) -> str:
         f"{result['longest_gap_without_transfer_ms']} ms. Calls retried: {result['retried_calls']}, failed: "
         f"{result['failed_calls']}."
     )
+
+
+def members(result: dict[str, Any]) -> str:
+    """The gaps at a small state and at a large one."""
+    rows = [
+        [
+            state,
+            ", ".join(str(gap) for gap in own["longest_gap_ms"]),
+            own["longest_gap_without_change_ms"],
+            own["retried_calls"],
+            own["most_tries"],
+            own["failed_calls"],
+        ]
+        for state, own in result["states"].items()
+    ]
+    head = ["state", "gaps ms", "without a change ms", "calls retried", "one call made at most", "failed"]
+    return table(head, rows)
 
 
 def crosscheck(result: dict[str, Any]) -> str:

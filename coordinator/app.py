@@ -220,7 +220,7 @@ async def serve(config: CoordinatorConfig) -> int:
         stopping.cancel()
         print(f"coordinator {config.node_id} cannot start: {_in_one_line(outcome)}", file=sys.stderr)
         return 1
-    # What is here now, the code and the state, stays: the collector, which stops the event loop, need not look.
+    # What is here now, code and state, stays: the collector, which stops the event loop, need not look at it.
     gc.collect()
     gc.freeze()
     await stopping

@@ -11,8 +11,9 @@ served in g had a term of at most t, and who leads in g+1 has at least t+1.
 **Only who has a base votes or campaigns in g+1**, and each base holds the seal's state or a later committed
 one of g+1. So a majority of g+1 that votes has everything that was committed before.
 
-The snapshot may be large, so a `Writing` leaves it to the background; what is small comes after it, in the event
-loop. Until then, and when it is given up, there is a directory that counts for nothing (`raft.generation`).
+The snapshot may be large, so a `Writing` leaves it to the background; what is small comes after it, in the
+event loop. Until then, and when it is given up, there is a directory that counts for nothing
+(`raft.generation`).
 """
 
 from collections.abc import Iterable
@@ -67,9 +68,7 @@ class Base:
 
     def store(self, directory: Path) -> SnapshotStore:
         """Where the state is."""
-        return SnapshotStore(
-            directory, self._cluster, self._generation, self._disk, sync_bytes=SYNC_BYTES
-        )
+        return SnapshotStore(directory, self._cluster, self._generation, self._disk, sync_bytes=SYNC_BYTES)
 
 
 class Writing:

@@ -57,8 +57,8 @@ def wall_clock_ms() -> int:
 
 
 class RaftCore:
-    """Opens the node's files and engine; with `machine_at`, the machine holds the snapshot already. Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`,
-    `MembersChanged`, OSError.
+    """Opens the node's files and engine; with `machine_at`, the machine holds the snapshot already. Raises
+    `JournalCorrupt`, `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, `MembersChanged`, OSError.
     """
 
     def __init__(

@@ -114,7 +114,8 @@ def _journal_installed(journal: Journal) -> Iterator[None]:
 
 class Engine(SyncObj):  # type: ignore[misc]
     """One consensus engine. `on_state` hears (old, new) of PySyncObj's states; `clock` is in seconds;
-    `campaign_at_once`: the first election timeout is over when it starts; `machine_at`: nothing is restored then.
+    `campaign_at_once`: the first election timeout is over when it starts; `machine_at`: nothing is restored
+    then.
     """
 
     def __init__(

@@ -3,9 +3,9 @@
 ``magic | header length | header | machine bytes | CRC-32C over all before it``. The header names cluster and
 generation and holds the last entry the state contains and the one before it (the engine wants both). The file
 appears under its name whole and durable (temporary file, sync, rename, sync of the directory), so one that
-does not check out was damaged later: that is an error, never skipped. The digit at the end of the magic is the
-version of this format: a later one is refused, and the file left as it is. The same bytes travel to a follower
-that is too far behind.
+does not check out was damaged later: that is an error, never skipped. The digit at the end of the magic is
+the version of this format: a later one is refused, and the file left as it is. The same bytes travel to a
+follower that is too far behind.
 
 It is written piece by piece (`SnapshotWriter`), synced every `SYNC_BYTES`: with more of it in the system's
 memory, the journal's next sync on the same file system would wait for all of that. Two may be written at a
@@ -253,8 +253,8 @@ class SnapshotStore:
     def check_beside(self, first_index: int | None) -> None:
         """The journal, which begins at `first_index`, must go on where the snapshot ends, or overlap it.
 
-        An empty journal (None) beside a snapshot has lost term and vote. What was read is what the next `load`
-        gives. Raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError.
+        An empty journal (None) beside a snapshot has lost term and vote. What was read is what the next
+        `load` gives. Raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError.
         """
         self._at_start = self._read() if self.exists else None
         end = self._at_start.last.index if self._at_start is not None else 0

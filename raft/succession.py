@@ -6,8 +6,8 @@ Beside that, in the same steps:
 - **Switch.** When a step has applied a seal, its frames leave (they carry the commit index that lets others
   apply the seal too), and the state, which no command changes any more, is written in the background as the
   base of the next generation. The old core goes on meanwhile: it tells others of the seal, and whatever it
-  votes or acknowledges still, of entries behind the seal, has no effect. When the base is durable the old core
-  is closed and the new one opened, on the state as the machine holds it. Who led campaigns first.
+  votes or acknowledges still is of entries behind the seal, without effect. When the base is durable, the old
+  core is closed and the new one opened, on the state as the machine holds it. Who led campaigns first.
 - **Calls.** What was in flight here comes behind the seal and has no effect. It is kept, with what comes in
   before the switch, and made again in the new generation, so nobody hears of it.
 - **Laggard and newcomer.** Frames of other generations go to `raft.passage`: a change that was missed ends in
@@ -31,6 +31,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from raft.again import Again
 from raft.base import Base, Writing
 from raft.between import Invite, is_between
 from raft.change import Change, Result, refusal
@@ -50,9 +51,6 @@ from raft.passage import Passage
 from raft.present import Present
 from raft.snapshot import SnapshotWriter
 
-MOST_AGAIN = 4_096
-MOST_BYTES_AGAIN = 32 * 1024 * 1024
-"""What waits for the next generation: calls, and bytes of their commands."""
 PATIENCE = 2.0
 """Times as long as this node took for its base, calls wait for the others to have theirs and a leader."""
 LOOK_SECONDS = 0.005
@@ -91,8 +89,7 @@ class Succession(Present):
         self._change: Change | None = None
         self._writing: Writing | None = None
         self._began, self._led = 0.0, False
-        self._again: list[Callable[[], None]] = []
-        self._bytes_again = 0
+        self._again = Again()
         self._was_ready = self._heard_own_hello = self._goes_on = self._tidy = False
         files = self._shelf.newest() or self._first()
         self.generation = files.generation
@@ -192,13 +189,13 @@ class Succession(Present):
         """As `RaftCore.propose`, through a change of generation."""
         size = len(command)
         again = partial(self.propose, command, done)
-        if not (self._ended and self._keep(again, size)):
+        if not (self._ended and self._again.keep(again, size)):
             self.core.propose(command, self._again_unless_told(done, again, size))
 
     def read(self, done: Done) -> None:
         """As `RaftCore.read`, through a change of generation."""
         again = partial(self.read, done)
-        if not (self._ended and self._keep(again, 0)):
+        if not (self._ended and self._again.keep(again, 0)):
             self.core.read(self._again_unless_told(done, again, 0))
 
     def connection_changed(self, connected: bool, *, patient: bool = True) -> None:
@@ -212,7 +209,7 @@ class Succession(Present):
         if self.core.failure == SEALED:
             self.core.failure = cause
         self.core.withdraw(cause)
-        self._make_again()  # to be refused
+        self._again.make()  # to be refused
 
     def close(self) -> None:
         """Give the files back."""
@@ -336,9 +333,7 @@ class Succession(Present):
         self._writing = None
         writing.finish(incarnation=self.core.letters.incarnation - 1)
         files = self._shelf.finish(successor, learner=False)
-        return self._switch(
-            files, campaign=self._led, machine_at=MachineAt(writing.last, writing.previous)
-        )
+        return self._switch(files, campaign=self._led, machine_at=MachineAt(writing.last, writing.previous))
 
     def _begin_base(self, sealed: Sealed) -> Writing:
         previous, last = self.core.journal.typed(sealed.index - 1, 2, 2**62)
@@ -385,7 +380,7 @@ class Succession(Present):
             frames = old.end(self._removed_in(generation))
             log.warning("%s", self._removed_in(generation))
             old.close()
-            self._make_again()  # to be refused
+            self._again.make()  # to be refused
             return frames
         frames = old.end(SEALED)
         old.close()
@@ -404,7 +399,7 @@ class Succession(Present):
         self.core.await_leader(PATIENCE * taken)
         for data, reply_to in early:
             self.receive(data, reply_to)
-        self._make_again()
+        self._again.make()
         return frames
 
     def _removed_in(self, generation: Generation) -> str:
@@ -416,23 +411,10 @@ class Succession(Present):
         def heard(outcome: Outcome) -> None:
             """Here, or at the leader, the seal is applied; this node comes after."""
             ended = isinstance(outcome, Unavailable) and outcome.cause == SEALED and core is self.core
-            if not (ended and self._keep(again, size)):
+            if not (ended and self._again.keep(again, size)):
                 done(outcome)
 
         return heard
-
-    def _keep(self, again: Callable[[], None], size: int) -> bool:
-        """Keep a call, of a command of `size` bytes, for the next generation; whether there is room."""
-        if len(self._again) >= MOST_AGAIN or self._bytes_again + size > MOST_BYTES_AGAIN:
-            return False
-        self._again.append(again)
-        self._bytes_again += size
-        return True
-
-    def _make_again(self) -> None:
-        again, self._again, self._bytes_again = self._again, [], 0
-        for call in again:
-            call()
 
     # -- what frames between generations lead to ---------------
 

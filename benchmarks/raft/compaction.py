@@ -50,8 +50,8 @@ Span = tuple[float, float]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a node is asked: `role`, `load` (commit, and put the spans of all commits into `path`), `spans` (of
-    its snapshots), or `standstills` (of its loop).
+    """What a node is asked: `role`, `load` (commit, and put the spans of all commits into `path`), `spans`
+    (of its snapshots), or `standstills` (of its loop).
     """
 
     do: str
@@ -88,13 +88,18 @@ def measure(
         commits = msgspec.msgpack.decode(Path(order.path).read_bytes(), type=list[Span])
         size = max((directory / member / "snapshot").stat().st_size for member in MEMBERS)
     figures = summary(commits, snapshots)
+    of_nodes = {member: told(found, commits, snapshots) for member, found in standstills.items()}
+    own = max(found["longest_own_ms"] for found in of_nodes.values())
+    figures["targets"]["own"] = at_most(
+        own, TARGET_PAUSE_MS, "longest standstill in ms of a loop, without the wait for a processor, at most"
+    )
     return {
         "snapshot_mb": round(size / 1e6, 1),
         "clients": clients,
         "entries_between_snapshots": every,
         "leader": leader,
         **figures,
-        "standstills": {member: told(found, commits, snapshots) for member, found in standstills.items()},
+        "standstills": of_nodes,
     }
 
 
@@ -130,7 +135,9 @@ def summary(commits: list[Span], snapshots: list[Span]) -> dict[str, Any]:
 
 
 def told(standstills: list[Standstill], commits: list[Span], snapshots: list[Span]) -> dict[str, Any]:
-    """Where one node's loop stood still while there was load: how often, and the longest of them."""
+    """Where one node's loop stood still while there was load: how often, the longest of them, and the longest
+    beside a snapshot without what it was `queued`.
+    """
     first, last = min(began for began, _ in commits), max(ended for _, ended in commits)
     within = [one for one in standstills if first < one.at < last]
     within.sort(key=lambda one: one.wall, reverse=True)
@@ -138,7 +145,12 @@ def told(standstills: list[Standstill], commits: list[Span], snapshots: list[Spa
         {"during": _beside((one.at, one.at + one.wall), snapshots), **one.told()}
         for one in within[:LONGEST_TOLD]
     ]
-    return {"count": len(within), "longest": longest}
+    beside = [one.own for one in within if _beside((one.at, one.at + one.wall), snapshots)]
+    return {
+        "count": len(within),
+        "longest_own_ms": round(max(beside, default=0.0) * 1e3, 1),
+        "longest": longest,
+    }
 
 
 def _beside(span: Span, snapshots: list[Span]) -> bool:
@@ -157,8 +169,8 @@ def _spread(ordered: list[float]) -> dict[str, float]:
 
 
 async def _drive(url: str, order: Order) -> tuple[str, list[Span], dict[str, list[Standstill]]]:
-    """Have the leader commit; who that was, the spans of all nodes' snapshots meanwhile, and where each node's
-    loop stood still.
+    """Have the leader commit; who that was, the spans of all nodes' snapshots meanwhile, and where each
+    node's loop stood still.
     """
     bus = await NatsTransport.connect(NatsConfig(servers=(url,), name="benchmark"), wait=10.0)
     try:

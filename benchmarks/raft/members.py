@@ -1,4 +1,4 @@
-"""Members changed under load: in each change a newcomer replaces a follower, at a small state and a large one.
+"""Members changed under load, at a small state and at a large one: newcomers replace followers.
 
 Callers on the leader and on a follower that stays propose without a pause and retry as `coordinator.ledger`
 does. The state is the coordinators' own, of `megabytes` on each node, newcomers included, before it starts. A
@@ -40,8 +40,7 @@ async def measure(*, changes: int, megabytes: int) -> dict[str, Any]:
     longest = max(large["longest_gap_ms"])
     return {
         "changes": changes,
-        f"{SMALL_MEGABYTES} MB": small,
-        f"{megabytes} MB": large,
+        "states": {f"{SMALL_MEGABYTES} MB": small, f"{megabytes} MB": large},
         "targets": {
             "gap": at_most(longest, TARGET_SECONDS * 1e3, "longest gap in ms over all changes, at most"),
             "tries": at_most(large["most_tries"], 2, "times that one call was made, at most"),

@@ -112,4 +112,3 @@ async def put(bus: NatsTransport, member: str, command: bytes, timeout: float) -
     answer = await bus.request(f"{PREFIX}.bench.{member}.put", command, timeout=timeout)
     if answer:
         raise OrderFailed(f"{member}: {answer.decode()}")
-

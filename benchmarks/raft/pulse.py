@@ -38,6 +38,11 @@ class Standstill(msgspec.Struct, frozen=True):
     disk: float
     collecting: float
 
+    @property
+    def own(self) -> float:
+        """What it would have been with a processor to spare."""
+        return self.wall - self.queued
+
     def told(self) -> dict[str, float]:
         """In milliseconds, for people."""
         parts = {name: getattr(self, name) for name in ("wall", "cpu", "collecting", "queued", "disk")}

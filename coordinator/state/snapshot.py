@@ -9,8 +9,8 @@ comes first, so that making one takes a moment.
 `frames` copies the dictionaries, and only them, when it is called: their values are frozen, and `placements`
 is copied in both its levels. The frames are made when they are asked for, by any thread, from those copies.
 
-`read` keeps the garbage collector away: what it makes refers to nothing that refers back, and each look at all
-of it, of which a large state sets off several, would stop the event loop once more.
+`read` keeps the garbage collector away: what it makes refers to nothing that refers back, and each look at
+all of it, of which a large state sets off several, would stop the event loop once more.
 
 Format 1, one msgpack map of everything, is still read.
 """

@@ -27,9 +27,11 @@ def test_a_pause_is_the_time_between_two_commits_and_is_told_with_those_that_wai
 
 
 def test_a_standstill_is_told_longest_first_with_what_it_was_spent_on() -> None:
-    seen = [Standstill(at, wall, 0.001, 0.002, 0.003, 0.0) for at, wall in ((0.5, 0.1), (1.5, 0.2), (9.0, 1.0))]
+    seen = [
+        Standstill(at, wall, 0.001, 0.002, 0.003, 0.0) for at, wall in ((0.5, 0.1), (1.5, 0.2), (9.0, 1.0))
+    ]
     result = told(seen, [(0.0, 2.0)], [(1.0, 2.0)])
-    assert result["count"] == 2
+    assert (result["count"], result["longest_own_ms"]) == (2, 198.0)
     assert [(one["during"], one["wall_ms"]) for one in result["longest"]] == [(True, 200.0), (False, 100.0)]
     assert (result["longest"][0]["cpu_ms"], result["longest"][0]["disk_ms"]) == (1.0, 3.0)
 

@@ -90,6 +90,19 @@ def a_run() -> dict[str, Any]:
                 "failed_calls": 0,
                 "targets": {},
             },
+            "members": {
+                "changes": 2,
+                "states": {
+                    "50 MB": {
+                        "longest_gap_ms": [401.5, 398.0],
+                        "longest_gap_without_change_ms": 20.0,
+                        "retried_calls": 3,
+                        "most_tries": 2,
+                        "failed_calls": 0,
+                    },
+                },
+                "targets": {},
+            },
         },
     }
 

@@ -1,6 +1,5 @@
 """Snapshots in the background: commits go on, the journal is cut late, the newer snapshot stays."""
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -435,7 +434,9 @@ async def test_a_node_commits_while_its_thread_writes_and_stops_without_waiting_
     await until(lambda: node.counters.snapshots == 1)
     written = (tmp_path / "snapshot").read_bytes()
     await node.stop()
-    node = RaftNode(config, bus.connect("n1"), machine)  # one that has no rest to keep after its last snapshot
+    node = RaftNode(
+        config, bus.connect("n1"), machine
+    )  # one that has no rest to keep after its last snapshot
     await node.start()
     await until(lambda: node.is_leader)
     for number in range(20):

@@ -139,7 +139,10 @@ def test_a_damaged_snapshot_stops_the_start(tmp_path: Path, open_core: Open) -> 
     open_core(member(tmp_path)).close()
     snapshot_chunk(tmp_path / "leader", 50)
     whole = (tmp_path / "leader" / "snapshot").read_bytes()
-    for damaged, cause in ((b"RAFTSNP1 and then noise", "header"), (whole[:-9] + b"\0" + whole[-8:], "checksum")):
+    for damaged, cause in (
+        (b"RAFTSNP1 and then noise", "header"),
+        (whole[:-9] + b"\0" + whole[-8:], "checksum"),
+    ):
         (tmp_path / "snapshot").write_bytes(damaged)
         with pytest.raises(SnapshotCorrupt, match=cause):
             open_core(member(tmp_path))

@@ -521,8 +521,8 @@ def test_a_node_that_is_stopped_between_generations_tells_its_callers_and_leaves
 
 
 def test_what_waits_for_a_generation_is_bounded(slow: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raft.succession.MOST_AGAIN", 3)
-    monkeypatch.setattr("raft.succession.MOST_BYTES_AGAIN", 100)
+    monkeypatch.setattr("raft.again.MOST", 3)
+    monkeypatch.setattr("raft.again.MOST_BYTES", 100)
     leader = slow.lead().config.node_id
     slow.change(add="n4")
     slow.until(lambda: between(slow, leader))
