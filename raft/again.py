@@ -1,4 +1,4 @@
-"""Calls that are kept while one generation ends and the next one has not begun, bounded by count and by bytes.
+"""Calls that are kept while one generation has ended and the next not begun, bounded by count and by bytes.
 
 They came behind the seal, or would: they had no effect, so they may be made again.
 """
