@@ -14,11 +14,14 @@ Beside that, in the same steps:
   a base from another node, an invitation makes this node a learner. With `join` and no files a node is in
   generation 0, where it waits. A learner answers appends and snapshot chunks; it neither votes nor campaigns,
   for its core is told of no bus.
-- **Removed.** A node that is not among the new members keeps their names, withdraws, answers nobody and stays
-  alive; also after a restart.
+- **Removed.** A node that is not among the new members goes on in the old generation, serving nobody, until one
+  of them tells that it has a base: as long as none has, its vote and its log may be what the others need to
+  find the seal again. Then it keeps their names, withdraws, answers nobody and stays alive; also after a
+  restart.
 
 A crash between any two of these leaves either the old generation, whose seal is applied again, or the new
-one, whole (`raft.generation`).
+one, whole (`raft.generation`). A majority of the old generation is there until one node has the base of the new
+one, and from that one all others can get it.
 
 Sequence numbers and the incarnation go on through a switch, so that no late answer and no late "nobody is
 there" can be taken for one to a newer frame.
@@ -91,6 +94,7 @@ class Succession(Present):
         self._began, self._led = 0.0, False
         self._again = Again()
         self._was_ready = self._heard_own_hello = self._goes_on = self._tidy = False
+        self._lingers = False
         files = self._shelf.newest() or self._first()
         self.generation = files.generation
         removed = not files.learner and config.node_id not in files.generation.members
@@ -175,7 +179,7 @@ class Succession(Present):
     @property
     def wants_tick(self) -> bool:
         """As of `RaftCore`; and a new generation begins with a tick, as an old one ends with one."""
-        return self._goes_on or (self._writing is None and self.core.wants_tick)
+        return self._goes_on or (self.core.engine.sealed is None and self.core.wants_tick)
 
     def rest(self) -> float:
         """As of `RaftCore`."""
@@ -316,14 +320,17 @@ class Succession(Present):
 
     @property
     def _ended(self) -> bool:
-        """Whether this generation has ended, and the next one has not begun."""
-        return self.core.failure is None and self.core.engine.sealed is not None
+        """Whether this generation has ended, and the next one, in which there is a place, has not begun."""
+        return self.core.failure is None and self.core.engine.sealed is not None and not self._lingers
 
     def _succeed(self, sealed: Sealed) -> list[Outgoing]:
         """Have the base written, and go on from it once it is."""
         successor = sealed.successor
         if self._given.node_id not in successor.members:
-            return self._switch(self._shelf.create(successor, learner=False))
+            if not self._lingers:
+                self._lingers = self._goes_on = True
+                self.core.seal(self._removed_in(successor))
+            return []
         if self._writing is None:
             self._writing = self._begin_base(sealed)
             self._began, self._led = self._clock(), self.core.is_leader

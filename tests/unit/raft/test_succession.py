@@ -16,6 +16,7 @@ from tests.unit.raft.peer import Clock
 from tests.unit.raft.town import Town
 
 THREE = ("n1", "n2", "n3")
+LONGEST_CHANGE = 3.0
 
 
 @pytest.fixture
@@ -347,7 +348,7 @@ def a_life(town: Town, seed: int, rounds: int) -> None:
                 with suppress(TransferRefused):
                     leader.transfer()
             else:
-                town.change(add, remove, timeout=dice.uniform(0.2, 3.0))
+                town.change(add, remove, timeout=dice.uniform(0.2, LONGEST_CHANGE))
         for _ in range(dice.randint(0, 4)):
             town.run(dice.uniform(0, 0.2))
             victim = dice.choice(sorted(town.nodes) or list(THREE))
@@ -371,6 +372,7 @@ def a_life(town: Town, seed: int, rounds: int) -> None:
             disk.fuse = None
         town.write(b"after round %d" % number)
     town.loss = 0.0
+    town.run(LONGEST_CHANGE)  # one that is under way may yet change who has to come together
     town.together(*town.lead().generation.members)
 
 
@@ -475,6 +477,54 @@ def test_power_lost_at_any_verb_of_the_thread_loses_nothing(slow: Town, verb: in
         slow.start(leader)
     slow.until(lambda: slow.lead().generation.number == 2)
     slow.together(*THREE, "n4")
+
+
+def sealed_at(town: Town, name: str) -> bool:
+    return name in town.nodes and town.nodes[name].engine.sealed is not None
+
+
+@pytest.mark.parametrize("old", [("n1", "n2"), THREE])
+def test_who_is_removed_stays_until_somebody_has_a_base(
+    tmp_path: Path, clock: Clock, old: tuple[str, ...]
+) -> None:
+    """The leader dies before its base is written: without the removed node's vote nobody finds the seal again.
+    Of three, one is dead and replaces nobody.
+    """
+    town = Town(tmp_path, clock, thread=50)
+    town.start(*old)
+    town.write(b"before")
+    leader = town.lead().config.node_id
+    gone, *dead = (name for name in old if name != leader)
+    town.stop(*dead)
+    add = "n4" if dead else None
+    if add:
+        joined(town, add, old)
+    town.change(add=add, remove=gone)
+    town.until(lambda: sealed_at(town, leader) and sealed_at(town, gone))
+    assert town.nodes[gone].failure is None and between(town, leader)
+    town.lose_power(leader)
+    town.run(1.0)
+    town.start(leader)
+    members = tuple(sorted({*old, *([add] if add else [])} - {gone}))
+    town.until(lambda: town.lead().generation == Generation(2, members, (gone,)))
+    town.until(lambda: town.nodes[gone].failure)
+    assert town.nodes[gone].failure == "this node was removed from the cluster in generation 2"
+    town.start(*dead)
+    town.together(*members)
+    town.close()
+
+
+def test_a_removed_node_that_waits_for_a_base_serves_nobody(slow: Town) -> None:
+    leader = slow.lead().config.node_id
+    gone = next(name for name in THREE if name != leader)
+    slow.change(remove=gone)
+    slow.until(lambda: sealed_at(slow, gone))
+    heard: list[Outcome] = []
+    slow.nodes[gone].propose(b"too late", heard.append)
+    slow.until(lambda: heard)
+    assert isinstance(heard[0], Unavailable) and "was removed" in heard[0].cause
+    assert not slow.nodes[gone].leads_applied
+    slow.until(lambda: slow.nodes[gone].failure)
 
 
 def test_a_disk_that_is_full_when_the_base_is_written_makes_the_node_withdraw_and_the_others_go_on(
