@@ -14,14 +14,14 @@ Beside that, in the same steps:
   a base from another node, an invitation makes this node a learner. With `join` and no files a node is in
   generation 0, where it waits. A learner answers appends and snapshot chunks; it neither votes nor campaigns,
   for its core is told of no bus.
-- **Removed.** A node that is not among the new members goes on in the old generation, serving nobody, until one
-  of them tells that it has a base: as long as none has, its vote and its log may be what the others need to
-  find the seal again. Then it keeps their names, withdraws, answers nobody and stays alive; also after a
+- **Removed.** A node that is not among the new members goes on in the old generation, serving nobody, until
+  one of them tells that it has a base: as long as none has, its vote and its log may be what the others need
+  to find the seal again. Then it keeps their names, withdraws, answers nobody and stays alive; also after a
   restart.
 
 A crash between any two of these leaves either the old generation, whose seal is applied again, or the new
-one, whole (`raft.generation`). A majority of the old generation is there until one node has the base of the new
-one, and from that one all others can get it.
+one, whole (`raft.generation`). A majority of the old generation is there until one node has the base of the
+new one, and from that one all others can get it.
 
 Sequence numbers and the incarnation go on through a switch, so that no late answer and no late "nobody is
 there" can be taken for one to a newer frame.

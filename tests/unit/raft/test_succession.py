@@ -487,8 +487,8 @@ def sealed_at(town: Town, name: str) -> bool:
 def test_who_is_removed_stays_until_somebody_has_a_base(
     tmp_path: Path, clock: Clock, old: tuple[str, ...]
 ) -> None:
-    """The leader dies before its base is written: without the removed node's vote nobody finds the seal again.
-    Of three, one is dead and replaces nobody.
+    """The leader dies before its base is written: without the removed node's vote nobody finds the seal
+    again. Of three, one is dead all the time.
     """
     town = Town(tmp_path, clock, thread=50)
     town.start(*old)
