@@ -170,14 +170,19 @@ class Calls:
         """There is no leader yet: calls wait for one until then."""
         self._leaderless_from = until - self._moment
 
-    def end(self, cause: str) -> None:
-        """The generation has ended: what is in flight here comes behind the seal. Of the calls handed over
-        nobody knows.
+    def seal(self, cause: str) -> None:
+        """The generation has ended: what is in flight here comes behind the seal, and what is new would. The
+        leader's answers to calls that were handed over may still come.
         """
         refused = Unavailable(cause)
-        self._proposals.fail_all(refused)
+        self._proposals.seal(refused)
         for done in self.reads.take_all():
             self._proposals.finish(done, refused)
+        self._release()
+
+    def end(self, cause: str) -> None:
+        """As `seal`, and no answer comes any more: of the calls handed over nobody knows."""
+        self.seal(cause)
         self.withdraw(cause)
 
     def withdraw(self, cause: str) -> None:

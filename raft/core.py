@@ -29,7 +29,7 @@ from raft.config import RaftConfig
 from raft.correspondence import Correspondence
 from raft.counters import Counters
 from raft.disk import Disk
-from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, StateMachine
+from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, MachineAt, StateMachine
 from raft.errors import (
     FrameError,
     RaftError,
@@ -57,8 +57,8 @@ def wall_clock_ms() -> int:
 
 
 class RaftCore:
-    """Opens the node's files and engine. Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`,
-    `MembersChanged`, OSError.
+    """Opens the node's files and engine; with `machine_at`, the machine holds the snapshot already. Raises
+    `JournalCorrupt`, `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, `MembersChanged`, OSError.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class RaftCore:
         counters: Counters | None = None,
         background: Background | None = None,
         campaign_at_once: bool = False,
+        machine_at: MachineAt | None = None,
     ) -> None:
         self.config, self._clock = config, clock
         self.counters = counters or Counters()
@@ -90,7 +91,8 @@ class RaftCore:
             fsync_seconds=self.counters.fsync_seconds,
         )
         try:
-            store.check_beside(self.journal.first_index if len(self.journal) else None)
+            if machine_at is None:
+                store.check_beside(self.journal.first_index if len(self.journal) else None)
         except (RaftError, OSError):
             self.journal.close()
             raise
@@ -106,6 +108,7 @@ class RaftCore:
             clock,
             background,
             campaign_at_once=campaign_at_once,
+            machine_at=machine_at,
         )
         self.letters = Correspondence(config, self.journal.incarnation, self.counters)
         self._proposals = Proposals(
@@ -403,9 +406,15 @@ class RaftCore:
         """End this generation; `done` hears it from within a `flush`. For `raft.succession`."""
         self._proposals.propose_seal(encode_seal(successor), done)
 
-    def await_leader(self) -> None:
-        """A leader is on its way: calls wait for it as long as an election may take."""
-        self._calls.await_leader(self._clock() + self.config.election_timeout_max)
+    def await_leader(self, seconds: float) -> None:
+        """A leader is on its way: calls wait for it as long as an election may take, and `seconds` more."""
+        self._calls.await_leader(self._clock() + self.config.election_timeout_max + seconds)
+
+    def seal(self, cause: str) -> None:
+        """This generation has ended, and goes on only to tell others. For `raft.succession`; calls in flight
+        have no effect, and hear it from the next `flush`.
+        """
+        self._calls.seal(cause)
 
     def end(self, cause: str) -> list[Outgoing]:
         """This generation has ended, and no call in flight has an effect in it. For `raft.succession`, after

@@ -23,6 +23,7 @@ from raft.compaction import WorkerThread
 from raft.config import RaftConfig
 from raft.core import wall_clock_ms
 from raft.counters import Counters
+from raft.disk import Disk
 from raft.driver import Driver
 from raft.engine import StateMachine
 from raft.errors import (
@@ -54,8 +55,10 @@ log = logging.getLogger("raft")
 class RaftNode:
     """One member of the cluster: `start`, then `propose` and `barrier` from any node, then `stop`."""
 
-    def __init__(self, config: RaftConfig, bus: Bus, machine: StateMachine) -> None:
-        self._config, self._bus, self._machine = config, bus, machine
+    def __init__(
+        self, config: RaftConfig, bus: Bus, machine: StateMachine, *, disk: Disk | None = None
+    ) -> None:
+        self._config, self._bus, self._machine, self._disk = config, bus, machine, disk
         self._core: Succession | None = None
         self._hold: DirectoryHold | None = None
         self._subscriptions: list[Subscription] = []
@@ -86,6 +89,7 @@ class RaftNode:
             core = self._core = Succession(
                 self._config,
                 self._machine,
+                disk=self._disk,
                 counters=self.counters,
                 background=WorkerThread(f"raft-snapshot-{self._config.node_id}"),
             )

@@ -91,6 +91,9 @@ class Passage:
     def over(self) -> Early:
         """This generation is over; the frames that came early for the next one."""
         self.close()
+        if self.fetched is not None:
+            self.fetched[1].discard()
+            self.fetched = None
         self._missed, self._early, early = None, deque(maxlen=MOST_EARLY), self._early
         self._asked.clear()
         return early

@@ -74,6 +74,11 @@ class Proposals:
         for done, _ in commands.values():
             self.finish(done, error)
 
+    def seal(self, refused: Unavailable) -> None:
+        """No command has an effect any more, here in flight or new."""
+        self._withdrawn = refused.cause
+        self.fail_all(refused)
+
     def hand_over(self, done: Done, seq: int) -> bool:
         """The frame with this sequence number will carry a call to the leader; False when too many wait."""
         waiting = len(self._handed_over)

@@ -25,12 +25,52 @@ from tests.unit.raft.peer import Clock
 TURN = 0.005
 
 
-class Town:
-    """Nodes by name; `commands` are those that were acknowledged, in order."""
+class _Work:
+    """What a process's thread has to do."""
 
-    def __init__(self, directory: Path, clock: Clock, *, seed: int = 1, **settings: int) -> None:
+    def __init__(self, work: Callable[[], object], turns: int) -> None:
+        self._work, self.turns = work, turns
+        self.done = False
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+        self.done = True
+
+
+class _Thread:
+    """The background of one process: each work takes `longest` turns at most, and at least one."""
+
+    def __init__(self, rng: random.Random, longest: int) -> None:
+        self._random, self._longest = rng, longest
+        self.works: list[_Work] = []
+
+    def start(self, work: Callable[[], object]) -> _Work:
+        self.works.append(_Work(work, self._random.randint(max(1, self._longest // 2), self._longest)))
+        return self.works[-1]
+
+    def turn(self) -> None:
+        for work in self.works:
+            work.turns -= 1
+            if work.turns <= 0:
+                work.run()
+        self.works = [work for work in self.works if not work.done]
+
+
+class Town:
+    """Nodes by name; `commands` are those that were acknowledged, in order. `thread`: turns that work in the
+    background takes at most; 0: it is done at once.
+    """
+
+    def __init__(
+        self, directory: Path, clock: Clock, *, seed: int = 1, thread: int = 0, **settings: int
+    ) -> None:
         self._directory, self._clock, self._settings = directory, clock, settings
-        self._random = random.Random(seed)
+        self._random, self._thread = random.Random(seed), thread
+        self.threads: dict[str, _Thread] = {}
         self.loss = 0.0
         self.nodes: dict[str, Succession] = {}
         self.machines: dict[str, Recorder] = {}
@@ -40,6 +80,8 @@ class Town:
         self.configs: dict[str, RaftConfig] = {}
         self.acknowledged: list[bytes] = []
         self._post: deque[tuple[str, Outgoing]] = deque()
+        self.asleep: dict[str, int] = {}
+        """Turns for which nodes still do nothing: what comes in waits, and nothing leaves."""
         self.pressure = False
         """Whether clients propose and read through any node, at each turn."""
         self._calls: list[tuple[bytes, list[Outcome]]] = []
@@ -62,6 +104,7 @@ class Town:
 
     def _open(self, name: str) -> None:
         machine = self.machines[name] = Recorder()
+        thread = _Thread(random.Random(name), self._thread) if self._thread else None
         try:
             node = Succession(
                 self.configs[name],
@@ -69,22 +112,27 @@ class Town:
                 clock=self._clock,
                 wall_ms=lambda: int(self._clock.now * 1000),
                 disk=self.disks[name],
+                background=thread,
             )
         except PowerCut:
             self.lose_power(name)
             return
         node.connection_changed(True, patient=False)
         self.nodes[name] = node
+        if thread is not None:
+            self.threads[name] = thread
 
     def stop(self, *names: str) -> None:
         """End processes; their disks are intact."""
         for name in names:
             del self.nodes[name]
+            self.threads.pop(name, None)
             self.disks[name].end_process()
 
     def lose_power(self, name: str) -> None:
         """What is not durable is gone."""
         self.nodes.pop(name, None)
+        self.threads.pop(name, None)
         self.disks[name].power_off()
 
     def close(self) -> None:
@@ -112,11 +160,28 @@ class Town:
         self._clock.now += TURN
         letters, self._post = self._post, deque()
         for sender, letter in letters:
-            self._deliver(sender, letter)
+            if self.asleep.get(sender) or self.asleep.get(_target(letter)):
+                self._post.append((sender, letter))
+            else:
+                self._deliver(sender, letter)
         for name in list(self.nodes):
+            if self.asleep.get(name):
+                self.asleep[name] -= 1
+                continue
             if self.pressure:
                 self._press(name)
-            self.step(name)
+            self._work(name)
+            if name in self.nodes:
+                self.step(name)
+
+    def _work(self, name: str) -> None:
+        """What the process's thread does in this turn; the power may fail in it."""
+        if name not in self.threads:
+            return
+        try:
+            self.threads[name].turn()
+        except PowerCut:
+            self.lose_power(name)
 
     def _press(self, name: str) -> None:
         """A command and a read through this node; what was committed before the read must be seen by it."""
@@ -159,9 +224,7 @@ class Town:
             assert self._applied.setdefault(index, command) == command, f"two histories at {index}"
 
     def _deliver(self, sender: str, letter: Outgoing) -> None:
-        *_, name, _ = letter.subject.split(".")
-        reply = letter.subject.startswith("inbox.")
-        target = letter.subject.split(".")[1] if reply else name
+        reply, target = letter.subject.startswith("inbox."), _target(letter)
         if self.cut & {sender, target} or self._random.random() < self.loss:
             return
         node = self.nodes.get(target)
@@ -244,3 +307,8 @@ class Town:
             if heard and not isinstance(heard[0], OutcomeUnknown):
                 assert times == isinstance(heard[0], Committed), f"{heard[0]!r}, and applied {times} times"
             assert times <= 1
+
+
+def _target(letter: Outgoing) -> str:
+    tokens = letter.subject.split(".")
+    return tokens[1] if tokens[0] == "inbox" else tokens[-2]
