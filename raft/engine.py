@@ -141,7 +141,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             token.unlink(missing_ok=True)
         conf = SyncObjConf(
             autoTick=False,
-            appendEntriesUseBatch=False,
+            appendEntriesUseBatch=True,  # it asks for heartbeats alone; what is new the leader sees itself
             dynamicMembershipChange=False,
             commandsWaitLeader=False,
             appendEntriesPeriod=config.heartbeat_interval,
