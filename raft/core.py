@@ -198,6 +198,11 @@ class RaftCore:
         """
         return not self.config.peers and self.is_leader and self.applied_index < self.journal.last_index
 
+    @property
+    def hears_leader(self) -> bool:
+        """Whether another node leads, and was heard as it should."""
+        return not self.is_leader and not self._campaign.prevote.suspects(self._clock())
+
     def rest(self) -> float:
         """Seconds until a tick is due though nothing comes in."""
         now, interval = self._clock(), self.config.heartbeat_interval
@@ -376,22 +381,29 @@ class RaftCore:
         with self._guarded:
             if self.failure is None:
                 self.journal.sync()
-                asked = (*self.leader.elections(), *self.leader.appends(self._clock()))
-                frames = [self._outbox.frame(request) for request in asked]
+                frames = [self._outbox.frame(request) for request in self.leader.elections()]
+                frames += [self._outbox.frame(request) for request in self.leader.appends(self._clock())]
                 if not keep_news:
                     frames += self.news()
         if self.failure is not None:
             self._outbox.clear()
-        elif self.leader_id != self._known_leader:
-            self._known_leader = self.leader_id
-            self.counters.leader_changes += self.leader_id is not None
-            self._calls.leader_changed(self.leader_id, self._clock())
+        elif (leader := self.leader_id) != self._known_leader:
+            self._known_leader = leader
+            self.counters.leader_changes += leader is not None
+            self._calls.leader_changed(leader, self._clock())
         for done, outcome in self._proposals.take_finished():
             self.counters.commits += isinstance(outcome, Committed)
             done(outcome)
-        frames = [*self._outbox.take(), *frames]
+        if self._outbox.answers_calls:
+            frames += self.news()  # the answered node's caller waits until the command is applied there
+        frames = self._outbox.take() + frames
         self.counters.frames_sent += len(frames)
         return frames
+
+    @property
+    def keeps_news(self) -> bool:
+        """Whether `news` would tell a peer something."""
+        return self.is_leader and self.leader.replication.keeps_news
 
     def news(self) -> list[Outgoing]:
         """The frames that only tell the commit index, to peers that have not heard it by another one."""

@@ -89,15 +89,14 @@ class Leader:
         if not engine._isLeader():
             return
         term, commit = engine.raftCurrentTerm, engine.raftCommitIndex
-        if commit != self._commit_told:
-            self._commit_told, due = commit, True
+        news, self._commit_told = commit != self._commit_told, commit
         for peer in self._config.peers:
-            plan = self.replication.plan(peer, now, due=due)
+            plan = self.replication.plan(peer, now, due=due, news=news)
             if plan is not None:
                 yield self._planned(peer, plan, term, now)
         for learner in self.replication.learners:
             due_now = due or self.replication.learner_due(learner, now)
-            plan = self.replication.plan(learner, now, due=due_now)
+            plan = self.replication.plan(learner, now, due=due_now, news=news)
             if plan is not None:
                 yield self._planned(learner, plan, term, now)
 

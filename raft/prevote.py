@@ -65,12 +65,15 @@ class PreVote:
         """Whether there is no leader, as far as this node can know."""
         return self._gone_at is not None or now - self._heard_at >= self._silence
 
+    def suspects(self, now: float) -> bool:
+        """Whether the leader, if there is one, should have been heard by now."""
+        return self._gone_at is not None or now >= self._heard_at + SUSPICION * self._heartbeat
+
     def next_look(self, now: float) -> float:
         """When to see again whether there is a leader."""
-        suspected_at = self._heard_at + SUSPICION * self._heartbeat
-        if self._gone_at is None and now < suspected_at:
-            return suspected_at
-        return now + self._heartbeat / 2
+        if self.suspects(now):
+            return now + self._heartbeat / 2
+        return self._heard_at + SUSPICION * self._heartbeat
 
     def lost(self, now: float) -> bool:
         """Whether the leader that was heard last is to be forgotten: calls handed to it would only wait."""
@@ -82,7 +85,7 @@ class PreVote:
         """Whether the peers are to be asked now; a call that says so begins the round."""
         if self._bus_up_at is None or now - self._asked_at < self._heartbeat:
             return False
-        if self._gone_at is None and now - self._heard_at < SUSPICION * self._heartbeat:
+        if not self.suspects(now):
             return False
         self._asked_at = now
         return True

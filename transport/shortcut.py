@@ -56,7 +56,7 @@ class Shortcut(asyncio.Protocol):
             self._stream.data_received(data[rest:])
 
     def _deliver(self, data: bytes) -> int:
-        """Hand the messages at the front of `data` to their sinks; where the rest begins that is nats-py's."""
+        """Hand the messages at the front of `data` to their sinks; gives where nats-py's part begins."""
         at, end, sinks = 0, len(data), self._sinks
         while at < end:
             if not data.startswith(_MESSAGE, at):
