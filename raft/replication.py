@@ -104,6 +104,7 @@ class Replication:
         self._journal, self._open_snapshot = journal, open_snapshot
         self._ask_interval = ask_interval
         self._resend_after = 2 * heartbeat_interval
+        self._read: tuple[int, int, list[Entry]] = (0, 0, [])
         self.progress = {peer: Progress() for peer in peers}
         self.learners: tuple[str, ...] = ()
         """Who follows without being counted; the engine does not know of them."""
@@ -112,6 +113,7 @@ class Replication:
         """Forget all that was known: this node was elected, and its journal ends where the new term
         begins.
         """
+        self._read = (0, 0, [])
         for peer in self.progress:
             self.progress[peer] = Progress(next_index=self._journal.last_index + 1)
 
@@ -161,7 +163,7 @@ class Replication:
             return None
         if not (behind or due or news or progress.must_ask):
             return None
-        entries = self._journal.typed(progress.next_index, MAX_ENTRIES, APPEND_BYTES) if behind else []
+        entries = self._entries_from(progress.next_index) if behind else []
         prev_index = progress.next_index - 1
         long_unasked = now >= progress.asked_at + self._ask_interval
         wants_reply = bool(entries) or progress.probing or progress.must_ask or long_unasked
@@ -258,6 +260,14 @@ class Replication:
         if number is None:
             return None
         return ChunkPlan(transfer, number, transfer.chunk(number))
+
+    def _entries_from(self, index: int) -> list[Entry]:
+        """What is read for one peer is mostly what the next one lacks: a leader's log only grows."""
+        begin, end, entries = self._read
+        if (begin, end) != (index, self._journal.last_index):
+            entries = self._journal.typed(index, MAX_ENTRIES, APPEND_BYTES)
+            self._read = index, self._journal.last_index, entries
+        return entries
 
     def _expire(self, progress: Progress, now: float) -> None:
         if not progress.in_flight:

@@ -229,7 +229,7 @@ class Client(NatsPy):
             self._wake_flusher()
             return
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
-        self.link.writelines(waiting)  # type: ignore[no-untyped-call]
+        self.link.write(b"".join(waiting))  # type: ignore[no-untyped-call]
 
     def absence(self, subject: str = "") -> NatsTransportError:
         """Why nothing can be sent now."""
