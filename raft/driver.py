@@ -68,6 +68,7 @@ class Driver:
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _step(self) -> None:
         self._scheduled = False
@@ -104,10 +105,6 @@ class Driver:
         now = self._loop.time()
         if self._due > now + EARLY_SECONDS:
             self._rest(now, self._due - now)
-            return
-        rest = self._core.rest()
-        if rest > EARLY_SECONDS and now - self._stepped_at < LONGEST_REST_SECONDS:
-            self._rest(now, rest)
         else:
             self.wake()
 

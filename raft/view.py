@@ -105,7 +105,7 @@ class CoreView:
             return interval
         if self.is_leader:
             return max(self.leader.due_at + interval - now, 0.0) + 0.001
-        return max(self._campaign.prevote.next_look(now) - now, 0.001)
+        return max(self._campaign.prevote.next_look(now) - now, 0.0) + 0.001
 
     @property
     def at_rest(self) -> bool:
