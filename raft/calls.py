@@ -126,8 +126,8 @@ class Calls:
 
     @property
     def busy(self) -> bool:
-        """Whether an answer of a peer may be what a read or a hand-over waits for."""
-        return self.reads.asking or self._handover.holds
+        """Whether a read, a hand-over or an answer is waited for, and time may end it."""
+        return self.reads.asking or self._handover.holds or self._proposals.has_orphans
 
     # -- time passes -------------------------------------------
 
@@ -141,10 +141,11 @@ class Calls:
         """What a leader does after the engine has worked: confirm reads, hand leadership over (`tell` a peer
         to campaign).
         """
-        self._finish_reads()
-        if self._node.leads_applied and self.reads.begin(self._node.commit_index, self._letters.last_seq):
-            self._replication.ask_all()
-            self._finish_reads()  # at once, where nobody has to be asked
+        if self.reads.waiting:
+            self._finish_reads()
+            if self._node.leads_applied and self.reads.begin(self._node.commit_index, self._letters.last_seq):
+                self._replication.ask_all()
+                self._finish_reads()  # at once, where nobody has to be asked
         target = self._handover.target
         if target is None or self._replication.match_index(target) < last_index:
             return
@@ -212,7 +213,9 @@ class Calls:
         """Whether there is nothing to wait for."""
         if self._handover.target is not None and not self._handover.expired(now):
             return False
-        return self._node.leader_id is not None or now - self._leaderless_from >= self._moment
+        if now - self._leaderless_from >= self._moment:
+            return True
+        return self._node.leader_id is not None
 
     def _release(self) -> None:
         for call, done in self._handover.end():

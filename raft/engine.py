@@ -152,7 +152,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             token.unlink(missing_ok=True)
         conf = SyncObjConf(
             autoTick=False,
-            appendEntriesUseBatch=False,
+            appendEntriesUseBatch=True,  # it asks for heartbeats alone; what is new the leader sees itself
             dynamicMembershipChange=False,
             commandsWaitLeader=False,
             appendEntriesPeriod=config.heartbeat_interval,
@@ -172,7 +172,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         with _journal_installed(journal):
             super().__init__(
                 Node(config.node_id),
-                [Node(peer) for peer in config.peers],
+                list(transport.nodes.values()),
                 conf,
                 nodeClass=Node,
                 transport=transport,
@@ -229,11 +229,13 @@ class Engine(SyncObj):  # type: ignore[misc]
         begins a snapshot if one is due.
         """
         progress = self._compaction.poll()
-        if progress is Progress.IDLE and self._compaction.due(
-            self.raftLastApplied, sending=self.sends_snapshot()
-        ):
+        if progress is Progress.IDLE and self._snapshot_due(self.raftLastApplied):
             self.forceLogCompaction()
         return _SERIALIZER_STATES[progress]
+
+    def _snapshot_due(self, applied_index: int) -> bool:
+        due = self._compaction.due
+        return due(applied_index) and (not self.sends_snapshot() or due(applied_index, sending=True))
 
     def _load_snapshot(self, token: str) -> tuple[EngineEntry, EngineEntry, tuple[()]]:
         """Called at start and after an install. The engine swallows what is raised here, so it is kept as

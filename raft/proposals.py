@@ -99,6 +99,11 @@ class Proposals:
         if self._handed_over:
             self._orphans.append((until, list(self._handed_over)))
 
+    @property
+    def has_orphans(self) -> bool:
+        """Whether a former leader's answers are waited for."""
+        return bool(self._orphans)
+
     def expire(self, now: float) -> None:
         """End the calls that a former leader has not answered in time."""
         while self._orphans and now >= self._orphans[0][0]:

@@ -181,7 +181,7 @@ class Desk:
         """An `Order`."""
         self._spawn(self._obey(message))
 
-    async def put(self, message: Message) -> None:
+    def put(self, message: Message) -> None:
         """A command of a client outside."""
         self._spawn(self._commit(message))
 
@@ -225,7 +225,7 @@ async def serve(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     desk = Desk(node, bus, pulse)
     await bus.subscribe(f"{PREFIX}.bench.{node_id}", desk.order)
-    await bus.subscribe(f"{PREFIX}.bench.{node_id}.put", desk.put)
+    await bus.listen(f"{PREFIX}.bench.{node_id}.put", desk.put)
     await stopped.wait()
     await node.stop()
     await bus.close()
