@@ -170,12 +170,14 @@ class Calls:
         """There is no leader yet: calls wait for one until then."""
         self._leaderless_from = until - self._moment
 
-    def end(self, cause: str) -> None:
-        """The generation has ended: what is in flight here comes behind the seal. Of the calls handed over
-        nobody knows.
+    def end(self, cause: str, *, seal_applied: bool) -> None:
+        """The generation has ended. Once its seal is applied here, what is still in flight comes behind it. A
+        node that only hears of the end knows of no command: another leader may have committed it before the
+        seal. Nor does it know of the calls handed over.
         """
         refused = Unavailable(cause)
-        self._proposals.fail_all(refused)
+        if seal_applied:
+            self._proposals.fail_all(refused)
         for done in self.reads.take_all():
             self._proposals.finish(done, refused)
         self.withdraw(cause)

@@ -408,10 +408,10 @@ class RaftCore:
         self._calls.await_leader(self._clock() + self.config.election_timeout_max)
 
     def end(self, cause: str) -> list[Outgoing]:
-        """This generation has ended, and no call in flight has an effect in it. For `raft.succession`, after
-        a `flush`; gives the answers to other nodes' calls.
+        """This generation has ended. For `raft.succession`, after a `flush`; gives the answers to other
+        nodes' calls.
         """
-        self._calls.end(cause)
+        self._calls.end(cause, seal_applied=self.engine.sealed is not None)
         self.failure = cause
         return self.flush()
 

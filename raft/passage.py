@@ -3,7 +3,8 @@
 - A frame of an **older** generation from a node that was once a member is answered `NewerGeneration`.
 - A frame of a **newer** one from a known node, or that answer, says that a change was missed. The seal may be
   about to be applied, so for one heartbeat the frames of the newer generation are only kept; then a base is
-  pulled (`raft.fetch`). Strangers are not believed. A node that has nothing may be a member that lost its
+  pulled (`raft.fetch`). A stranger is asked first which generation that is, and believed when it knows all
+  former members as members or as removed: all that this node knew may have been replaced meanwhile. A node that has nothing may be a member that lost its
   disk, and has forgotten its votes: it does not come after, it withdraws, or waits to be invited.
 - `Invite` makes a node that is no member a learner of the inviting generation. No leader invites a member.
 """
@@ -66,6 +67,7 @@ class Passage:
         self._early: Early = deque(maxlen=MOST_EARLY)
         self._missed: tuple[int, tuple[str, ...], float] | None = None
         self._fetching: Fetching | None = None
+        self._questioned_at = float("-inf")
         self.fetched: tuple[Generation, SnapshotWriter] | None = None
         """A newer generation and its base, once it is here."""
 
@@ -108,7 +110,10 @@ class Passage:
         if frame.generation > self._host.generation.number:
             if not isinstance(frame, Reply):
                 self._early.append((data, reply_to))
-            self._miss(frame.generation, frame.sender, ())
+            if frame.sender in self._host.core.config.peers:
+                self._miss(frame.generation, frame.sender, ())
+            else:
+                self._question(frame.sender)
         elif reply_to and not self._host.is_learner and self._was_member(frame.sender):
             stamp = self._host.core.letters.stamp(self._host.core.term)
             newer = NewerGeneration(*stamp, frame.incarnation, frame.seq, self._host.generation)
@@ -117,9 +122,17 @@ class Passage:
     def _was_member(self, name: str) -> bool:
         return name in self._host.generation.members or name in self._host.generation.retired
 
+    def _question(self, stranger: str) -> None:
+        """Ask somebody unknown, who speaks of a newer generation, which one that is."""
+        now, core = self._clock(), self._host.core
+        waits = now < self._questioned_at + self._config.heartbeat_interval
+        if self._host.generation.number and self._missed is None and not waits:
+            self._questioned_at = now
+            self.ask(stranger, "fetch", Fetch(*core.letters.stamp(core.term), 0, 0))
+
     def _miss(self, number: int, sender: str, others: tuple[str, ...]) -> None:
         now, known = self._host.generation, self._host.core.config.peers
-        if not 0 < now.number < number or sender not in known:
+        if not 0 < now.number < number:
             return
         if self._has_nothing():
             self._host.core.withdraw(
@@ -194,6 +207,8 @@ class Passage:
             return host.core.letters.drop("unasked", frame.sender)
         elif isinstance(frame, InviteReply):
             host.newcomer_answered(frame.sender, frame.refusal)
+        elif self._missed is None:
+            self._told(frame.generation_now, frame.sender)
         elif self._fetching is not None and frame.generation_now.number > host.generation.number:
             file = self._fetching.take(frame)
             if file is not None:
@@ -203,8 +218,10 @@ class Passage:
         return True
 
     def _told(self, newer: Generation, sender: str) -> None:
-        known = sender in self._host.core.config.peers
-        if known and newer.number > self._host.generation.number and self._config.node_id in newer.retired:
+        now = self._host.generation
+        if not (sender in self._host.core.config.peers or newer.comes_after(now)):
+            return
+        if newer.number > now.number and self._config.node_id in newer.retired:
             self._host.removed_by(newer)
         else:
             self._miss(newer.number, sender, newer.members)

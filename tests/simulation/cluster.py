@@ -31,6 +31,8 @@ from tests.simulation.weather import Weather
 
 Input = Callable[[Succession], object]
 """What reaches a core; when it returns False, it calls for no step."""
+LATEST_WALL_MS = 100_000
+"""A machine's wall clock is anywhere when a process starts: nobody set it, or it went back."""
 REPORT_LINES = 60
 _ROLES = ("follower", "candidate", "leader")
 
@@ -105,7 +107,7 @@ class Cluster:
         """A new machine, off. When it is none of the members it waits to be invited by them."""
         spread = self.weather.clock_spread
         clock = MachineClock(lambda: self.now, 1 + self.rng.uniform(-spread, spread))
-        path = self.directory / name
+        path = self.directory / f"{len(list(self.directory.iterdir()))}-{name}"
         path.mkdir()
         machine = self.machines[name] = Machine(name, path, FlakyDisk(self.rng), clock, members)
         return machine
@@ -130,11 +132,12 @@ class Cluster:
             self.kill(machine)
 
     def _open(self, machine: Machine, store: Store) -> None:
+        wall_ms = self.rng.randint(1_000, LATEST_WALL_MS)
         core = Succession(
             self.config(machine),
             store,
             clock=machine.clock,
-            wall_ms=lambda: 1_000 + int(self.now * 1_000),
+            wall_ms=lambda: wall_ms,
             disk=machine.disk,
             background=self.background(machine),
         )
@@ -205,7 +208,8 @@ class Cluster:
             frames = core.flush(keep_news=True)
             spent = machine.disk.take_spent()
             self._note_changes(machine, core)
-            self.rules.after_step(machine.name, core)
+            assert machine.store is not None
+            self.rules.after_step(machine.name, core, machine.store)
             for frame in frames:
                 self.post(machine, core, frame, spent)
             self.after_step(machine, core)

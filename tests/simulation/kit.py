@@ -277,7 +277,7 @@ class Kit(Simulation):
         def done(outcome: Outcome) -> None:
             call.outcome = outcome
             if isinstance(outcome, Committed):
-                self.rules.acknowledged[call.data] = outcome.index
+                self.rules.acknowledge(call.data, outcome.index)
 
         self.take(self.machines[name], lambda core: core.propose(call.data, done))
         return call

@@ -13,17 +13,26 @@
 - Applied histories are equal at each index (`tests.simulation.store`); what was acknowledged is in the log,
   once; what was refused is not.
 
-A generation has a history of its own, which begins behind a committed entry of the one before; what was
-committed behind that entry in the old one is void. The committed log is known from whoever committed first;
-the rules hold whatever the others think.
+Across generations, each of which has a history of its own:
+
+- **One successor**: a generation begins behind the committed seal of the one before, with the members that
+  the first seal there names; no id that was retired is among them.
+- **The state goes on**: whoever enters has a base that holds all that was applied up to it, by anybody, and
+  nothing else. At each step a machine's state ends with the last command at or below its applied index.
+- **Nothing behind a seal**: no machine's state, and no snapshot, goes on in a generation behind its seal.
+- **Never two served**: who serves a later generation has a higher term than whoever served an older one.
+- **Removed for good**: a machine that learned of its removal takes no part after a restart either.
+
+The committed log is known from whoever committed first; the rules hold whatever the others think.
 """
 
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from raft.entries import NOOP_BYTES, EngineEntry
-from tests.simulation.store import Applications
+from raft.entries import NOOP_BYTES, SEAL, EngineEntry, from_engine
+from raft.generation import Generation, Sealed, decode_seal
+from tests.simulation.store import Applications, Store
 
 if TYPE_CHECKING:
     from raft.journal import Journal
@@ -76,6 +85,10 @@ class History:
     match: dict[str, int] = field(default_factory=dict)
     """Machine -> the last index up to which its durable log agrees with the committed one."""
     leaders: dict[int, str] = field(default_factory=dict)
+    served: set[int] = field(default_factory=set)
+    """Terms in which a leader with all that was committed applied took calls."""
+    seal: Sealed | None = None
+    """Where it ends, once that is committed."""
     entries: dict[tuple[int, int], bytes] = field(default_factory=dict)
     before: dict[tuple[int, int], int] = field(default_factory=dict)
     """(index, term) -> term of the entry before it."""
@@ -140,6 +153,7 @@ class History:
             if not 0 <= index - first < len(record.log):
                 raise Broken(f"{record.name} committed entry {index}, which its log does not hold")
             self.committed.append((record.log[index - first][2], term))
+            self._note_seal(record.log[index - first])
         for other in self.records.values():
             if other.log:
                 self._follow(other)
@@ -150,6 +164,15 @@ class History:
                 f"{term}, and only {holders} of {len(self.members)} machines hold it on disk"
             )
 
+    def _note_seal(self, entry: EngineEntry) -> None:
+        """The first seal that names the next generation ends this one."""
+        if self.seal is not None or entry[0] == NOOP_BYTES:
+            return
+        typed = from_engine(entry)
+        successor = decode_seal(typed.payload) if typed.kind == SEAL else None
+        if successor is not None and successor.number == self.number + 1:
+            self.seal = Sealed(typed.index, typed.term, successor)
+
 
 class Rules:
     """One cluster's history, through its generations. `members` are those of the first."""
@@ -159,6 +182,8 @@ class Rules:
         self.applications = Applications()
         self.acknowledged: dict[bytes, int | None] = {}
         """Command -> the index it was committed at, if it was told."""
+        self.removed: set[str] = set()
+        """Machines that said that they were removed."""
 
     @property
     def newest(self) -> History:
@@ -167,14 +192,45 @@ class Rules:
 
     def started(self, name: str, core: "Succession") -> None:
         """A process has opened the machine's files."""
-        if core.failure is None and (history := self._history(name, core)) is not None:
+        if core.failure is not None:
+            return
+        if name in self.removed:
+            raise Broken(f"{name} was removed, and takes part again")
+        if (history := self._history(name, core)) is not None:
+            self._not_behind_seal(history, name, core.applied_index)
             record = history.records[name] = Record(name)
             history.look(record, core.journal)
+
+    def forget(self, name: str) -> None:
+        """Another machine will come under this name, which is no member's; or the member lost its disk."""
+        self.removed.discard(name)
+        for history in self.histories.values():
+            history.records.pop(name, None)
+            history.match.pop(name, None)
+
+    def acknowledge(self, command: bytes, index: int | None) -> None:
+        """A caller is told that its command is committed; it is the one that was applied there."""
+        self.acknowledged[command] = index
+        if index is not None and self.applications.at.get(index, (b"",))[0] != command:
+            self.applications.contradiction(
+                f"a command was acknowledged at index {index}, and another one, or none, counts there"
+            )
+
+    def refuse(self, command: bytes, why: object) -> None:
+        """A caller is told that its command surely is not and never will be applied."""
+        self.applications.refused.add(command)
+        if command in self.applications.commands:
+            self.applications.contradiction(
+                f"a command was applied before it was refused for good ({why!r}): {command[:40]!r}"
+            )
 
     def before_sync(self, name: str, core: "Succession") -> None:
         """The engine has worked, nothing has left yet."""
         history = self._history(name, core) if core.failure is None else None
-        if history is None or core.commit_index <= history.end:
+        if history is None:
+            return
+        self._not_behind_seal(history, name, core.applied_index)
+        if core.commit_index <= history.end:
             return
         record = history.records.setdefault(name, Record(name))
         record.log, record.durable = entries_of(core.journal), core.journal.synced_index
@@ -182,10 +238,12 @@ class Rules:
         if not alone:  # a node alone commits the no-op of its election at once, which changes nothing
             history.commit(record, core.commit_index, core.term)
 
-    def after_step(self, name: str, core: "Succession") -> None:
+    def after_step(self, name: str, core: "Succession", store: Store) -> None:
         """All rules, after everything the machine says has left it."""
         if self.applications.broken is not None:
             raise Broken(self.applications.broken)
+        if core.failure is not None and "was removed from the cluster" in core.failure:
+            self.removed.add(name)
         history = self._history(name, core) if core.failure is None else None
         if history is None:
             return
@@ -202,17 +260,26 @@ class Rules:
             history.elected(record, core.term)
         if core.commit_index > history.end:
             history.commit(record, core.commit_index, core.term)
+        self._not_behind_seal(history, name, core.applied_index)
+        last = self.applications.last_before(core.applied_index)
+        if store.last != last:
+            raise Broken(
+                f"the state of {name} ends with entry {store.last}, and at {core.applied_index} it must end "
+                f"with {last}"
+            )
+        if core.leads_applied and core.term not in history.served:
+            self._served(history, name, core.term)
 
     def at_end(self) -> None:
-        """What was acknowledged is there, once; what was refused is not."""
+        """What was acknowledged is there, once."""
+        if self.applications.broken is not None:
+            raise Broken(self.applications.broken)
         history = {command: index for index, (command, _) in self.applications.at.items()}
         if len(history) != len(self.applications.at):
             raise Broken("a command was applied twice")
         for command, index in self.acknowledged.items():
             if command not in history or index not in (None, history[command]):
                 raise Broken(f"the command acknowledged at index {index} is lost: {command[:40]!r}")
-        if wrong := self.applications.refused & history.keys():
-            raise Broken(f"a command was applied before it was refused for good: {min(wrong)[:40]!r}")
 
     def _history(self, name: str, core: "Succession") -> History | None:
         """Of the machine's generation; None while it waits to be invited. A new one begins behind a seal."""
@@ -222,13 +289,7 @@ class Rules:
         history = self.histories.get(generation.number)
         if history is None:
             _, base, term = entries_of(core.journal)[-1]
-            before = self.histories.get(generation.number - 1)
-            if before is None or not before.base <= base <= before.end:
-                raise Broken(f"{name} begins generation {generation.number} behind {base}, which is no seal")
-            if before.committed[base - before.base][0] != term:
-                raise Broken(
-                    f"{name} begins generation {generation.number} behind another entry than {base}@{term}"
-                )
+            self._check_successor(name, generation, base, term)
             history = History(generation.number, generation.members, base, [(term, 0)])
             self.histories[generation.number] = history
         if history.members != generation.members:
@@ -236,3 +297,32 @@ class Rules:
                 f"two generations have the number {generation.number}: {name} has {generation.members}"
             )
         return history
+
+    def _check_successor(self, name: str, generation: Generation, base: int, term: int) -> None:
+        before = self.histories.get(generation.number - 1)
+        seal = before and before.seal
+        if seal is None or (seal.index, seal.term) != (base, term):
+            raise Broken(f"{name} begins generation {generation.number} behind {base}@{term}, and not {seal}")
+        if generation != seal.successor:
+            raise Broken(f"{name} begins {generation}, and the seal names {seal.successor}")
+        former = {member for history in self.histories.values() for member in history.members}
+        assert before is not None
+        if back := sorted((former - set(before.members)) & set(generation.members)):
+            raise Broken(f"{', '.join(back)} came back in generation {generation.number}")
+
+    def _not_behind_seal(self, history: History, name: str, applied: int) -> None:
+        if history.seal is not None and applied > history.seal.index:
+            raise Broken(
+                f"{name} has applied {applied} in generation {history.number}, which ended at "
+                f"{history.seal.index}"
+            )
+
+    def _served(self, history: History, name: str, term: int) -> None:
+        history.served.add(term)
+        for other in self.histories.values():
+            for at in other.served:
+                if other is not history and (other.number < history.number) != (at < term):
+                    raise Broken(
+                        f"{name} serves generation {history.number} in term {term}, and generation "
+                        f"{other.number} was served in term {at}"
+                    )

@@ -115,6 +115,22 @@ def test_who_slept_through_two_changes_comes_after(three: Town) -> None:
     three.together(*THREE, "n4", "n5")
 
 
+def test_who_slept_until_nobody_it_knew_was_left_comes_after(three: Town) -> None:
+    sleeper = next(name for name in THREE if name != three.lead().config.node_id)
+    three.stop(sleeper)
+    for newcomer in ("n4", "n5"):
+        joined(three, newcomer)
+        three.changed(add=newcomer)
+    for former in (name for name in THREE if name != sleeper):
+        if three.lead().config.node_id == former:
+            three.lead().transfer("n5")
+            three.until(lambda: three.leader and three.leader.config.node_id == "n5")
+        three.changed(remove=former)
+        three.stop(former)
+    three.start(sleeper)
+    three.together("n4", "n5", sleeper)
+
+
 def test_who_slept_and_was_removed_learns_it(three: Town) -> None:
     sleeper = next(name for name in THREE if name != three.lead().config.node_id)
     three.stop(sleeper)
