@@ -67,7 +67,7 @@ class Passage:
         self._early: Early = deque(maxlen=MOST_EARLY)
         self._missed: tuple[int, tuple[str, ...], float] | None = None
         self._fetching: Fetching | None = None
-        self._questioned_at = float("-inf")
+        self._questioned_at, self._question_seq = float("-inf"), 0
         self.fetched: tuple[Generation, SnapshotWriter] | None = None
         """A newer generation and its base, once it is here."""
 
@@ -126,9 +126,10 @@ class Passage:
         """Ask somebody unknown, who speaks of a newer generation, which one that is."""
         now, core = self._clock(), self._host.core
         waits = now < self._questioned_at + self._config.heartbeat_interval
-        if self._host.generation.number and self._missed is None and not waits:
-            self._questioned_at = now
-            self.ask(stranger, "fetch", Fetch(*core.letters.stamp(core.term), 0, 0))
+        if self._host.generation.number and not waits:
+            question = Fetch(*core.letters.stamp(core.term), 0, 0)
+            self._questioned_at, self._question_seq = now, question.seq
+            self.ask(stranger, "fetch", question)
 
     def _miss(self, number: int, sender: str, others: tuple[str, ...]) -> None:
         now, known = self._host.generation, self._host.core.config.peers
@@ -140,11 +141,13 @@ class Passage:
                 "what it voted and acknowledged is lost. Replace it under a new id (docs/members.md)"
             )
             return
-        if self._missed is None or number > self._missed[0] or others:
-            since = self._clock() if self._missed is None else self._missed[2]
-            sources = dict.fromkeys((sender, *others, *known))
-            sources.pop(self._config.node_id, None)
-            self._missed = number, tuple(sources), since
+        last, former, since = self._missed or (0, (), self._clock())
+        sources = dict.fromkeys((sender, *others, *known))
+        sources.pop(self._config.node_id, None)
+        if number > last or not sources.keys() <= set(former):
+            self._missed = max(number, last), tuple(sources), since
+            if self._fetching is not None:
+                self._fetching.turn_to(tuple(sources))
 
     def _has_nothing(self) -> bool:
         """Whether this node may have lost its disk: it knows of no term and no entry."""
@@ -207,7 +210,7 @@ class Passage:
             return host.core.letters.drop("unasked", frame.sender)
         elif isinstance(frame, InviteReply):
             host.newcomer_answered(frame.sender, frame.refusal)
-        elif self._missed is None:
+        elif frame.answers_seq == self._question_seq:
             self._told(frame.generation_now, frame.sender)
         elif self._fetching is not None and frame.generation_now.number > host.generation.number:
             file = self._fetching.take(frame)

@@ -40,7 +40,7 @@ class Client:
         world = self._world
         if world.now > world.until:
             return
-        machine = world.machines[world.rng.choice(list(world.machines))]
+        machine = world.rng.choice([m for m in world.machines.values() if m.core or m.name in world.names])
         self._attempt += 1
         key = f"k{world.rng.randrange(world.weather.keys)}"
         if world.rng.random() < 0.4:

@@ -21,6 +21,7 @@ Across generations, each of which has a history of its own:
   nothing else. At each step a machine's state ends with the last command at or below its applied index.
 - **Nothing behind a seal**: no machine's state, and no snapshot, goes on in a generation behind its seal.
 - **Never two served**: who serves a later generation has a higher term than whoever served an older one.
+- **One life, one number**: no process has the incarnation of a former one, whatever its clock says.
 - **Removed for good**: a machine that learned of its removal takes no part after a restart either.
 
 The committed log is known from whoever committed first; the rules hold whatever the others think.
@@ -184,6 +185,7 @@ class Rules:
         """Command -> the index it was committed at, if it was told."""
         self.removed: set[str] = set()
         """Machines that said that they were removed."""
+        self._incarnations: dict[str, int] = {}
 
     @property
     def newest(self) -> History:
@@ -196,6 +198,10 @@ class Rules:
             return
         if name in self.removed:
             raise Broken(f"{name} was removed, and takes part again")
+        incarnation, former = core.letters.incarnation, self._incarnations.get(name, 0)
+        if incarnation <= former:
+            raise Broken(f"{name} starts as incarnation {incarnation}, and was {former} before")
+        self._incarnations[name] = incarnation
         if (history := self._history(name, core)) is not None:
             self._not_behind_seal(history, name, core.applied_index)
             record = history.records[name] = Record(name)
@@ -204,6 +210,7 @@ class Rules:
     def forget(self, name: str) -> None:
         """Another machine will come under this name, which is no member's; or the member lost its disk."""
         self.removed.discard(name)
+        self._incarnations.pop(name, None)
         for history in self.histories.values():
             history.records.pop(name, None)
             history.match.pop(name, None)

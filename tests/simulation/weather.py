@@ -113,8 +113,8 @@ CHANGES = Weather(
     "changes", changes=2.0, cuts=0.6, power_cuts=0.4, torn_writes=0.6, kills=0.2, longest_outage=0.5,
 )  # fmt: skip
 SLEEPERS = Weather(
-    "sleepers", changes=2.0, cuts=0.5, power_cuts=0.2, torn_writes=0.1, kills=0.3, pauses=0.2,
-    longest_outage=4.0, snapshot_every=20, retained=2,
+    "sleepers", changes=2.0, cuts=0.1, power_cuts=0.1, torn_writes=0.1, kills=0.2, pauses=0.1,
+    longest_outage=3.0, snapshot_every=20, retained=2,
 )  # fmt: skip
 """Members miss one change or more, and come after."""
 WANDERING = Weather(
