@@ -72,6 +72,7 @@ class RaftCore:
         counters: Counters | None = None,
         background: Background | None = None,
         campaign_at_once: bool = False,
+        incarnation: int | None = None,
     ) -> None:
         self.config, self._clock = config, clock
         self.counters = counters or Counters()
@@ -87,6 +88,7 @@ class RaftCore:
             retained=config.retained_entries,
             retained_bytes=config.retained_bytes,
             wall_ms=wall_ms,
+            incarnation=incarnation,
             fsync_seconds=self.counters.fsync_seconds,
         )
         try:

@@ -3,9 +3,10 @@
 - A frame of an **older** generation from a node that was once a member is answered `NewerGeneration`.
 - A frame of a **newer** one from a known node, or that answer, says that a change was missed. The seal may be
   about to be applied, so for one heartbeat the frames of the newer generation are only kept; then a base is
-  pulled (`raft.fetch`). A stranger is asked first which generation that is, and believed when it knows all
-  former members as members or as removed: all that this node knew may have been replaced meanwhile. A node that has nothing may be a member that lost its
-  disk, and has forgotten its votes: it does not come after, it withdraws, or waits to be invited.
+  pulled (`raft.fetch`). A stranger is asked first which generation that is, for all that this node knew may
+  have been replaced meanwhile; it is believed when its generation knows all former members, as members or as
+  removed. A node that has nothing may be a member that lost its disk, and has forgotten its votes: it does
+  not come after, it withdraws, or waits to be invited.
 - `Invite` makes a node that is no member a learner of the inviting generation. No leader invites a member.
 """
 

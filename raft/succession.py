@@ -18,7 +18,8 @@ A crash between any two of these leaves either the old generation, whose seal is
 one, whole (`raft.generation`).
 
 Sequence numbers and the incarnation go on through a switch, so that no late answer and no late "nobody is
-there" can be taken for one to a newer frame.
+there" can be taken for one to a newer frame. The files of a generation know the incarnation from the moment
+they have their name, so that a process that comes after a crash has a higher one.
 """
 
 import logging
@@ -44,6 +45,7 @@ from raft.outbox import Outgoing
 from raft.outcomes import Done, Outcome
 from raft.passage import Passage
 from raft.present import Present
+from raft.segment import VoteState
 from raft.snapshot import SnapshotWriter
 
 MOST_AGAIN = 4_096
@@ -118,7 +120,8 @@ class Succession(Present):
             config,
             self._machine,
             clock=self._clock,
-            wall_ms=self._wall_ms if incarnation is None else lambda: incarnation,
+            wall_ms=self._wall_ms,
+            incarnation=incarnation,
             disk=self._disk,
             counters=self._counters,
             background=self._background,
@@ -298,7 +301,7 @@ class Succession(Present):
         def fill(directory: Path) -> None:
             parts = self._machine.snapshot()
             base = self._base(sealed.successor)
-            base.write(directory, previous, last, parts, incarnation=incarnation - 1)
+            base.write(directory, previous, last, parts, incarnation=incarnation)
 
         return self._switch(sealed.successor, fill, campaign=self.core.is_leader)
 
@@ -307,7 +310,7 @@ class Succession(Present):
         incarnation = self.core.letters.incarnation
 
         def fill(directory: Path) -> None:
-            self._base(generation).adopt(directory, file, incarnation=incarnation - 1)
+            self._base(generation).adopt(directory, file, incarnation=incarnation)
 
         return self._switch(generation, fill, campaign=False)
 
@@ -384,7 +387,12 @@ class Succession(Present):
 
     def invited_to(self, generation: Generation) -> None:
         """Follow this generation as a learner."""
-        self._left += self._switch(generation, None, campaign=False, learner=True)
+        vote = VoteState(incarnation=self.core.letters.incarnation)
+
+        def fill(directory: Path) -> None:
+            self._base(generation).write_journal(directory, vote, ())
+
+        self._left += self._switch(generation, fill, campaign=False, learner=True)
 
     def removed_by(self, generation: Generation) -> None:
         """A newer generation is told of, without this node."""

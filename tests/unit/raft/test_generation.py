@@ -12,7 +12,7 @@ from raft.correspondence import Asked, Correspondence
 from raft.counters import Counters
 from raft.disk import Disk
 from raft.entries import COMMAND, NOOP, SEAL, Entry, from_engine, to_engine
-from raft.errors import JournalCorrupt, Unavailable, WrongCluster
+from raft.errors import JournalCorrupt, OutcomeUnknown, Unavailable, WrongCluster
 from raft.generation import Generation, Shelf, decode_seal, encode_seal
 from raft.outcomes import Committed, Outcome
 from raft.reads import Reads
@@ -185,7 +185,7 @@ def test_a_seal_of_another_generation_has_no_effect(open_core: Open, clock: Cloc
     core.close()
 
 
-def test_a_generation_that_ended_refuses_what_was_in_flight(
+def test_who_hears_of_the_end_before_the_seal_knows_nothing_of_commands_in_flight(
     open_core: Open, clock: Clock, tmp_path: Path
 ) -> None:
     core = open_core(member(tmp_path / "n1"))
@@ -196,6 +196,6 @@ def test_a_generation_that_ended_refuses_what_was_in_flight(
     core.tick()
     core.flush()
     core.end("the generation has ended")
-    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, OutcomeUnknown], "the read, the command"
     assert Peer(core).ask(codec.Read, core.term) is None
     core.close()
