@@ -32,7 +32,6 @@ from tests.simulation.weather import Weather
 Input = Callable[[Succession], object]
 """What reaches a core; when it returns False, it calls for no step."""
 LATEST_WALL_MS = 100_000
-"""A machine's wall clock is anywhere when a process starts: nobody set it, or it went back."""
 REPORT_LINES = 60
 _ROLES = ("follower", "candidate", "leader")
 
@@ -58,6 +57,8 @@ class Machine:
     half: bool = False
     """`early` has been called, and `flush` not yet."""
     wakes_at: float = 0.0
+    wall_ms: int = LATEST_WALL_MS
+    """What its wall clock says; nobody sets it."""
     told: tuple[object, ...] = ()
 
 
@@ -78,6 +79,10 @@ class Cluster:
 
     def after_step(self, machine: Machine, core: Succession) -> None:
         """The machine has finished a step."""
+
+    def wall_ms(self, machine: Machine) -> int:
+        """What the machine's wall clock says when a process starts."""
+        return machine.wall_ms
 
     def background(self, machine: Machine) -> Background:
         """Who writes the machine's snapshots."""
@@ -122,6 +127,7 @@ class Cluster:
         machine.told = ()
         machine.process += 1
         machine.steps = 0
+        machine.wall_ms = self.wall_ms(machine)
         try:
             with self.power(machine):
                 self._open(machine, machine.store)
@@ -132,12 +138,11 @@ class Cluster:
             self.kill(machine)
 
     def _open(self, machine: Machine, store: Store) -> None:
-        wall_ms = self.rng.randint(1_000, LATEST_WALL_MS)
         core = Succession(
             self.config(machine),
             store,
             clock=machine.clock,
-            wall_ms=lambda: wall_ms,
+            wall_ms=lambda: machine.wall_ms,
             disk=machine.disk,
             background=self.background(machine),
         )

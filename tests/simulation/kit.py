@@ -240,6 +240,9 @@ class Kit(Simulation):
                 played.heard = [(sender, asked) for sender, asked in played.heard if sender != name]
             self.start(self.machines[name], fuse)
 
+    def wall_ms(self, machine: Machine) -> int:
+        return machine.wall_ms
+
     def background(self, machine: Machine) -> Background:
         writer = Inline() if self.snapshots_at_once else super().background(machine)
         return _HeldBack(writer, self._snapshots, machine.name)

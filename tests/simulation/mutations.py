@@ -24,6 +24,7 @@ import pytest
 from tests.simulation import test_scenarios_calls as calls
 from tests.simulation import test_scenarios_disks as disks
 from tests.simulation import test_scenarios_elections as elections
+from tests.simulation import test_scenarios_generations as generations
 from tests.simulation import test_scenarios_logs as logs
 from tests.simulation import treatments
 from tests.simulation.play import disks_in_memory, play
@@ -157,6 +158,59 @@ ROWS = (
     ),
     Row(11, treatments.bounded_in_flight, None, 0, logs.test_what_is_not_acknowledged_is_bounded_by_bytes),
     Row(11, treatments.matches_never_go_back, None, 0, logs.test_a_late_answer_does_not_take_the_leader_back),
+    Row(
+        12,
+        treatments.nothing_behind_the_seal,
+        "changes",
+        0,
+        generations.test_what_follows_a_seal_counts_in_the_next_generation_only,
+    ),
+    Row(12, treatments.first_seal_counts, None, 0, generations.test_the_first_of_two_seals_counts),
+    Row(12, treatments.no_snapshot_behind_the_seal, None, 0, generations.a_snapshot_is_due_at_the_seal),
+    Row(12, treatments.base_is_the_seals_state, "changes", 0),
+    Row(12, treatments.base_ends_at_the_seal, "changes", 0),
+    Row(
+        12,
+        treatments.lost_disks_withdraw,
+        None,
+        0,
+        generations.test_a_member_that_lost_its_disk_elects_nobody,
+    ),
+    Row(12, treatments.removed_for_good, "changes", 0, generations.test_a_removed_member_stays_away_for_good),
+    Row(12, treatments.retired_ids, "changes", 0, generations.test_an_id_that_was_removed_never_comes_back),
+    Row(
+        12,
+        treatments.seal_waits,
+        None,
+        0,
+        generations.test_a_generation_that_could_not_elect_a_leader_is_not_begun,
+    ),
+    Row(
+        12,
+        treatments.learners_are_silent,
+        "changes",
+        0,
+        generations.test_a_learner_takes_no_part_in_elections,
+    ),
+    Row(
+        12,
+        treatments.generations_apart,
+        "wandering",
+        0,
+        generations.test_an_append_of_a_former_generation_is_void,
+    ),
+    Row(12, treatments.new_files_before_old_ones_go, "changes", 0),
+    Row(12, treatments.numbers_go_on, "wandering", 0, generations.test_no_frame_has_a_number_twice),
+    Row(12, treatments.incarnations_go_on, "changes", 0),
+    Row(12, treatments.terms_go_on, "changes", 0),
+    Row(
+        12,
+        treatments.unknown_when_missed,
+        "wandering",
+        0,
+        generations.test_a_leader_that_missed_the_end_knows_nothing_of_its_calls,
+    ),
+    Row(12, treatments.strangers_prove_themselves, "sleepers", 0),
     Row(13, treatments.read_round, "stale-leaders", 0, calls.test_a_leader_that_was_replaced_answers_no_read),
     Row(
         13,

@@ -19,7 +19,7 @@ from tests.linearizability.checker import check
 from tests.linearizability.history import Operation
 from tests.simulation.bus import Bus
 from tests.simulation.clients import Client
-from tests.simulation.cluster import Cluster, Input, Machine
+from tests.simulation.cluster import LATEST_WALL_MS, Cluster, Input, Machine
 from tests.simulation.faults import Faults
 from tests.simulation.later import Later
 from tests.simulation.rules import Broken
@@ -113,6 +113,9 @@ class Simulation(Cluster):
         super().kill(machine)
         self._hang_up(machine)
         self.faults.will_return(machine)
+
+    def wall_ms(self, machine: Machine) -> int:
+        return self.rng.randint(1, LATEST_WALL_MS)  # nobody sets it, or it goes back
 
     def background(self, machine: Machine) -> Background:
         return Later(self, machine)
