@@ -589,12 +589,13 @@ def incarnations_go_on(patch: Patch) -> None:
 
 def terms_go_on(patch: Patch) -> None:
     """Terms begin anew in each generation."""
-    write = Base.write_journal
+    write = Base.write
 
-    def from_zero(self: Base, directory: Path, vote: VoteState, entries: Any) -> None:
-        write(self, directory, msgspec.structs.replace(vote, term=0), entries)
+    def from_zero(self: Base, directory: Path, previous: Any, last: Any, parts: Any, **how: Any) -> None:
+        entries = (msgspec.structs.replace(entry, term=0) for entry in (previous, last))
+        write(self, directory, *entries, parts, **how)
 
-    patch.setattr(Base, "write_journal", from_zero)
+    patch.setattr(Base, "write", from_zero)
 
 
 def base_is_the_seals_state(patch: Patch) -> None:
