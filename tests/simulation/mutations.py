@@ -69,7 +69,7 @@ ROWS = (
         1,
         treatments.acknowledgement_cap,
         "awkward",
-        0,
+        33,
         logs.test_a_heartbeat_behind_the_end_acknowledges_only_what_it_compared,
     ),
     Row(
@@ -91,7 +91,7 @@ ROWS = (
     Row(3, treatments.replies_once, None, 0, elections.test_a_vote_counts_once_however_often_it_arrives),
     Row(3, treatments.members_only, None, 0, elections.test_a_vote_of_a_stranger_does_not_elect),
     Row(3, treatments.order, "storm", 0),
-    Row(3, treatments.refusals_match_nothing, "storm", 0, logs.test_a_refused_probe_is_no_match),
+    Row(3, treatments.refusals_match_nothing, "storm", 14, logs.test_a_refused_probe_is_no_match),
     Row(4, treatments.snapshot_checksum, None, 0, disks.test_a_damaged_snapshot_is_not_acknowledged),
     Row(4, treatments.chunk_numbers, "compacting", 0),
     Row(
