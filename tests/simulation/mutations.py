@@ -4,6 +4,7 @@ A treatment that nobody misses is not needed, and a harness that finds nothing p
 finds the fault: a family of seeds, a directed scenario, or both.
 
     python -m tests.simulation.mutations                plays the gate and prints the table in Markdown
+    python -m tests.simulation.mutations --json         the same as JSON, one object to a line
     python -m tests.simulation.mutations --starts 5     measures the seeds needed from five places
 
 The tests play, for each family, the seed that is known to find the fault, and others after it if the product
@@ -12,6 +13,7 @@ has changed so much that this one does not any more.
 
 import argparse
 import inspect
+import json
 import logging
 import statistics
 import tempfile
@@ -219,10 +221,9 @@ ROWS = (
     Row(
         12,
         treatments.unknown_when_missed,
-        "wandering",
+        None,
         0,
         generations.test_a_leader_that_missed_the_end_knows_nothing_of_its_calls,
-        rare=True,
     ),
     Row(
         12,
@@ -292,19 +293,30 @@ def _measured(row: Row, starts: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations")
     parser.add_argument("--starts", type=int, default=3, help="places to begin from in each family (3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object to a line")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    print("| | taken away | what then happens | seeds | needed: median (range) | scenario |")
-    print("|---|---|---|---|---|---|")
+    if not arguments.json:
+        print("| | taken away | what then happens | seeds | needed: median (range) | scenario |")
+        print("|---|---|---|---|---|---|")
     for row in ROWS:
-        what = " ".join((inspect.getdoc(row.without) or "").split())
-        seeds = f"`{row.weather}`" if row.weather else "-"
-        scenario = "-"
-        if row.scenario is not None:
-            scenario = f"`{row.scenario.__name__}`" if scenario_finds(row) else "NOT FOUND"
-        name, needed = row.without.__name__.replace("_", " "), _measured(row, arguments.starts)
-        cells = (str(row.number or "Raft"), name, what, seeds, needed, scenario)
-        print(f"| {' | '.join(cells)} |", flush=True)
+        cells = _cells(row, arguments.starts)
+        print(json.dumps(cells) if arguments.json else f"| {' | '.join(cells.values())} |", flush=True)
+
+
+def _cells(row: Row, starts: int) -> dict[str, str]:
+    """A line of the table; what finds nothing says so."""
+    scenario = "-"
+    if row.scenario is not None:
+        scenario = f"`{row.scenario.__name__}`" if scenario_finds(row) else "NOT FOUND"
+    return {
+        "number": str(row.number or "Raft"),
+        "treatment": row.without.__name__.replace("_", " "),
+        "without": " ".join((inspect.getdoc(row.without) or "").split()),
+        "seeds": f"`{row.weather}`" if row.weather else "-",
+        "needed": _measured(row, starts),
+        "scenario": scenario,
+    }
 
 
 if __name__ == "__main__":

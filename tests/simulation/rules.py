@@ -307,13 +307,12 @@ class Rules:
 
     def _check_successor(self, name: str, generation: Generation, base: int, term: int) -> None:
         before = self.histories.get(generation.number - 1)
-        seal = before and before.seal
-        if seal is None or (seal.index, seal.term) != (base, term):
+        seal = None if before is None else before.seal
+        if before is None or seal is None or (seal.index, seal.term) != (base, term):
             raise Broken(f"{name} begins generation {generation.number} behind {base}@{term}, and not {seal}")
         if generation != seal.successor:
             raise Broken(f"{name} begins {generation}, and the seal names {seal.successor}")
         former = {member for history in self.histories.values() for member in history.members}
-        assert before is not None
         if back := sorted((former - set(before.members)) & set(generation.members)):
             raise Broken(f"{', '.join(back)} came back in generation {generation.number}")
 

@@ -54,14 +54,13 @@ class Trace:
 
 def decode(data: bytes) -> Frame:
     """A frame of any kind; raises `FrameError`."""
-    if between.is_between(data):
-        decoders = between.decode_request, between.decode_reply
-    else:
-        decoders = codec.decode_request, codec.decode_reply
+    module = between if between.is_between(data) else codec
+    frame: Frame
     try:
-        return decoders[0](data)
+        frame = module.decode_request(data)
     except FrameError:
-        return decoders[1](data)
+        frame = module.decode_reply(data)
+    return frame
 
 
 def describe(data: bytes) -> str:

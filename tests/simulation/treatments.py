@@ -592,8 +592,8 @@ def terms_go_on(patch: Patch) -> None:
     write = Base.write
 
     def from_zero(self: Base, directory: Path, previous: Any, last: Any, parts: Any, **how: Any) -> None:
-        entries = (msgspec.structs.replace(entry, term=0) for entry in (previous, last))
-        write(self, directory, *entries, parts, **how)
+        previous = msgspec.structs.replace(previous, term=0)
+        write(self, directory, previous, msgspec.structs.replace(last, term=0), parts, **how)
 
     patch.setattr(Base, "write", from_zero)
 
