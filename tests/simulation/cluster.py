@@ -23,8 +23,9 @@ from raft.outbox import Outgoing
 from raft.succession import Succession
 from tests.simulation.clock import MachineClock, engine_in_virtual_time
 from tests.simulation.disk import FlakyDisk, PowerCut
+from tests.simulation.ledger import Broken, entries_of
 from tests.simulation.miniature import in_miniature
-from tests.simulation.rules import Broken, Rules, Violation, entries_of
+from tests.simulation.rules import Rules, Violation
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace, entries_in_short
 from tests.simulation.weather import Weather

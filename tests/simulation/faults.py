@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from raft.errors import ChangeRefused, NotLeader, TransferRefused
 from raft.succession import Succession
 from tests.simulation.cluster import Machine
-from tests.simulation.rules import Broken
+from tests.simulation.ledger import Broken
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation

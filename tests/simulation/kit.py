@@ -28,7 +28,7 @@ from raft.succession import Succession
 from tests.simulation.bus import route, short
 from tests.simulation.cluster import Machine
 from tests.simulation.later import LaterJob
-from tests.simulation.rules import entries_of
+from tests.simulation.ledger import entries_of
 from tests.simulation.simulation import Simulation
 from tests.simulation.store import Command, decode, encode
 from tests.simulation.trace import decode as decode_frame

@@ -29,6 +29,7 @@ from tests.simulation import test_scenarios_elections as elections
 from tests.simulation import test_scenarios_generations as generations
 from tests.simulation import test_scenarios_logs as logs
 from tests.simulation import treatments
+from tests.simulation import treatments_generations as membership
 from tests.simulation.play import disks_in_memory, play
 from tests.simulation.treatments import Treatment
 from tests.simulation.weather import WEATHERS
@@ -162,26 +163,26 @@ ROWS = (
     Row(11, treatments.matches_never_go_back, None, 0, logs.test_a_late_answer_does_not_take_the_leader_back),
     Row(
         12,
-        treatments.nothing_behind_the_seal,
+        membership.nothing_behind_the_seal,
         "changes",
         0,
         generations.test_what_follows_a_seal_counts_in_the_next_generation_only,
     ),
-    Row(12, treatments.first_seal_counts, None, 0, generations.test_the_first_of_two_seals_counts),
+    Row(12, membership.first_seal_counts, None, 0, generations.test_the_first_of_two_seals_counts),
     Row(
         12,
-        treatments.no_snapshot_behind_the_seal,
+        membership.no_snapshot_behind_the_seal,
         None,
         0,
         generations.test_power_lost_at_any_verb_with_a_snapshot_due_at_the_seal,
     ),
-    Row(12, treatments.base_is_the_seals_state, "changes", 0),
-    Row(12, treatments.base_ends_at_the_seal, "changes", 0),
-    Row(12, treatments.terms_go_on, "changes", 0),
-    Row(12, treatments.numbers_go_on, None, 0, generations.test_no_frame_has_a_number_twice),
+    Row(12, membership.base_is_the_seals_state, "changes", 0),
+    Row(12, membership.base_ends_at_the_seal, "changes", 0),
+    Row(12, membership.terms_go_on, "changes", 0),
+    Row(12, membership.numbers_go_on, None, 0, generations.test_no_frame_has_a_number_twice),
     Row(
         12,
-        treatments.incarnations_go_on,
+        membership.incarnations_go_on,
         "changes",
         6,
         generations.test_a_process_that_comes_after_a_crash_in_a_switch_is_told_from_the_former,
@@ -189,45 +190,45 @@ ROWS = (
     ),
     Row(
         12,
-        treatments.generations_apart,
+        membership.generations_apart,
         "changes",
         0,
         generations.test_an_append_of_a_former_generation_is_void,
     ),
     Row(
         12,
-        treatments.lost_disks_withdraw,
+        membership.lost_disks_withdraw,
         None,
         0,
         generations.test_a_member_that_lost_its_disk_elects_nobody,
     ),
-    Row(12, treatments.removed_for_good, "changes", 0, generations.test_a_removed_member_stays_away_for_good),
-    Row(12, treatments.retired_ids, "changes", 1, generations.test_an_id_that_was_removed_never_comes_back),
+    Row(12, membership.removed_for_good, "changes", 0, generations.test_a_removed_member_stays_away_for_good),
+    Row(12, membership.retired_ids, "changes", 1, generations.test_an_id_that_was_removed_never_comes_back),
     Row(
         12,
-        treatments.seal_waits,
+        membership.seal_waits,
         "changes",
         2,
         generations.test_a_generation_that_could_not_elect_a_leader_is_not_begun,
     ),
     Row(
         12,
-        treatments.learners_are_silent,
+        membership.learners_are_silent,
         "changes",
         0,
         generations.test_a_learner_takes_no_part_in_elections,
     ),
-    Row(12, treatments.new_files_before_old_ones_go, "changes", 0),
+    Row(12, membership.new_files_before_old_ones_go, "changes", 0),
     Row(
         12,
-        treatments.unknown_when_missed,
+        membership.unknown_when_missed,
         None,
         0,
         generations.test_a_leader_that_missed_the_end_knows_nothing_of_its_calls,
     ),
     Row(
         12,
-        treatments.strangers_prove_themselves,
+        membership.strangers_prove_themselves,
         "changes",
         11,
         generations.test_who_slept_while_all_it_knew_were_replaced_comes_after,

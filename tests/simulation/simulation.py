@@ -22,7 +22,7 @@ from tests.simulation.clients import Client
 from tests.simulation.cluster import LATEST_WALL_MS, Cluster, Input, Machine
 from tests.simulation.faults import Faults
 from tests.simulation.later import Later
-from tests.simulation.rules import Broken
+from tests.simulation.ledger import Broken
 from tests.simulation.store import Command, encode
 from tests.simulation.weather import Weather
 
