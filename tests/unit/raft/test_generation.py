@@ -29,6 +29,15 @@ def test_a_successor_adds_and_removes_and_retires_for_good() -> None:
     assert second.succeeded_by(add=None, remove="n9").retired == ("n1",)
 
 
+def test_a_later_generation_of_the_same_cluster_knows_all_former_members() -> None:
+    second = THREE.succeeded_by(add="n4", remove="n1")
+    later = second.succeeded_by(add="n5", remove="n2")
+    assert second.comes_after(THREE) and later.comes_after(THREE) and later.comes_after(second)
+    assert not THREE.comes_after(THREE) and not second.comes_after(later)
+    assert not Generation(7, ("n1", "n9")).comes_after(THREE), "another cluster's"
+    assert not Generation(7, ("n2", "n3", "n4")).comes_after(second), "it does not know who was removed"
+
+
 @pytest.mark.parametrize("payload", [b"", b"no msgpack", encode_seal(Generation(2, ()))])
 def test_a_seal_that_names_no_generation_is_none(payload: bytes) -> None:
     assert decode_seal(payload) is None
