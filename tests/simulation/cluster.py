@@ -247,7 +247,7 @@ class Cluster:
         self.trace.add(self.now, who, what, frame)
 
     def _note_changes(self, machine: Machine, core: Succession) -> None:
-        told = (core.state, core.generation.number, core.term, core.commit_index, core.failure)
+        told = (core.is_leader, core.generation.number, core.term, core.commit_index, core.failure)
         if told != machine.told:
             machine.told = told
             self.note(machine.name, f"is {self.words_for(machine)}")
