@@ -177,14 +177,23 @@ class Calls:
         """
         refused = Unavailable(cause)
         self._proposals.seal(refused)
+        self._refuse_reads(refused)
+
+    def end(self, cause: str, *, seal_applied: bool) -> None:
+        """The generation has ended, and no answer comes any more: of the calls handed over nobody knows. Once
+        its seal is applied here, what is still in flight comes behind it. A node that only hears of the end
+        knows of no command: another leader may have committed it before the seal.
+        """
+        if seal_applied:
+            self.seal(cause)
+        else:
+            self._refuse_reads(Unavailable(cause))
+        self.withdraw(cause)
+
+    def _refuse_reads(self, refused: Unavailable) -> None:
         for done in self.reads.take_all():
             self._proposals.finish(done, refused)
         self._release()
-
-    def end(self, cause: str) -> None:
-        """As `seal`, and no answer comes any more: of the calls handed over nobody knows."""
-        self.seal(cause)
-        self.withdraw(cause)
 
     def withdraw(self, cause: str) -> None:
         """This node takes no part any more: nothing can be followed, and nothing new is taken."""

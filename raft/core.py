@@ -69,6 +69,7 @@ class RaftCore(CoreView):
         background: Background | None = None,
         campaign_at_once: bool = False,
         machine_at: MachineAt | None = None,
+        incarnation: int | None = None,
     ) -> None:
         self.config, self._clock = config, clock
         self.counters = counters or Counters()
@@ -85,6 +86,7 @@ class RaftCore(CoreView):
             retained=config.retained_entries,
             retained_bytes=config.retained_bytes,
             wall_ms=wall_ms,
+            incarnation=incarnation,
             fsync_seconds=self.counters.fsync_seconds,
         )
         try:
@@ -275,10 +277,10 @@ class RaftCore(CoreView):
         self._calls.seal(cause)
 
     def end(self, cause: str) -> list[Outgoing]:
-        """This generation has ended, and no call in flight has an effect in it. For `raft.succession`, after
-        a `flush`; gives the answers to other nodes' calls.
+        """This generation has ended. For `raft.succession`, after a `flush`; gives the answers to other
+        nodes' calls.
         """
-        self._calls.end(cause)
+        self._calls.end(cause, seal_applied=self.engine.sealed is not None)
         self.failure = cause
         return self.flush()
 

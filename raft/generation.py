@@ -53,6 +53,12 @@ class Generation(msgspec.Struct, frozen=True):
         retired = {*self.retired, *({remove} if remove in self.members else ())}
         return Generation(self.number + 1, _sorted(members), _sorted(retired))
 
+    def comes_after(self, former: "Generation") -> bool:
+        """Whether this may be a later generation of the same cluster: it knows of all that were members."""
+        known = {*self.members, *self.retired}
+        newer = self.number > former.number
+        return newer and known.issuperset(former.members) and set(self.retired).issuperset(former.retired)
+
 
 @dataclass(frozen=True, slots=True)
 class Sealed:

@@ -24,7 +24,8 @@ one, whole (`raft.generation`). A majority of the old generation is there until 
 new one, and from that one all others can get it.
 
 Sequence numbers and the incarnation go on through a switch, so that no late answer and no late "nobody is
-there" can be taken for one to a newer frame.
+there" can be taken for one to a newer frame. The files of a generation know the incarnation from the moment
+they have their name, so that a process that comes after a crash has a higher one.
 """
 
 import logging
@@ -52,6 +53,7 @@ from raft.outbox import Outgoing
 from raft.outcomes import Done, Outcome
 from raft.passage import Passage
 from raft.present import Present
+from raft.segment import VoteState
 from raft.snapshot import SnapshotWriter
 
 PATIENCE = 2.0
@@ -135,7 +137,8 @@ class Succession(Present):
             config,
             self._machine,
             clock=self._clock,
-            wall_ms=self._wall_ms if incarnation is None else lambda: incarnation,
+            wall_ms=self._wall_ms,
+            incarnation=incarnation,
             disk=self._disk,
             counters=self._counters,
             background=self._background,
@@ -338,7 +341,7 @@ class Succession(Present):
         if not writing.done:
             return []
         self._writing = None
-        writing.finish(incarnation=self.core.letters.incarnation - 1)
+        writing.finish(incarnation=self.core.letters.incarnation)
         files = self._shelf.finish(successor, learner=False)
         return self._switch(files, campaign=self._led, machine_at=MachineAt(writing.last, writing.previous))
 
@@ -363,7 +366,7 @@ class Succession(Present):
         incarnation = self.core.letters.incarnation
 
         def fill(directory: Path) -> None:
-            self._base(generation).adopt(directory, file, incarnation=incarnation - 1)
+            self._base(generation).adopt(directory, file, incarnation=incarnation)
 
         stays = self._given.node_id in generation.members
         return self._switch(self._shelf.create(generation, learner=False, fill=fill if stays else None))
@@ -435,7 +438,12 @@ class Succession(Present):
 
     def invited_to(self, generation: Generation) -> None:
         """Follow this generation as a learner."""
-        self._left += self._switch(self._shelf.create(generation, learner=True))
+        vote = VoteState(incarnation=self.core.letters.incarnation)
+
+        def fill(directory: Path) -> None:
+            self._base(generation).write_journal(directory, vote, ())
+
+        self._left += self._switch(self._shelf.create(generation, learner=True, fill=fill))
 
     def removed_by(self, generation: Generation) -> None:
         """A newer generation is told of, without this node."""

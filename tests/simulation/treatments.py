@@ -18,6 +18,7 @@ import raft.follower
 import raft.journal
 import raft.replay
 import raft.replication
+import raft.succession
 from raft.codec import AnyReply, AppendReply, Frame, Reply, SnapshotChunk, Vote
 from raft.compaction import Compaction, Progress
 from raft.core import RaftCore

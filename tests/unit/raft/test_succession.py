@@ -1,22 +1,19 @@
 """Members change by sealed generations: nothing acknowledged is lost, whoever sleeps or dies meanwhile."""
 
-import random
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from raft.change import Result
 from raft.codec import Append, encode
-from raft.errors import ChangeRefused, NotLeader, TransferRefused, Unavailable
+from raft.errors import ChangeRefused, NotLeader, Unavailable
 from raft.generation import Generation
 from raft.outcomes import Committed, Outcome
 from tests.unit.raft.peer import Clock
 from tests.unit.raft.town import Town
 
 THREE = ("n1", "n2", "n3")
-LONGEST_CHANGE = 3.0
 
 
 @pytest.fixture
@@ -50,29 +47,6 @@ def test_a_member_is_added(three: Town) -> None:
     joined(three, "n4")
     assert three.changed(add="n4") == Generation(2, (*THREE, "n4"), ())
     three.together(*THREE, "n4")
-
-
-def test_a_removed_member_says_so_and_stays_away_after_a_restart(three: Town) -> None:
-    leader = three.lead().config.node_id
-    gone = next(name for name in THREE if name != leader)
-    rest = tuple(name for name in THREE if name != gone)
-    assert three.changed(remove=gone) == Generation(2, rest, (gone,))
-    three.until(lambda: three.nodes[gone].failure)
-    three.together(*rest)
-    for _ in range(2):
-        assert three.nodes[gone].failure == "this node was removed from the cluster in generation 2"
-        three.stop(gone)
-        three.start(gone)
-        three.run(1.0)
-    assert three.acknowledged[-1] not in three.machines[gone].commands
-
-
-def test_a_removed_id_never_comes_back(three: Town) -> None:
-    leader = three.lead().config.node_id
-    gone = next(name for name in THREE if name != leader)
-    three.changed(remove=gone)
-    with pytest.raises(ChangeRefused, match="never used again"):
-        three.change(add=gone)
 
 
 def test_a_dead_member_is_replaced_in_one_step(three: Town) -> None:
@@ -154,17 +128,6 @@ def test_a_learner_that_restarts_midway_is_added_all_the_same(three: Town) -> No
     three.until(lambda: ended)
     assert ended == [Generation(2, (*THREE, "n4"), ())]
     three.together(*THREE, "n4")
-
-
-def test_a_learner_neither_votes_nor_campaigns(three: Town) -> None:
-    joined(three, "n4")
-    three.change(add="n4")
-    three.until(lambda: three.nodes["n4"].learners)
-    term = three.nodes["n4"].term
-    three.cut = set(THREE)
-    three.run(3.0)
-    node = three.nodes["n4"]
-    assert node.learners == ["n4"] and node.term == term and node.core.counters.elections == 0
 
 
 def test_a_second_change_at_the_same_time_is_refused(three: Town) -> None:
@@ -281,25 +244,6 @@ def test_files_of_older_generations_go_once_the_new_one_has_begun(three: Town) -
         assert names == {"generation-0000000003"}
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_with_frames_lost_a_change_comes_to_its_end(tmp_path: Path, clock: Clock, seed: int) -> None:
-    town = Town(tmp_path, clock, seed=seed)
-    town.start(*THREE)
-    town.write(b"before")
-    town.loss = 0.2
-    joined(town, "n4")
-    results: list[Result] = []
-    while not (results and isinstance(results[-1], Generation)):
-        with suppress(ChangeRefused, NotLeader):
-            results = town.change(add="n4")
-            town.until(lambda: results)  # noqa: B023
-        town.run(0.1)
-    town.write(b"after")
-    town.loss = 0.0
-    town.together(*THREE, "n4")
-    town.close()
-
-
 @pytest.mark.parametrize("verb", range(1, 25))
 @pytest.mark.parametrize("who", ["leader", "follower", "newcomer"])
 def test_power_lost_at_any_verb_of_a_change_loses_nothing(
@@ -325,61 +269,6 @@ def test_power_lost_at_any_verb_of_a_change_loses_nothing(
             town.change(add="n4")
         town.run(0.5)
     town.together(*THREE, "n4")
-    town.close()
-
-
-def a_life(town: Town, seed: int, rounds: int) -> None:
-    """Changes of members, lost frames, cuts and power cuts in random order; then all comes together."""
-    dice, newcomers = random.Random(seed), iter(f"n{number}" for number in range(4, 100))
-    town.start(*THREE)
-    town.write(b"first")
-    for number in range(rounds):
-        members = list(town.lead().generation.members)
-        town.loss = dice.choice((0.0, 0.0, 0.1, 0.3))
-        add = next(newcomers) if dice.random() < 0.6 and len(members) < 7 else None
-        remove = dice.choice(members) if dice.random() < 0.5 else None
-        if add:
-            town.start(add, members=tuple(members), join=True)
-            town.run(dice.uniform(0, 0.1))
-        town.pressure = dice.random() < 0.5
-        with suppress(ChangeRefused, NotLeader):
-            leader = town.lead()
-            if remove == leader.config.node_id:
-                with suppress(TransferRefused):
-                    leader.transfer()
-            else:
-                town.change(add, remove, timeout=dice.uniform(0.2, LONGEST_CHANGE))
-        for _ in range(dice.randint(0, 4)):
-            town.run(dice.uniform(0, 0.2))
-            victim = dice.choice(sorted(town.nodes) or list(THREE))
-            match dice.choice(("cut", "fuse", "kill", "write")):
-                case "cut":
-                    town.cut = {victim}
-                case "fuse":
-                    town.disks[victim].fuse = dice.randint(1, 12)
-                case "kill" if victim in town.nodes:
-                    town.lose_power(victim)
-                case "write":
-                    leading = town.leader
-                    if leading is not None:
-                        leading.propose(b"unheard %d" % number, lambda outcome: None)
-        town.run(dice.uniform(0, 1.0))
-        if dice.random() < 0.3:
-            town.write(b"in round %d" % number, seconds=1.0)
-        town.cut, town.pressure = set(), False
-        town.start(*(name for name in town.configs if name not in town.nodes))
-        for disk in town.disks.values():
-            disk.fuse = None
-        town.write(b"after round %d" % number)
-    town.loss = 0.0
-    town.run(LONGEST_CHANGE)  # one that is under way may yet change who has to come together
-    town.together(*town.lead().generation.members)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_whatever_happens_nothing_acknowledged_is_lost(tmp_path: Path, clock: Clock, seed: int) -> None:
-    town = Town(tmp_path, clock, seed=seed, snapshot_every_entries=40, retained_entries=5)
-    a_life(town, seed, rounds=6)
     town.close()
 
 
@@ -585,15 +474,6 @@ def test_what_waits_for_a_generation_is_bounded(slow: Town, monkeypatch: pytest.
     assert told == {b"large", b"four"}, "surely not applied, and told at once"
     slow.until(lambda: all(outcomes.values()))
     assert sum(isinstance(heard[0], Committed) for heard in outcomes.values()) == 3
-
-
-@pytest.mark.parametrize("seed", range(20, 28))
-def test_whatever_happens_while_bases_are_written_nothing_acknowledged_is_lost(
-    tmp_path: Path, clock: Clock, seed: int
-) -> None:
-    town = Town(tmp_path, clock, seed=seed, thread=40, snapshot_every_entries=40, retained_entries=5)
-    a_life(town, seed, rounds=6)
-    town.close()
 
 
 @pytest.mark.parametrize("turns", [20, 80, 400])

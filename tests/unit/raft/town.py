@@ -1,5 +1,7 @@
 """Whole nodes in one process: real files, virtual time, a post that may lose, and power that may fail.
 
+For what one node does in a change, step by step; lives of whole clusters are `tests.simulation`'s.
+
 A turn is five milliseconds: every node that lives takes what was posted before, and steps.
 """
 
@@ -13,7 +15,6 @@ import pytest
 
 from raft.change import Result
 from raft.config import RaftConfig
-from raft.errors import OutcomeUnknown
 from raft.generation import Generation
 from raft.outbox import Outgoing
 from raft.outcomes import Committed, Outcome
@@ -82,11 +83,6 @@ class Town:
         self._post: deque[tuple[str, Outgoing]] = deque()
         self.asleep: dict[str, int] = {}
         """Turns for which nodes still do nothing: what comes in waits, and nothing leaves."""
-        self.pressure = False
-        """Whether clients propose and read through any node, at each turn."""
-        self._calls: list[tuple[bytes, list[Outcome]]] = []
-        self._served: dict[tuple[int, int], str] = {}
-        self._applied: dict[int, bytes] = {}
 
     # -- nodes -------------------------------------------------
 
@@ -168,8 +164,6 @@ class Town:
             if self.asleep.get(name):
                 self.asleep[name] -= 1
                 continue
-            if self.pressure:
-                self._press(name)
             self._work(name)
             if name in self.nodes:
                 self.step(name)
@@ -183,21 +177,6 @@ class Town:
         except PowerCut:
             self.lose_power(name)
 
-    def _press(self, name: str) -> None:
-        """A command and a read through this node; what was committed before the read must be seen by it."""
-        command = b"call %d" % len(self._calls)
-        heard: list[Outcome] = []
-        self._calls.append((command, heard))
-        node, machine = self.nodes[name], self.machines[name]
-        node.propose(command, heard.append)
-        before = max(self._applied, default=0)
-
-        def read(outcome: Outcome) -> None:
-            if isinstance(outcome, Committed) and node.applied_index >= outcome.index:
-                assert max((index for index, _ in machine.applied), default=0) >= before, f"{name} reads old"
-
-        node.read(read)
-
     def step(self, name: str) -> None:
         """One step of one node; it may be its last."""
         node = self.nodes[name]
@@ -210,18 +189,6 @@ class Town:
         else:
             if self.disks[name].off:  # the engine swallowed it
                 self.lose_power(name)
-                return
-            self._check(name, node)
-
-    def _check(self, name: str, node: Succession) -> None:
-        """One leader to a term; later generations are served in later terms; one history."""
-        if node.leads_applied:
-            at = node.generation.number, node.term
-            assert self._served.setdefault(at, name) == name, f"two leaders in {at}"
-            for number, term in self._served:
-                assert number == at[0] or (number < at[0]) == (term < at[1]), f"{at} after {number, term}"
-        for index, command in self.machines[name].applied[-20:]:
-            assert self._applied.setdefault(index, command) == command, f"two histories at {index}"
 
     def _deliver(self, sender: str, letter: Outgoing) -> None:
         reply, target = letter.subject.startswith("inbox."), _target(letter)
@@ -300,13 +267,6 @@ class Town:
             assert [command for command in commands if command in self.acknowledged] == self.acknowledged
             assert self.machines[name].commands == self.machines[names[0]].commands
             assert self.nodes[name].generation == self.nodes[names[0]].generation
-        applied = self.machines[names[0]].commands
-        for command, heard in self._calls:
-            assert len(heard) <= 1
-            times = applied.count(command)
-            if heard and not isinstance(heard[0], OutcomeUnknown):
-                assert times == isinstance(heard[0], Committed), f"{heard[0]!r}, and applied {times} times"
-            assert times <= 1
 
 
 def _target(letter: Outgoing) -> str:
