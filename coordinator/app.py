@@ -40,6 +40,8 @@ from transport.nats import NatsTransport
 
 STOP_TIMEOUT: Final = 4.0
 LOOK_EVERY: Final = 0.25
+LOOK_EVERY_SETTLED: Final = 1.0
+"""Seconds between looks at whether this node takes part, while that is to change, and once it does."""
 START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
 """What stops a start with a text meant for people."""
 
@@ -177,7 +179,8 @@ class Coordinator:
                     await ledger.propose(Announce(by=node_id, node_id=node_id, url=url))
             except (WireError, NatsTransportError) as error:
                 _log.info("%s", line("put_off", reason=error))
-            await asyncio.sleep(LOOK_EVERY)
+            settled = reason is None and ledger.state.coordinators.get(node_id) == url
+            await asyncio.sleep(LOOK_EVERY_SETTLED if settled else LOOK_EVERY)
 
 
 def _connect(
