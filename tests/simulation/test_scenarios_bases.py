@@ -19,7 +19,7 @@ def test_the_base_of_a_generation_holds_the_state_at_the_seal(disks: Path) -> No
         kit.lead("n1")
         kit.writes("n1", 30)
         kit.run(0.5)
-        assert kit.core("n1").store.exists and kit.core("n2").store.exists
+        assert all(kit.core(name).core.store.exists for name in ("n1", "n2"))
         kit.writes("n1", 3)
         kit.run(0.1)
         kit.seal("n1", remove="n3")
