@@ -260,10 +260,9 @@ class RaftCore(CoreView):
         """The frames that only tell the commit index, to peers that have not heard it by another one."""
         if self.failure is not None:
             return []
-        frames: list[Outgoing] = []
         with self._guarded:
-            frames = [self._outbox.frame(request) for request in self.leader.news(self._clock())]
-        return frames
+            return [self._outbox.frame(request) for request in self.leader.news(self._clock())]
+        return []
 
     def propose_seal(self, successor: Generation, done: Done) -> None:
         """End this generation; `done` hears it from within a `flush`. For `raft.succession`."""

@@ -223,7 +223,8 @@ class Faults:
         members = leader.core.generation.members
         add = remove = None
         if len(members) < FEWEST_MEMBERS or (len(members) < MOST_MEMBERS and rng.random() < 0.6):
-            back = rng.choice(self.retired) if self.retired and rng.random() < RETURNS else None
+            gone = [name for name in self.retired if name not in members]  # a slow leader knows no better
+            back = rng.choice(gone) if gone and rng.random() < RETURNS else None
             add = world.newcomer(members, back)
         if len(members) > FEWEST_MEMBERS - (add is not None) and rng.random() < 0.6:
             remove = rng.choice(members)

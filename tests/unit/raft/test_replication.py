@@ -155,7 +155,7 @@ def test_news_says_nothing_of_entries_that_are_no_longer_in_the_journal(
     replication.agreed("n2", 9)
     replication.progress["n2"].has_news = True
     news = replication.news("n2")
-    assert news is not None and (news.prev_index, news.prev_term) == (8, 1)
+    assert news is not None and (news.prev_index, news.prev_term) == (10, 1)
     replication.begin_term()
     replication.progress["n2"].has_news = True
     replication.refused("n2", prev_index=10, hint=3)
