@@ -73,8 +73,9 @@ ROWS = (
         1,
         treatments.acknowledgement_cap,
         "awkward",
-        33,
+        10,
         logs.test_a_heartbeat_behind_the_end_acknowledges_only_what_it_compared,
+        rare=True,
     ),
     Row(
         2,
@@ -233,7 +234,13 @@ ROWS = (
         0,
         generations.test_a_learner_takes_no_part_in_elections,
     ),
-    Row(12, membership.new_files_before_old_ones_go, "changes", 0),
+    Row(
+        12,
+        membership.new_files_before_old_ones_go,
+        "changes",
+        0,
+        bases.test_power_lost_before_the_base_is_durable_leaves_the_old_generation,
+    ),
     Row(
         12,
         membership.unknown_when_missed,

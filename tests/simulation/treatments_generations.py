@@ -17,7 +17,7 @@ from raft.core import RaftCore
 from raft.correspondence import Correspondence
 from raft.engine import SEALED, Engine
 from raft.errors import OutcomeUnknown, Unavailable
-from raft.generation import Files, Generation, Sealed, Shelf
+from raft.generation import Generation, Sealed, Shelf
 from raft.outbox import Outgoing
 from raft.outcomes import Done, Outcome
 from raft.passage import Passage
@@ -130,13 +130,13 @@ def generations_apart(patch: Patch) -> None:
 
 def new_files_before_old_ones_go(patch: Patch) -> None:
     """The files of a generation are removed before those of the next are durable under their name."""
-    create = Shelf.create
+    begin = Shelf.begin
 
-    def hasty(self: Shelf, generation: Generation, **how: Any) -> Files:
+    def hasty(self: Shelf, generation: Generation) -> Path:
         self.remove_older(generation.number)
-        return create(self, generation, **how)
+        return begin(self, generation)
 
-    patch.setattr(Shelf, "create", hasty)
+    patch.setattr(Shelf, "begin", hasty)
 
 
 def numbers_go_on(patch: Patch) -> None:

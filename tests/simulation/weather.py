@@ -109,8 +109,8 @@ CLOCKS = Weather("clocks", clock_spread=0.3, jumps=2.0, cuts=2.0)
 PAUSES = Weather("pauses", pauses=2.0, kills=0.5, clients=8)
 DISKS = Weather("disks", full_disks=0.4, slow_disks=0.8, kills=0.3, clients=8)
 AWKWARD = Weather(
-    "awkward", nodes=5, awkward=0.3, late=0.1, double=0.1, cuts=3.0, torn_writes=1.0, snapshot_every=20,
-    retained=4,
+    "awkward", nodes=5, awkward=0.6, late=0.1, double=0.1, cuts=6.0, torn_writes=1.0, longest_outage=0.4,
+    transfers=1.0, snapshot_every=20, retained=4,
 )  # fmt: skip
 LATE = Weather("late", late=0.2, latest=2.0, double=0.2, cuts=3.0, nodes=5)
 CHANGES = Weather(
