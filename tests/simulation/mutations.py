@@ -260,7 +260,7 @@ ROWS = (
         12,
         membership.machine_stands_still,
         "changes",
-        0,
+        1000,
         bases.test_what_is_committed_while_a_base_is_written_has_no_effect,
     ),
     Row(

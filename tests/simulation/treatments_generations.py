@@ -16,6 +16,7 @@ from raft.codec import Frame
 from raft.core import RaftCore
 from raft.correspondence import Correspondence
 from raft.engine import SEALED, Engine
+from raft.entries import Entry
 from raft.errors import OutcomeUnknown, Unavailable
 from raft.generation import Generation, Sealed, Shelf
 from raft.outbox import Outgoing
@@ -158,10 +159,11 @@ def terms_go_on(patch: Patch) -> None:
     """Terms begin anew in each generation."""
     begin = Writing.__init__
 
-    def from_zero(self: Writing, base: Base, *where: Any) -> None:
-        *where, previous, last, parts = where
-        previous = msgspec.structs.replace(previous, term=0)
-        begin(self, base, *where, previous, msgspec.structs.replace(last, term=0), parts)
+    def from_zero(
+        self: Writing, base: Base, directory: Path, background: Any, previous: Entry, last: Entry, parts: Any
+    ) -> None:
+        previous, last = (msgspec.structs.replace(entry, term=0) for entry in (previous, last))
+        begin(self, base, directory, background, previous, last, parts)
 
     patch.setattr(Writing, "__init__", from_zero)
 
