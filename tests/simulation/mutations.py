@@ -179,6 +179,13 @@ ROWS = (
     Row(12, membership.first_seal_counts, None, 0, generations.test_the_first_of_two_seals_counts),
     Row(
         12,
+        membership.commit_ends_at_the_seal,
+        None,
+        0,
+        bases.test_who_comes_into_a_generation_that_has_ended_already_counts_nothing_behind_its_seal,
+    ),
+    Row(
+        12,
         membership.no_snapshot_behind_the_seal,
         None,
         0,

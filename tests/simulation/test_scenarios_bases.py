@@ -126,6 +126,34 @@ def test_what_is_committed_while_a_base_is_written_has_no_effect(disks: Path) ->
         assert kit.applied("n1") == kit.applied("n2") == [1, 2, 3]
 
 
+def test_who_comes_into_a_generation_that_has_ended_already_counts_nothing_behind_its_seal(
+    disks: Path,
+) -> None:
+    """Its commit index would go back when it applies the seal. The whole log waits for it when it comes."""
+    kit = Kit(disks, nodes=4)
+    with kit.running():
+        kit.lead("n1")
+        kit.cut("n4")
+        kit.seal("n1", remove="n3")
+        _run_until_generation(kit, 2, ("n1", "n2"))
+        kit.lead("n1")
+        kit.run(0.2)
+        for name in ("n1", "n2"):
+            kit.hold_snapshots(kit.machines[name])
+        with kit.one_step("n1"):
+            kit.seal("n1", remove="n2")
+            for _ in range(3):
+                kit.write("n1")
+        kit.run(0.1)
+        seal = kit.core("n1").commit_index
+        assert kit.core("n1").engine.raftCommitIndex == seal + 3
+        kit.hold_snapshots(kit.machines["n4"])
+        kit.heal()
+        kit.run(0.5)  # the rules compare
+        assert kit.core("n4").generation.number == 2
+        assert kit.core("n4").commit_index == seal
+
+
 def test_power_lost_before_the_base_is_durable_leaves_the_old_generation(disks: Path) -> None:
     """A directory under the name of the next one, without its state, would be the end of the node."""
     kit = Kit(disks)

@@ -52,6 +52,15 @@ def first_seal_counts(patch: Patch) -> None:
     patch.setattr(Engine, "seal_v0", functools.update_wrapper(the_last, seal))
 
 
+def commit_ends_at_the_seal(patch: Patch) -> None:
+    """What is committed behind a seal counts as committed until the seal is applied."""
+
+    def once_applied(self: Engine, index: int) -> int:
+        return index if self.sealed is None else min(index, self.sealed.index)
+
+    patch.setattr(Engine, "until_seal", once_applied)
+
+
 def no_snapshot_behind_the_seal(patch: Patch) -> None:
     """A snapshot may hold what comes behind the seal, and hide the seal."""
     begin = Engine._begin_snapshot
