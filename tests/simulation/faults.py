@@ -99,8 +99,8 @@ class Faults:
         self._world.at(self._world.now + self._outage(), start)
 
     def withdrawn(self, machine: Machine, failure: str) -> None:
-        """A node has withdrawn: by a full disk it may, and an operator will see to it. So may one that has the
-        id of a removed member and an empty disk, whom an old invitation reached late.
+        """A node has withdrawn: by a full disk it may, and an operator will see to it. So may one that has
+        the id of a removed member and an empty disk, whom an old invitation reached late.
         """
         if "was removed from the cluster" in failure:
             self._retire(machine)
