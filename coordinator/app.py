@@ -18,6 +18,7 @@ import httpcore
 
 from coordinator.api.app import build
 from coordinator.api.context import Context, version
+from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
@@ -28,6 +29,7 @@ from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
 from coordinator.state.commands import Announce
 from coordinator.state.model import Event
+from coordinator.streams import Streams
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 from proto_schemas.subjects import Subjects
@@ -58,6 +60,7 @@ class Coordinator:
         )
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
+        self._streams: Streams | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -115,6 +118,8 @@ class Coordinator:
             raft_counters=raft.counters,
             nats=nats.stats,
         )
+        streams = self._streams = Streams(lambda: machine.state)
+        machine.watch(streams.changed)
         context = Context(
             config=config,
             ledger=ledger,
@@ -126,6 +131,7 @@ class Coordinator:
             subjects=subjects,
             http=self._http,
             counts=counts,
+            streams=streams,
             clock=clock,
             exposition=exposition(sources),
         )
@@ -137,12 +143,15 @@ class Coordinator:
         await listener.take_registrations(context.outside() is None)
         self._tasks = [
             asyncio.create_task(loop.run(), name="control loop"),
+            asyncio.create_task(streams.run(live_summary(context)), name="streams"),
             asyncio.create_task(self._take_part(context, server.url), name="take part"),
         ]
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
     async def stop(self) -> None:
         """Stop what was started, in bounded time; safe to call twice."""
+        if self._streams is not None:
+            self._streams.close()
         if self._server is not None:
             await self._server.stop(timeout=1.0)
         for task in self._tasks:

@@ -246,6 +246,34 @@ class SummaryView(View, frozen=True, kw_only=True):
     events_processed: Count
 
 
+class LiveSummary(SummaryView, frozen=True, kw_only=True):
+    """Event `summary` of `GET /stream`: the summary and how many events a second the workers take now."""
+
+    events_per_sec: float
+
+
+class EventView(View, frozen=True, kw_only=True):
+    """One decision. `seq` rises and is at least `at`, the time in ms since 1970."""
+
+    seq: int
+    at: int
+    by: str
+    what: str
+    about: str
+    why: str
+
+
+class EventList(View, frozen=True, kw_only=True):
+    """`GET /events`, oldest first. `newest`: the number of the last decision there is; `complete`: nothing
+    that was asked for has been cut off the bounded trail."""
+
+    events: list[EventView]
+    newest: int
+    complete: bool
+    total: int
+    pagination: Pagination
+
+
 class Acknowledged(View, frozen=True, kw_only=True):
     """Answer to `POST /workers/{id}/heartbeat`."""
 

@@ -19,6 +19,7 @@ from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
 from coordinator.standing import outside
 from coordinator.state.views import Observed
+from coordinator.streams import Streams
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
@@ -76,6 +77,7 @@ class Context:
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
+    streams: Streams
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
 

@@ -125,14 +125,14 @@ class Deployment:
         self._ledger = ledger
         self._commands = commands
 
-    async def place(self, target: Target, worker: Worker) -> None:
-        """Commit the intent, then deploy.
+    async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
+        """Commit the intent, with the `reason` for that worker, then deploy.
 
         Raises:
             WorkerRefused, ProgramRefused: the state says so already.
         """
         await self._clear_strays(target)
-        placed = await self._propose(Place, target, worker_id=worker.id)
+        placed = await self._propose(Place, target, worker_id=worker.id, reason=reason[:MAX_REASON])
         if isinstance(placed, Placed):
             await self.deploy(replace(target, epoch=placed.epoch), worker)
 

@@ -116,9 +116,10 @@ class PlacementCommand(Command, frozen=True, kw_only=True):
 
 
 class Place(PlacementCommand, frozen=True, kw_only=True):
-    """The intent to deploy on a worker; the answer holds the next epoch."""
+    """The intent to deploy on a worker; the answer holds the next epoch. `reason`: why on that one."""
 
     worker_id: str
+    reason: Reason = ""
 
 
 class ReportRunning(PlacementCommand, frozen=True, kw_only=True):

@@ -123,8 +123,10 @@ class Stray(Record, frozen=True, kw_only=True):
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """One decision: when (ms), who (`api`, `liveness`, ...), what, about whom, why."""
+    """One decision: its number in the trail (`trail.number`), when (ms), who (`api`, `liveness`, ...), what,
+    about whom, why."""
 
+    seq: int = 0
     at: int
     by: str
     what: str

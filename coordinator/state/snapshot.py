@@ -9,7 +9,8 @@ comes first, so that making one takes a moment.
 `frames` copies the dictionaries, and only them, when it is called: their values are frozen, and `placements`
 is copied in both its levels. The frames are made when they are asked for, by any thread, from those copies.
 
-Format 1, one msgpack map of everything, is still read.
+Format 1, one msgpack map of everything, is still read. Events of a trail from before they were numbered get
+their numbers when they are read.
 """
 
 import struct
@@ -20,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.state.model import Event, Group, Placement, Remembered, State, Stray, Worker
+from coordinator.state.trail import number_all
 
 FORMAT: Final = 2
 FRAME_ITEMS: Final = 200
@@ -133,6 +135,7 @@ def _read_format_1(data: bytes) -> State:
     whole = _format_1.decode(data)
     if whole.format != 1:
         raise ValueError(_other_format(whole.format))
+    number_all(whole.state.audit)
     return whole.state
 
 
@@ -147,6 +150,7 @@ def _read_frames(data: bytes) -> State:
     state = State(epochs=header.epochs, sessions=header.sessions)
     for body in bodies:
         _add(state, _frames.decode(body))
+    number_all(state.audit)
     counts = {kind: len(getattr(state, kind)) for kind in _KINDS}
     if counts != header.counts:
         raise ValueError(_damaged(f"it holds {counts}, and should hold {header.counts}"))

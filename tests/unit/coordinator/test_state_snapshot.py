@@ -25,6 +25,7 @@ from coordinator.state.model import (
     WorkerStatus,
 )
 from coordinator.state.snapshot import FRAME_BYTES, FRAME_ITEMS, frames, read
+from coordinator.state.trail import number_all
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 NAMES = st.text("abcxyz-_0123", min_size=1, max_size=8)
@@ -35,6 +36,14 @@ SPECS = st.builds(
     name=NAMES,
     pipelines=st.lists(st.builds(PipelineSpec, name=NAMES, source=TEXT), min_size=1, max_size=3),
 )
+
+
+def numbered(trail: list[Event]) -> list[Event]:
+    """As the state holds them."""
+    number_all(trail)
+    return trail
+
+
 STATES = st.builds(
     State,
     coordinators=st.dictionaries(NAMES, TEXT),
@@ -97,7 +106,7 @@ STATES = st.builds(
             words=NUMBERS,
         ),
     ),
-    audit=st.lists(st.builds(Event, at=NUMBERS, by=TEXT, what=TEXT, about=TEXT, why=TEXT)),
+    audit=st.lists(st.builds(Event, at=NUMBERS, by=TEXT, what=TEXT, about=TEXT, why=TEXT)).map(numbered),
 )
 
 
@@ -120,7 +129,7 @@ def one_of_each(copies: int = 1) -> State:
         epochs=11,
         sessions=12,
         remembered=dict.fromkeys(names, Remembered("create g", Done(), 77)),
-        audit=[Event(at=at, by="api", what="w", about="g") for at in range(copies)],
+        audit=[Event(seq=at + 1, at=at, by="api", what="w", about="g") for at in range(copies)],
     )
 
 
