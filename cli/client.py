@@ -84,6 +84,10 @@ class ClusterClient:
         """The answer to `POST`; raises as `get` does. `wait` in the query prolongs the deadline by itself."""
         return self._call("POST", path, body=body, query=query)
 
+    def put(self, path: str, body: Mapping[str, Any], **query: Any) -> Any:
+        """The answer to `PUT`; raises as `get` does."""
+        return self._call("PUT", path, body=body, query=query)
+
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to `DELETE`; raises as `get` does."""
         return self._call("DELETE", path, query=query)

@@ -20,6 +20,7 @@ from coordinator.api.app import build
 from coordinator.api.context import Context, version
 from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
+from coordinator.connectors import NoSealing, Sealing
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -94,6 +95,7 @@ class Coordinator:
         raft = self._raft = RaftNode(config.raft, nats, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
         commands = WorkerCommands(nats, subjects)
+        sealing: Sealing = NoSealing()
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -101,6 +103,7 @@ class Coordinator:
             clock=clock,
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
+            sealing=sealing,
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
         _connect(machine, table, loop, nats, raft)
@@ -132,6 +135,7 @@ class Coordinator:
             http=self._http,
             counts=counts,
             streams=streams,
+            sealing=sealing,
             clock=clock,
             exposition=exposition(sources),
         )

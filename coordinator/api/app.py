@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from coordinator.api import cluster, events, groups, inject, members, probes, stream, workers
+from coordinator.api import cluster, connectors, events, groups, inject, members, probes, stream, workers
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
@@ -39,6 +39,7 @@ def build(context: Context) -> RequestLimits:
             *cluster.HANDLERS,
             *members.HANDLERS,
             *events.HANDLERS,
+            *connectors.HANDLERS,
             *stream.HANDLERS,
         ],
         before_request=to_leader,

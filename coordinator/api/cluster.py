@@ -63,10 +63,10 @@ async def raft(context: Given) -> RaftView:
 
 
 @post("/validate", status_code=200, opt={"body": ValidateRequest, "anywhere": True})
-async def validate(request: AnyRequest) -> ValidateResponse:
+async def validate(request: AnyRequest, context: Given) -> ValidateResponse:
     """Every finding in a program; nothing is deployed."""
     body = await read_body(request, ValidateRequest)
-    findings = await diagnose(body.source)
+    findings = await diagnose(body.source, context.ledger.state.connectors)
     valid = not any(finding.severity == "error" for finding in findings)
     return ValidateResponse(valid=valid, diagnostics=findings)
 

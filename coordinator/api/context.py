@@ -13,6 +13,7 @@ from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
+from coordinator.connectors import Sealing
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
@@ -78,6 +79,7 @@ class Context:
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
     streams: Streams
+    sealing: Sealing
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
 

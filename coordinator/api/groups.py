@@ -29,8 +29,14 @@ from proto_schemas.rest import GroupList, GroupSpec, GroupView, TornDown
 async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[GroupView]:
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
-    consumes = await check_group(spec, context.config.prefix)
-    command = CreateGroup(by="api", request_id=request_id(request), spec=spec, consumes=consumes)
+    programs = await check_group(spec, context.config.prefix, context.ledger.state.connectors)
+    command = CreateGroup(
+        by="api",
+        request_id=request_id(request),
+        spec=spec,
+        consumes=programs.consumes,
+        connectors=programs.connectors,
+    )
     await context.ledger.propose(command)
     await context.ledger.wait_until(
         lambda: _status(context, spec.name) not in ("deploying", "partially_running"), timeout=wait

@@ -25,6 +25,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
+from coordinator.connectors import Sealing, for_worker
 from coordinator.controllers.actions import Key
 from coordinator.ledger import Ledger
 from coordinator.log import line
@@ -121,9 +122,10 @@ class ProgramRefused(Exception):
 class Deployment:
     """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause."""
 
-    def __init__(self, ledger: Ledger, commands: WorkerCommands) -> None:
+    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealing: Sealing) -> None:
         self._ledger = ledger
         self._commands = commands
+        self._sealing = sealing
 
     async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
         """Commit the intent, with the `reason` for that worker, then deploy.
@@ -138,7 +140,11 @@ class Deployment:
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
-        message = self._message(target)
+        try:
+            message = self._message(target)
+        except ValueError as error:
+            await self.fail(target, str(error))
+            raise ProgramRefused(str(error)) from None
         if message is None:
             return
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
@@ -249,11 +255,13 @@ class Deployment:
             for route in group.spec.routes
             if target.pipeline in (route.from_pipeline, route.to_pipeline)
         ]
+        named = group.connectors.get(target.pipeline, ())
         return Deploy(
             name=target.pipeline,
             source=group.pipeline(target.pipeline).source,
             group=target.group,
             routes=routes or None,
+            connectors=for_worker(self._ledger.state, named, self._sealing) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=target.epoch,

@@ -12,12 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import groups, members, placements
+from coordinator.state import connectors, groups, members, placements
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     Announce,
     Command,
     CreateGroup,
+    DeleteConnector,
     DeleteGroup,
     Displace,
     Explain,
@@ -30,6 +31,7 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    SaveConnector,
     encode_command,
 )
 from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
@@ -58,6 +60,8 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     Displace: placements.displace,
     Explain: placements.explain,
     LetGo: placements.let_go,
+    SaveConnector: connectors.save,
+    DeleteConnector: connectors.delete,
 }
 
 
@@ -81,7 +85,7 @@ def apply(state: State, command: Command) -> Applied:
 
 def _words(command: Command) -> int:
     """The same for each time a request is sent, whenever and through whichever node."""
-    return zlib.crc32(encode_command(replace(command, at=0, by="")))
+    return zlib.crc32(encode_command(replace(command.words, at=0, by="")))
 
 
 def _id_spent(command: Command, first: Remembered) -> Refused:

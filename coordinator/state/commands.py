@@ -8,6 +8,7 @@ the epoch or session they are about and are refused when that is over, so a seco
 from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from coordinator.state.model import WorkerStatus
 from proto_schemas.messages import RunningPipeline
@@ -28,6 +29,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     def about(self) -> str:
         """What the command is about, for logs and to tell two requests with one id apart."""
         return ""
+
+    @property
+    def words(self) -> "Command":
+        """The command without what may differ between two sends of one request."""
+        return self
 
 
 class Announce(Command, frozen=True, kw_only=True):
@@ -87,6 +93,7 @@ class CreateGroup(Command, frozen=True, kw_only=True):
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
 
     @property
     def about(self) -> str:
@@ -168,6 +175,41 @@ class ForgetStray(Command, frozen=True, kw_only=True):
         return f"{self.worker_id}/{self.pipeline_id}"
 
 
+class SaveConnector(Command, frozen=True, kw_only=True):
+    """Register a connector (`new`), or change one; checked before.
+
+    `sealed` names the params whose values are secrets, sealed: anew by each node that a request is sent
+    through, so they are not among its words. `kept` names secrets that stay as they are.
+    """
+
+    name: str
+    connector_type: str
+    params: dict[str, Any]
+    description: str = ""
+    new: bool
+    sealed: list[str] = []
+    kept: list[str] = []
+
+    @property
+    def about(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> "SaveConnector":
+        open_params = {key: value for key, value in self.params.items() if key not in self.sealed}
+        return replace(self, params=open_params)
+
+
+class DeleteConnector(Command, frozen=True, kw_only=True):
+    """Forget a registered connector that no program names."""
+
+    name: str
+
+    @property
+    def about(self) -> str:
+        return self.name
+
+
 class RaiseEpochs(Command, frozen=True, kw_only=True):
     """A worker has seen this epoch: the next one we give is above it."""
 
@@ -193,6 +235,8 @@ AnyCommand = (
     | LetGo
     | ForgetStray
     | RaiseEpochs
+    | SaveConnector
+    | DeleteConnector
 )
 
 _encoder = msgspec.msgpack.Encoder()

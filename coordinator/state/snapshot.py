@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coordinator.state.model import Event, Group, Placement, Remembered, State, Stray, Worker
+from coordinator.state.model import Connector, Event, Group, Placement, Remembered, State, Stray, Worker
 from coordinator.state.trail import number_all
 
 FORMAT: Final = 2
@@ -29,7 +29,9 @@ FRAME_BYTES: Final = 128 * 1024
 _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
-_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
+_FIRST_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
+_KINDS: Final = (*_FIRST_KINDS, "connectors")
+"""Kinds that came later are not counted while there are none: a reader that does not know them is right."""
 
 
 class _Format1(msgspec.Struct, frozen=True):
@@ -82,7 +84,11 @@ class _Audit(_Frame, frozen=True, tag="audit"):
     items: list[Event]
 
 
-_AnyFrame = _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit
+class _Connectors(_Frame, frozen=True, tag="connectors"):
+    items: dict[str, Connector]
+
+
+_AnyFrame = _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit | _Connectors
 _encode: Final = msgspec.msgpack.Encoder().encode
 _format_1: "Final[msgspec.msgpack.Decoder[_Format1]]" = msgspec.msgpack.Decoder(_Format1)
 _versions: "Final[msgspec.msgpack.Decoder[_Version]]" = msgspec.msgpack.Decoder(_Version)
@@ -94,9 +100,13 @@ def frames(state: State) -> Iterator[bytes]:
     """The state as it is now, in frames."""
     kept: dict[str, Any] = {kind: getattr(state, kind).copy() for kind in _KINDS}
     kept["placements"] = {group: placed.copy() for group, placed in state.placements.items()}
-    counts = {kind: len(items) for kind, items in kept.items()}
+    counts = _counted({kind: len(items) for kind, items in kept.items()})
     header = _framed(_Header(FORMAT, state.epochs, state.sessions, counts))
     return chain([_MAGIC + header], chain.from_iterable(_slices(kind, kept[kind]) for kind in _KINDS))
+
+
+def _counted(counts: dict[str, int]) -> dict[str, int]:
+    return {kind: count for kind, count in counts.items() if count or kind in _FIRST_KINDS}
 
 
 def _slices(kind: str, items: dict[str, Any] | list[Any]) -> Iterator[bytes]:
@@ -151,7 +161,7 @@ def _read_frames(data: bytes) -> State:
     for body in bodies:
         _add(state, _frames.decode(body))
     number_all(state.audit)
-    counts = {kind: len(getattr(state, kind)) for kind in _KINDS}
+    counts = _counted({kind: len(getattr(state, kind)) for kind in _KINDS})
     if counts != header.counts:
         raise ValueError(_damaged(f"it holds {counts}, and should hold {header.counts}"))
     return state

@@ -56,7 +56,7 @@ def matches(event: Event, *, about: str | None, what: str | None, by: str | None
     """
     if about is not None and event.about != about and not event.about.startswith((f"{about}/", f"{about}@")):
         return False
-    if what is not None and event.what != what:
-        if not what.endswith("*") or not event.what.startswith(what[:-1]):
-            return False
+    prefix = what[:-1] if what is not None and what.endswith("*") else None
+    if what is not None and event.what != what and (prefix is None or not event.what.startswith(prefix)):
+        return False
     return by is None or event.by == by

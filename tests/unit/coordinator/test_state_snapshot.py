@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from coordinator.machine import ClusterMachine
 from coordinator.state import snapshot
 from coordinator.state.model import (
+    Connector,
     Done,
     Event,
     Group,
@@ -119,6 +120,9 @@ def one_of_each(copies: int = 1) -> State:
     names = [f"n{number}" for number in range(copies)]
     spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 50)])
     worker = Worker(id="w", session=1, address="a", cpu_cores=1, max_pipelines=5, registered_at=7)
+    connector = Connector(
+        name="Bus", connector_type="nats", params={"servers": "nats://x"}, created_at=1, updated_at=2
+    )
     stray = Stray(worker_id="w", pipeline_id="p-1", group="g", pipeline="p", epoch=3)
     return State(
         coordinators=dict.fromkeys(names, "url"),
@@ -126,6 +130,7 @@ def one_of_each(copies: int = 1) -> State:
         groups=dict.fromkeys(names, Group(spec=spec, consumes={"p": ["In"]}, created_at=5)),
         placements={name: {"p": Placement(epoch=number)} for number, name in enumerate(names)},
         strays=dict.fromkeys(names, stray),
+        connectors=dict.fromkeys(names, connector),
         epochs=11,
         sessions=12,
         remembered=dict.fromkeys(names, Remembered("create g", Done(), 77)),
@@ -148,6 +153,15 @@ def test_a_snapshot_of_format_1_is_read(state: State) -> None:
     machine = ClusterMachine()
     machine.restore(msgspec.msgpack.encode({"format": 1, "state": state}))
     assert machine.state == state
+
+
+def test_a_snapshot_from_before_there_were_connectors_is_read_and_none_of_them_changes_nothing() -> None:
+    """An older reader compares the counts, and knows seven kinds."""
+    state = one_of_each()
+    state.connectors.clear()
+    header = msgspec.msgpack.decode(next(iter(frames(state)))[len(b"CLUSTATE") + 4 :])
+    assert set(header[3]) == {*snapshot._FIRST_KINDS}
+    assert read(whole(state)) == state
 
 
 def test_every_field_of_the_state_is_in_the_snapshot() -> None:
@@ -187,7 +201,7 @@ def test_parts_hold_the_state_of_the_moment_of_the_call(change: Callable[[State]
 
 def test_frames_are_small_by_items_and_by_bytes() -> None:
     parts = list(frames(one_of_each(FRAME_ITEMS * 2 + 1)))
-    assert len(parts) == 1 + 7 * 3
+    assert len(parts) == 1 + 8 * 3
     heavy = State()
     for number in range(100):
         spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 20_000)])

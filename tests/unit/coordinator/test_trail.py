@@ -1,5 +1,7 @@
 """The trail of decisions: numbers that rise and agree, and what somebody has missed."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def announced(state: State, *times: int) -> State:
 def test_numbers_rise_strictly_and_are_never_below_the_time(times: list[int]) -> None:
     audit = announced(State(), *times).audit
     numbers = [each.seq for each in audit]
-    assert all(before < now for before, now in zip(numbers, numbers[1:], strict=False))
+    assert all(before < now for before, now in pairwise(numbers))
     assert all(each.seq >= max(each.at, 1) for each in audit)
 
 
