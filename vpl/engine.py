@@ -101,8 +101,9 @@ class Program:
     @property
     def registered(self) -> frozenset[str]:
         """The connectors it names and does not declare: who runs it has them."""
-        bindings = [*self.sources, *self.sinks]
-        return frozenset(b.connector for b in bindings if b.connector is not None) - self.connectors.keys()
+        named = {source.connector for source in self.sources}
+        named |= {sink.connector for sink in self.sinks if sink.connector is not None}
+        return frozenset(named) - self.connectors.keys()
 
     def start(self, *, max_keys: int = MAX_KEYS) -> "Engine":
         """A running instance with empty state, with at most `max_keys` windows open per stream."""

@@ -1,7 +1,7 @@
 """`connector list`, `show`, `create`, `update`, `delete`: the registered connectors.
 
-A secret on a command line is seen by every user of the machine, so it comes by `--params-file`, or stays where
-the worker reads it: `env:NAME`, `file:PATH`.
+A secret on a command line is seen by every user of the machine, so it comes by `--params-file`, or stays
+where the worker reads it: `env:NAME`, `file:PATH`.
 """
 
 import sys

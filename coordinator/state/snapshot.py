@@ -30,7 +30,7 @@ _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
 _FIRST_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
-_KINDS: Final = (*_FIRST_KINDS, "connectors")
+_KINDS: Final = ("connectors", *_FIRST_KINDS)
 """Kinds that came later are not counted while there are none: a reader that does not know them is right."""
 
 

@@ -92,14 +92,14 @@ async def test_a_secret_goes_to_the_worker_and_nowhere_else_and_can_be_kept_with
         kept = {**seen[0].json(), "description": "by hand"}
         seen.append(await stage.ask("PUT", "/connectors/Bus", kept))
         assert seen[-1].status_code == 200 and seen[-1].json()["description"] == "by hand"
-        seen.append(await stage.ask("PUT", "/connectors/Bus", {**BUS, "params": {"user": "***"}}))
+        seen.append(await stage.ask("PUT", "/connectors/Bus", {**BUS, "params": {"queue_group": "***"}}))
         assert seen[-1].status_code == 400 and "no secret" in seen[-1].json()["error"]
         seen.append(await stage.ask("POST", "/pipeline-groups", naming("Bus")))
         assert seen[-1].status_code == 201
         (told,) = worker.told("deploy")
         assert told["connectors"][0]["params"]["token"] == SECRET
-        for path in ("/connectors", "/connectors/Bus", "/events", "/topology", "/pipeline-groups"):
-            seen.append(await stage.ask("GET", path))
+        paths = ("/connectors", "/connectors/Bus", "/events", "/topology", "/pipeline-groups")
+        seen += [await stage.ask("GET", path) for path in paths]
         assert not any(SECRET in answer.text for answer in seen)
         assert SECRET not in caplog.text
 
@@ -108,7 +108,7 @@ async def test_a_secret_goes_to_the_worker_and_nowhere_else_and_can_be_kept_with
 async def test_a_program_reads_and_writes_through_a_connector_that_the_command_line_registered(
     tmp_path: Path,
 ) -> None:
-    """Real processes. The events of it all are followed by `varpulis events -f` while the leader is killed."""
+    """Real processes. `varpulis events -f` follows it all, while the leader is killed."""
     program = tmp_path / "echo.vpl"
     program.write_text(
         'stream Ticks = Tick.from(Bus, topic: "test.echo.in")\n'
@@ -119,12 +119,13 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
         assert cluster.run("check", str(program)).returncode == 1
         assert cluster.run("check", str(program), "--connectors", "Bus").returncode == 0
         assert cluster.run("deploy", str(program), *url).returncode == 1, "nobody registered it"
-        following = subprocess.Popen(
+        following = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop meanwhile
             [sys.executable, "-m", "cli.main", "events", "-f", "--limit", "1", "-o", "json", *url],
             env=environment(),
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert following.stdout is not None
         try:
             made = cluster.run(
                 "connector", "create", "Bus", "nats", f"servers={cluster.nats_url}", *url, "-o", "json"
@@ -148,7 +149,6 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
                 "connector_deleted",
             ]
             seen: list[dict[str, Any]] = []
-            assert following.stdout is not None
             for line in following.stdout:
                 seen.append(json.loads(line))
                 if seen[-1]["what"] == "connector_deleted":
@@ -159,3 +159,4 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
         finally:
             following.send_signal(signal.SIGINT)
             following.wait(10)
+            following.stdout.close()

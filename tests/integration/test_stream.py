@@ -153,8 +153,8 @@ async def test_streams_are_bounded_and_end_when_the_coordinator_stops(
             assert listener.of("end")
         async with listening(stage, stage.leader):
             assert stage.leader._streams is not None and stage.leader._streams.clients == 1
-        leader = stage.leader
-        await until(lambda: leader._streams.clients == 0, what="a client that left is forgotten")
+        hub = stage.leader._streams
+        await until(lambda: hub is not None and hub.clients == 0, what="a client that left is forgotten")
 
 
 async def test_an_idle_stream_outlives_the_time_a_request_may_take_and_shows_that_it_lives(
