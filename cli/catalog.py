@@ -78,6 +78,7 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
     "cluster.id",
+    "scaling.webhook",
 )
 _WORKER_KEYS: Final = (
     "worker.id",
@@ -180,6 +181,12 @@ COMMANDS: Final = (
             Option("--limit", "how many at most, 1 to 1000", int, 50),
         ),
         example="varpulis events --about doors --follow",
+    ),
+    Command(
+        "scaling",
+        "whether more or fewer workers are wanted, and why",
+        "cli.commands.cluster:scaling",
+        CLIENT_KEYS,
     ),
     Command("connector list", "the registered connectors", "cli.commands.connectors:list_all", CLIENT_KEYS),
     Command(

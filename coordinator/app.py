@@ -28,9 +28,11 @@ from coordinator.log import line, to_stderr
 from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
 from coordinator.state.commands import Announce
 from coordinator.state.model import Event
 from coordinator.streams import Streams
+from coordinator.webhook import Webhook
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 from proto_schemas.subjects import Subjects
@@ -62,6 +64,7 @@ class Coordinator:
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
         self._streams: Streams | None = None
+        self._webhook: Webhook | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -107,6 +110,18 @@ class Coordinator:
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
         _connect(machine, table, loop, nats, raft)
+        streams = self._streams = Streams(lambda: machine.state)
+        machine.watch(streams.changed)
+        if config.scaling_webhook:
+            self._webhook = Webhook(config.scaling_webhook, lambda: loop.leads)
+        scaling = Scaling(
+            cluster_id=config.cluster_id,
+            ledger=ledger,
+            table=table,
+            limits=config.scaling,
+            leads=lambda: loop.leads,
+            teller=self._webhook,
+        )
         counts = HttpCounts()
         sources = Sources(
             node_id=config.node_id,
@@ -116,13 +131,14 @@ class Coordinator:
             table=table,
             listener=listener,
             loop=loop,
+            scaling=scaling,
+            webhook=self._webhook,
+            streams=streams,
             http=counts,
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
         )
-        streams = self._streams = Streams(lambda: machine.state)
-        machine.watch(streams.changed)
         context = Context(
             config=config,
             ledger=ledger,
@@ -136,6 +152,7 @@ class Coordinator:
             counts=counts,
             streams=streams,
             sealing=sealing,
+            scaling=scaling,
             clock=clock,
             exposition=exposition(sources),
         )
@@ -147,6 +164,7 @@ class Coordinator:
         await listener.take_registrations(context.outside() is None)
         self._tasks = [
             asyncio.create_task(loop.run(), name="control loop"),
+            asyncio.create_task(scaling.run(), name="scaling"),
             asyncio.create_task(streams.run(live_summary(context)), name="streams"),
             asyncio.create_task(self._take_part(context, server.url), name="take part"),
         ]
@@ -161,6 +179,8 @@ class Coordinator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._webhook is not None:
+            await self._webhook.close()
         if self._listener is not None:
             await self._listener.stop()
         if self._loop is not None:

@@ -292,6 +292,21 @@ class Deleted(View, frozen=True, kw_only=True):
     deleted: bool
 
 
+class ScalingView(View, frozen=True, kw_only=True):
+    """`GET /scaling`. `advice`: scale_up, scale_down or hold, since `since_ms` (ms since 1970); the numbers
+    after it are of this moment. `load`: sum over the ready workers of the part of their cores in use."""
+
+    advice: str
+    workers_wanted: int
+    reason: str
+    since_ms: int
+    workers_ready: int
+    capacity: int
+    assigned: int
+    pending: int
+    load: float
+
+
 class EventView(View, frozen=True, kw_only=True):
     """One decision. `seq` rises and is at least `at`, the time in ms since 1970."""
 

@@ -58,6 +58,15 @@ def groups(call: Invocation) -> int:
     return OK
 
 
+def scaling(call: Invocation) -> int:
+    """The leader's advice."""
+    with call.connect() as client:
+        found = client.get("/scaling")
+    rows = [(name.replace("_", " "), value) for name, value in found.items()]
+    call.show(found, Rows(("SCALING", ""), rows))
+    return OK
+
+
 def raft_status(call: Invocation) -> int:
     """The Raft group as its leader sees it, or, without one, as the answering coordinator does."""
     with call.connect() as client:

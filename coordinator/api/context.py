@@ -18,6 +18,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
 from coordinator.standing import outside
 from coordinator.state.views import Observed
 from coordinator.streams import Streams
@@ -80,6 +81,7 @@ class Context:
     counts: HttpCounts
     streams: Streams
     sealing: Sealing
+    scaling: Scaling
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
 
