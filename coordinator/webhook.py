@@ -78,7 +78,10 @@ class Webhook:
 
     async def _post(self, news_id: str, body: bytes) -> tuple[int, str]:
         """The status, 0 when there was no answer, and what it means."""
-        headers = {"content-type": "application/json", "idempotency-key": news_id}
+        headers: list[tuple[bytes | str, bytes | str]] = [
+            ("content-type", "application/json"),
+            ("idempotency-key", news_id),
+        ]
         with contextlib.suppress(AttributeError):  # anyio's on uvloop, see api/leader.py
             try:
                 async with asyncio.timeout(DEADLINE):

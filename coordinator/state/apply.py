@@ -25,6 +25,7 @@ from coordinator.state.commands import (
     ForgetStray,
     LetGo,
     MarkWorker,
+    Note,
     Place,
     RaiseEpochs,
     RegisterWorker,
@@ -34,7 +35,7 @@ from coordinator.state.commands import (
     SaveConnector,
     encode_command,
 )
-from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
+from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Noted, Refused, Remembered, State
 from proto_schemas.errors import ErrorCode
 
 
@@ -62,6 +63,7 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     LetGo: placements.let_go,
     SaveConnector: connectors.save,
     DeleteConnector: connectors.delete,
+    Note: lambda change: Noted(text=change.command.text),
 }
 
 

@@ -15,6 +15,7 @@ from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
 MAX_REASON: Final = 2_000
+MAX_NOTE: Final = 16_000
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
@@ -99,6 +100,10 @@ class CreateGroup(Command, frozen=True, kw_only=True):
     def about(self) -> str:
         return self.spec.name
 
+    @property
+    def words(self) -> "CreateGroup":
+        return replace(self, consumes={}, connectors={})
+
 
 class DeleteGroup(Command, frozen=True, kw_only=True):
     """Tear a group down. It is gone once the last placement is let go."""
@@ -175,6 +180,22 @@ class ForgetStray(Command, frozen=True, kw_only=True):
         return f"{self.worker_id}/{self.pipeline_id}"
 
 
+class Note(Command, frozen=True, kw_only=True):
+    """Remember, under the request id, a choice that was made or an answer that was given; the first one is
+    answered. `asked`: the request it belongs to."""
+
+    asked: str
+    text: Annotated[str, msgspec.Meta(max_length=MAX_NOTE)] = ""
+
+    @property
+    def about(self) -> str:
+        return self.asked
+
+    @property
+    def words(self) -> "Note":
+        return replace(self, text="")
+
+
 class SaveConnector(Command, frozen=True, kw_only=True):
     """Register a connector (`new`), or change one; checked before.
 
@@ -237,6 +258,7 @@ AnyCommand = (
     | RaiseEpochs
     | SaveConnector
     | DeleteConnector
+    | Note
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -224,6 +224,12 @@ class Placed(Result, frozen=True, kw_only=True):
     epoch: int
 
 
+class Noted(Result, frozen=True, kw_only=True):
+    """What was noted first under this request id."""
+
+    text: str
+
+
 class Refused(Result, frozen=True, kw_only=True):
     """Nothing was changed; `code` is one of the wire's."""
 
@@ -232,7 +238,7 @@ class Refused(Result, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-AnyResult = Done | Joined | Placed | Refused
+AnyResult = Done | Joined | Placed | Noted | Refused
 
 
 class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):
