@@ -20,7 +20,6 @@ from coordinator.api.app import build
 from coordinator.api.context import Context, version
 from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
-from coordinator.connectors import NoSealing, Sealing
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -29,6 +28,7 @@ from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
+from coordinator.security.sealing import Sealer
 from coordinator.state.commands import Announce
 from coordinator.state.model import Event
 from coordinator.streams import Streams
@@ -98,7 +98,7 @@ class Coordinator:
         raft = self._raft = RaftNode(config.raft, nats, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
         commands = WorkerCommands(nats, subjects)
-        sealing: Sealing = NoSealing()
+        sealer = Sealer(None)
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -106,7 +106,7 @@ class Coordinator:
             clock=clock,
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
-            sealing=sealing,
+            sealer=sealer,
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
         _connect(machine, table, loop, nats, raft)
@@ -151,7 +151,7 @@ class Coordinator:
             http=self._http,
             counts=counts,
             streams=streams,
-            sealing=sealing,
+            sealer=sealer,
             scaling=scaling,
             clock=clock,
             exposition=exposition(sources),

@@ -3,50 +3,18 @@ log and in snapshots, shown without secrets, opened only into the deploy that ne
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from coordinator.security.sealing import Sealer, redact
 from coordinator.state.model import Connector, State
 from proto_schemas.connectors import check_connector, is_reference, secret_names
 from proto_schemas.messages import ConnectorParams
 from transport.config import NatsConfig
 from transport.errors import ConfigError
 
-HIDDEN: Final = "***"
-"""Stands for a secret in what is shown; given with a change, it keeps the one there is."""
 MAX_PARAMS: Final = 64 * 1024
 _SERVER_KEYS: Final = ("servers", "url", "server")
 _NOT_NATS: Final = (*_SERVER_KEYS, "queue_group", "name")
-
-
-class Sealing(Protocol):
-    """What is needed of `coordinator.security.sealing.Sealer`. Both raise `ValueError` with cause and
-    remedy, and without a value."""
-
-    def seal(
-        self, params: Mapping[str, Any], secret_names: Collection[str], *, about: str
-    ) -> dict[str, Any]: ...
-    def unseal(self, params: Mapping[str, Any], *, about: str) -> dict[str, Any]: ...
-
-
-class NoSealing:
-    """Where there is no key: references are fine, secrets are refused."""
-
-    def seal(self, params: Mapping[str, Any], secret_names: Collection[str], *, about: str) -> dict[str, Any]:
-        """The params, when none of them is secret.
-
-        Raises:
-            ValueError: one is.
-        """
-        for name in secret_names:
-            raise ValueError(
-                f"$.params.{name}: this coordinator has no key to seal secrets with, and keeps none in the "
-                "clear: give env:NAME or file:PATH, which the worker reads"
-            )
-        return dict(params)
-
-    def unseal(self, params: Mapping[str, Any], *, about: str) -> dict[str, Any]:
-        """The params."""
-        return dict(params)
 
 
 def about(name: str) -> str:
@@ -89,11 +57,10 @@ def _check_nats(params: Mapping[str, Any]) -> None:
 
 def shown(connector: Connector) -> dict[str, Any]:
     """The params for anybody to see."""
-    secret = secret_names(connector.connector_type, connector.params)
-    return {key: HIDDEN if key in secret else value for key, value in connector.params.items()}
+    return redact(connector.params, secret_names(connector.connector_type, connector.params))
 
 
-def for_worker(state: State, names: Collection[str], sealing: Sealing) -> list[ConnectorParams]:
+def for_worker(state: State, names: Collection[str], sealer: Sealer) -> list[ConnectorParams]:
     """What a worker needs of the connectors that a program names.
 
     Raises:
@@ -104,6 +71,6 @@ def for_worker(state: State, names: Collection[str], sealing: Sealing) -> list[C
         connector = state.connectors.get(name)
         if connector is None:
             raise ValueError(f"connector {name!r} is not registered: register it, or declare it")
-        params = sealing.unseal(connector.params, about=about(name))
+        params = sealer.unseal(connector.params, about=about(name))
         found.append(ConnectorParams(name=name, connector_type=connector.connector_type, params=params))
     return found

@@ -15,6 +15,7 @@ from coordinator.api.context import (
     read_body,
     request_id,
 )
+from coordinator.security.sealing import REDACTED, SealError
 from coordinator.state.commands import DeleteConnector, SaveConnector
 from coordinator.state.model import Connector, State
 from proto_schemas.connectors import secret_names
@@ -72,14 +73,17 @@ async def delete_connector(request: AnyRequest, context: Given, name: FromPath[s
 
 
 async def _save(request: AnyRequest, context: Context, spec: ConnectorSpec, *, new: bool) -> ConnectorView:
-    kept = [] if new else [key for key, value in spec.params.items() if value == connectors.HIDDEN]
+    kept = [] if new else [key for key, value in spec.params.items() if value == REDACTED]
     params = {key: value for key, value in spec.params.items() if key not in kept}
     try:
         connectors.check(spec.name, spec.connector_type, spec.params)
         if not_secret := sorted(set(kept) - set(secret_names(spec.connector_type, spec.params))):
             raise ValueError(f"$.params.{not_secret[0]}: it is no secret that could be kept: give the value")
         secret = secret_names(spec.connector_type, params)
-        sealed = context.sealing.seal(params, secret, about=connectors.about(spec.name))
+        sealed = context.sealer.seal(params, secret, about=connectors.about(spec.name))
+    except SealError as error:
+        text = f"$.params.{error}; or give env:NAME or file:PATH, which the worker reads"
+        raise WireError(ErrorCode.BAD_REQUEST, f"ConnectorSpec: {text}") from None
     except ValueError as error:
         raise WireError(ErrorCode.BAD_REQUEST, f"ConnectorSpec: {error}") from None
     await context.ledger.propose(

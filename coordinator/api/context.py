@@ -13,12 +13,12 @@ from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
-from coordinator.connectors import Sealing
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
+from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
 from coordinator.state.views import Observed
 from coordinator.streams import Streams
@@ -80,7 +80,7 @@ class Context:
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
     streams: Streams
-    sealing: Sealing
+    sealer: Sealer
     scaling: Scaling
     clock: Callable[[], float]
     exposition: Callable[[], bytes]

@@ -25,10 +25,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
-from coordinator.connectors import Sealing, for_worker
+from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.sealing import Sealer
 from coordinator.state.commands import (
     MAX_REASON,
     Displace,
@@ -122,10 +123,10 @@ class ProgramRefused(Exception):
 class Deployment:
     """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause."""
 
-    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealing: Sealing) -> None:
+    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer) -> None:
         self._ledger = ledger
         self._commands = commands
-        self._sealing = sealing
+        self._sealer = sealer
 
     async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
         """Commit the intent, with the `reason` for that worker, then deploy.
@@ -261,7 +262,7 @@ class Deployment:
             source=group.pipeline(target.pipeline).source,
             group=target.group,
             routes=routes or None,
-            connectors=for_worker(self._ledger.state, named, self._sealing) or None,
+            connectors=for_worker(self._ledger.state, named, self._sealer) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=target.epoch,

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from coordinator.connectors import NoSealing, Sealing
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.convergence import Convergence
 from coordinator.controllers.deployment import Deployment
@@ -21,6 +20,7 @@ from coordinator.controllers.placement import PlacementController
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.sealing import Sealer
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
@@ -38,7 +38,7 @@ class ControlLoop:
         clock: monotonic seconds.
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
-        sealing: opens the secrets of connectors.
+        sealer: opens the secrets of connectors.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ControlLoop:
         clock: Callable[[], float],
         hears: Callable[[], bool],
         heartbeat_timeout: float,
-        sealing: Sealing | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -60,7 +60,7 @@ class ControlLoop:
         self.verdicts = Actions(clock, self.wake)
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
-        deployment = Deployment(ledger, commands, sealing or NoSealing())
+        deployment = Deployment(ledger, commands, sealer or Sealer(None))
         self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
         self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)

@@ -14,7 +14,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.pipelines import Probe
 from tests.support.poll import until
 from tests.unit.coordinator.fake_worker import FakeWorker
-from tests.unit.coordinator.test_connectors import SECRET, Marked
+from tests.unit.coordinator.test_connectors import SEALER, SECRET
 from tests.unit.coordinator.three import three
 
 BY_NAME = 'stream Out = In.from(Bus, topic: "in").where(x > 0).emit(x: x)'
@@ -69,7 +69,7 @@ async def test_what_is_wrong_with_a_connector_is_refused_before_it_is_replicated
             ({"connector_type": "natz"}, "did you mean 'nats'"),
             ({"params": {"servrs": "x"}}, "did you mean 'servers'"),
             ({"params": {"servers": 7}}, "$.params.servers"),
-            ({"params": {"token": SECRET}}, "env:NAME"),
+            ({"params": {"token": SECRET}}, "no cluster key"),
             ({"name": "a b"}, "$.name"),
             ({"params": []}, "$.params"),
         ):
@@ -83,7 +83,7 @@ async def test_what_is_wrong_with_a_connector_is_refused_before_it_is_replicated
 async def test_a_secret_goes_to_the_worker_and_nowhere_else_and_can_be_kept_without_knowing_it(
     nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr("coordinator.app.NoSealing", Marked)
+    monkeypatch.setattr("coordinator.app.Sealer", lambda ring: SEALER)
     caplog.set_level("DEBUG")
     secret = {**BUS, "params": {"servers": "nats://127.0.0.1:1", "token": SECRET}}
     async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url) as worker:

@@ -152,7 +152,8 @@ async def another_leader(stage: Three) -> None:
 async def test_every_write_of_the_app_has_a_case(nats_server: NatsServer, tmp_path: Path) -> None:
     async with three(nats_server.url, tmp_path) as stage:
         assert stage.leader._server is not None
-        app = stage.leader._server._config.app._app
+        limits: Any = stage.leader._server._config.app
+        app = limits._app
         writes = {
             (method, route.path_format.removeprefix(API_BASE))
             for route in app.routes

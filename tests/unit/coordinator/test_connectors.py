@@ -1,33 +1,28 @@
 """Registered connectors: what is refused, what is shown, what is told apart, who uses them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from coordinator.connectors import NoSealing, check, for_worker, shown
+from coordinator.connectors import check, for_worker, shown
+from coordinator.security.sealing import Sealer, SealError
 from coordinator.state.apply import apply
-from coordinator.state.commands import CreateGroup, DeleteConnector, SaveConnector
+from coordinator.state.commands import CreateGroup, DeleteConnector, RegisterWorker, SaveConnector
 from coordinator.state.model import Connector, Done, Refused, State
 from proto_schemas.connectors import TYPES, secret_names
 from proto_schemas.messages import ConnectorParams, Deploy
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.unit.coordinator.stage import Stage
 from transport.config import NatsConfig
+from transport.keyring import KeyRing, new_key
 from worker.connectors import registry
 
 SECRET = "hunter2-hunter2"
 
 
-class Marked:
-    """A sealer for tests that hides nothing: it writes the name of what a value belongs to around it."""
-
-    def seal(self, params: Mapping[str, Any], secret_names: Collection[str], *, about: str) -> dict[str, Any]:
-        return {key: {about: value} if key in secret_names else value for key, value in params.items()}
-
-    def unseal(self, params: Mapping[str, Any], *, about: str) -> dict[str, Any]:
-        return {key: value[about] if isinstance(value, dict) else value for key, value in params.items()}
+SEALER = Sealer(KeyRing(text=new_key("k1")))
 
 
 def save(name: str = "Bus", *, new: bool = True, **changes: Any) -> SaveConnector:
@@ -100,21 +95,22 @@ def test_what_a_worker_takes_is_taken(params: dict[str, Any]) -> None:
 def test_without_a_key_secrets_are_refused_and_references_are_not() -> None:
     params = {"user": "u", "password": "env:P", "token": SECRET}
     assert secret_names("nats", params) == ["token"], "where a secret lies is none"
-    with pytest.raises(ValueError, match="env:NAME or file:PATH"):
-        NoSealing().seal(params, ["token"], about="x")
-    assert NoSealing().seal({"user": "u"}, [], about="x") == {"user": "u"}
+    with pytest.raises(SealError, match="no cluster key"):
+        Sealer(None).seal(params, secret_names("nats", params), about="x")
+    references = {"user": "u", "password": "env:P"}
+    assert Sealer(None).seal(references, secret_names("nats", references), about="x") == references
 
 
 def test_no_text_shows_a_secret() -> None:
-    sealed = Marked().seal({"user": "u", "token": SECRET}, ["token"], about="connector/Bus")
+    sealed = SEALER.seal({"user": "u", "token": SECRET}, ["token"], about="connector/Bus")
     connector = Connector(name="Bus", connector_type="nats", params=sealed, created_at=1, updated_at=1)
     assert shown(connector) == {"user": "u", "token": "***"}
-    (opened,) = for_worker(State(connectors={"Bus": connector}), ["Bus"], Marked())
+    (opened,) = for_worker(State(connectors={"Bus": connector}), ["Bus"], SEALER)
     assert opened.params == {"user": "u", "token": SECRET}
     deploy = Deploy(name="p", source="", connectors=[opened])
     assert SECRET not in repr(opened) and SECRET not in repr(deploy)
     with pytest.raises(ValueError, match="not registered"):
-        for_worker(State(), ["Bus"], Marked())
+        for_worker(State(), ["Bus"], SEALER)
 
 
 def test_a_connector_is_registered_once_changed_counted_and_deleted() -> None:
@@ -143,8 +139,6 @@ def test_what_a_program_names_is_not_deleted_and_keeps_its_type() -> None:
     missing = apply(state, group(connectors=["Bus", "Gone"])).result
     assert isinstance(missing, Refused) and missing.code in ("parse_error", "unavailable")
     state.groups.clear()
-    from coordinator.state.commands import RegisterWorker
-
     apply(state, RegisterWorker(by="t", worker_id="w1", address="a", cpu_cores=1, max_pipelines=5))
     missing = apply(state, group(connectors=["Bus", "Gone"])).result
     assert isinstance(missing, Refused) and missing.code == "parse_error" and "'Gone'" in missing.error
@@ -181,9 +175,9 @@ def test_a_request_that_comes_again_sealed_anew_is_the_same_request() -> None:
 
 async def test_a_deploy_carries_what_its_program_names_and_nothing_else() -> None:
     stage = Stage()
-    stage.loop.placement._do._sealing = Marked()
+    stage.loop.placement._do._sealer = SEALER
     await stage.join("w1")
-    sealed = Marked().seal({"token": SECRET}, ["token"], about="connector/Bus")
+    sealed = SEALER.seal({"token": SECRET}, ["token"], about="connector/Bus")
     await stage.say(SaveConnector, name="Bus", connector_type="nats", params=sealed, new=True)
     await stage.say(SaveConnector, name="Other", connector_type="memory", params={}, new=True)
     await stage.ledger.propose(group())
@@ -193,16 +187,13 @@ async def test_a_deploy_carries_what_its_program_names_and_nothing_else() -> Non
 
 
 async def test_a_connector_that_does_not_open_fails_its_pipeline_with_the_reason() -> None:
-    class Shut(Marked):
-        def unseal(self, params: Mapping[str, Any], *, about: str) -> dict[str, Any]:
-            raise ValueError(f"{about}: sealed under a key that is not here: add it to the key file")
-
     stage = Stage()
-    stage.loop.placement._do._sealing = Shut()
+    stage.loop.placement._do._sealer = Sealer(KeyRing(text=new_key("k2")))
     await stage.join("w1")
-    await stage.say(SaveConnector, name="Bus", connector_type="nats", params={}, new=True)
+    sealed = SEALER.seal({"token": SECRET}, ["token"], about="connector/Bus")
+    await stage.say(SaveConnector, name="Bus", connector_type="nats", params=sealed, new=True)
     await stage.ledger.propose(group())
     await stage.settle()
     placement = stage.placed("g", "p")
-    assert placement.phase == "failed" and "connector/Bus: sealed under" in (placement.reason or "")
+    assert placement.phase == "failed" and "sealed under key 'k1'" in (placement.reason or "")
     assert not stage.workers.deploys()
