@@ -20,6 +20,7 @@ from coordinator.api.app import build
 from coordinator.api.context import Context, version
 from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
+from coordinator.connectors import keep_sealed
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -165,6 +166,7 @@ class Coordinator:
         self._tasks = [
             asyncio.create_task(loop.run(), name="control loop"),
             asyncio.create_task(scaling.run(), name="scaling"),
+            asyncio.create_task(keep_sealed(ledger, sealer, lambda: loop.leads), name="sealing"),
             asyncio.create_task(streams.run(live_summary(context)), name="streams"),
             asyncio.create_task(self._take_part(context, server.url), name="take part"),
         ]

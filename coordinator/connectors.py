@@ -2,17 +2,25 @@
 log and in snapshots, shown without secrets, opened only into the deploy that needs them.
 """
 
-from collections.abc import Collection, Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
+from coordinator.ledger import Ledger
+from coordinator.log import line
 from coordinator.security.sealing import Sealer, redact
+from coordinator.state.commands import ResealConnector
 from coordinator.state.model import Connector, State
 from proto_schemas.connectors import check_connector, is_reference, secret_names
+from proto_schemas.errors import WireError
 from proto_schemas.messages import ConnectorParams
 from transport.config import NatsConfig
 from transport.errors import ConfigError
 
+RESEAL_EVERY: Final = 5.0
 MAX_PARAMS: Final = 64 * 1024
+_log = logging.getLogger(__name__)
 _SERVER_KEYS: Final = ("servers", "url", "server")
 _NOT_NATS: Final = (*_SERVER_KEYS, "queue_group", "name")
 
@@ -58,6 +66,31 @@ def _check_nats(params: Mapping[str, Any]) -> None:
 def shown(connector: Connector) -> dict[str, Any]:
     """The params for anybody to see."""
     return redact(connector.params, secret_names(connector.connector_type, connector.params))
+
+
+def to_reseal(state: State, sealer: Sealer) -> Iterator[ResealConnector]:
+    """What brings every connector to the signing key, so that older keys can be removed.
+
+    Raises:
+        ValueError: one does not open here.
+    """
+    for connector in state.connectors.values():
+        if sealer.needs_reseal(connector.params):
+            params = sealer.reseal(connector.params, about=about(connector.name))
+            yield ResealConnector(by="sealing", name=connector.name, version=connector.version, params=params)
+
+
+async def keep_sealed(ledger: Ledger, sealer: Sealer, leads: Callable[[], bool]) -> None:
+    """Reseal what needs it while this node leads, until cancelled."""
+    while True:
+        await asyncio.sleep(RESEAL_EVERY)
+        if not leads():
+            continue
+        try:
+            for command in list(to_reseal(ledger.state, sealer)):
+                await ledger.propose(command)
+        except (ValueError, WireError) as error:
+            _log.warning("%s", line("not_resealed", reason=error))
 
 
 def for_worker(state: State, names: Collection[str], sealer: Sealer) -> list[ConnectorParams]:

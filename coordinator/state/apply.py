@@ -32,6 +32,7 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    ResealConnector,
     SaveConnector,
     encode_command,
 )
@@ -62,6 +63,7 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     Explain: placements.explain,
     LetGo: placements.let_go,
     SaveConnector: connectors.save,
+    ResealConnector: connectors.reseal,
     DeleteConnector: connectors.delete,
     Note: lambda change: Noted(text=change.command.text),
 }

@@ -221,6 +221,18 @@ class SaveConnector(Command, frozen=True, kw_only=True):
         return replace(self, params=open_params)
 
 
+class ResealConnector(Command, frozen=True, kw_only=True):
+    """The same params, sealed under another key; of this version and no other."""
+
+    name: str
+    version: int
+    params: dict[str, Any]
+
+    @property
+    def about(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
 class DeleteConnector(Command, frozen=True, kw_only=True):
     """Forget a registered connector that no program names."""
 
@@ -257,6 +269,7 @@ AnyCommand = (
     | ForgetStray
     | RaiseEpochs
     | SaveConnector
+    | ResealConnector
     | DeleteConnector
     | Note
 )

@@ -1,7 +1,9 @@
 """Commands about registered connectors. What they hold was checked, and sealed, before."""
 
+from msgspec.structs import replace
+
 from coordinator.state.change import Change, refuse
-from coordinator.state.commands import DeleteConnector, SaveConnector
+from coordinator.state.commands import DeleteConnector, ResealConnector, SaveConnector
 from coordinator.state.model import MAX_CONNECTORS, Connector, Done, Result
 from proto_schemas.errors import ErrorCode
 
@@ -37,6 +39,17 @@ def save(change: Change[SaveConnector]) -> Result:
         updated_at=command.at,
     )
     change.tell("connector_changed" if old else "connector_created", name, command.connector_type)
+    return Done()
+
+
+def reseal(change: Change[ResealConnector]) -> Result:
+    """Take the same secrets sealed anew; what was changed meanwhile is left alone."""
+    command, state = change.command, change.state
+    old = state.connectors.get(command.name)
+    if old is None or old.version != command.version or old.params.keys() != command.params.keys():
+        refuse(ErrorCode.CONFLICT, f"connector {command.name!r} is of another version: look again")
+    state.connectors[command.name] = replace(old, params=command.params)
+    change.tell("connector_resealed", command.name, "its key is no longer the signing one")
     return Done()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.connectors import check, for_worker, shown
+from coordinator.connectors import check, for_worker, shown, to_reseal
 from coordinator.security.sealing import Sealer, SealError
 from coordinator.state.apply import apply
 from coordinator.state.commands import CreateGroup, DeleteConnector, RegisterWorker, SaveConnector
@@ -171,6 +171,23 @@ def test_a_request_that_comes_again_sealed_anew_is_the_same_request() -> None:
     another = save(request_id="k", params={"servers": "nats://b"}, sealed=[])
     refused = apply(state, another).result
     assert isinstance(refused, Refused) and refused.code == "conflict"
+
+
+def test_after_a_rotation_every_connector_is_brought_to_the_signing_key_unless_it_changed_meanwhile() -> None:
+    old, new = new_key("old"), new_key("new")
+    sealed = Sealer(KeyRing(text=old)).seal({"token": SECRET}, ["token"], about="connector/Bus")
+    state = State()
+    apply(state, save(params=sealed, sealed=["token"]))
+    rotated = Sealer(KeyRing(text=new + old))
+    (command,) = to_reseal(state, rotated)
+    apply(state, save(new=False, params={"servers": "nats://b"}, kept=["token"]))
+    late = apply(state, command).result
+    assert isinstance(late, Refused) and late.code == "conflict"
+    (command,) = to_reseal(state, rotated)
+    assert apply(state, command).result == Done() and state.connectors["Bus"].version == 2
+    assert key_ids(state.connectors["Bus"].params) == {"new"} and not list(to_reseal(state, rotated))
+    (opened,) = for_worker(state, ["Bus"], Sealer(KeyRing(text=new)))
+    assert opened.params["token"] == SECRET, "without the old key"
 
 
 async def test_a_deploy_carries_what_its_program_names_and_nothing_else() -> None:
