@@ -19,6 +19,7 @@ NAMES: Final = {
     "failover": "leader kill -9 to the next acknowledged write",
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
+    "streams": "memory and processor that a client of /stream costs",
     "transport": "NatsTransport beside bare nats-py",
     "worker_failover": "worker kill -9 to its pipelines processing elsewhere",
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator.connectors import check, for_worker, shown, to_reseal
-from coordinator.security.sealing import Sealer, SealError
+from coordinator.security.sealing import Sealer, SealError, key_ids
 from coordinator.state.apply import apply
 from coordinator.state.commands import CreateGroup, DeleteConnector, RegisterWorker, SaveConnector
 from coordinator.state.model import Connector, Done, Refused, State
