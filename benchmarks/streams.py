@@ -1,4 +1,4 @@
-"""What a client of `/stream` costs a follower: memory at rest, processor at rest, processor for each event sent.
+"""What a client of `/stream` costs a follower: memory and processor at rest, processor for each event sent.
 
 Real processes: three coordinators, no worker. Clients are plain sockets that read all they get. Events are
 registrations of paper workers, at a steady rate through the leader; what the follower spends on those alone
