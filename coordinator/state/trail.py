@@ -52,11 +52,11 @@ def matches(event: Event, *, about: str | None, what: str | None, by: str | None
     """Whether an event is one of those asked for.
 
     `about` also takes what lies below it: `orders` takes `orders/filter@7`, `orders/filter` takes every
-    epoch. `what` takes a prefix that ends in `*`.
+    epoch. `what` takes a prefix that ends in `*`; `by` takes a kind, such as `api`, whoever it was.
     """
     if about is not None and event.about != about and not event.about.startswith((f"{about}/", f"{about}@")):
         return False
     prefix = what[:-1] if what is not None and what.endswith("*") else None
     if what is not None and event.what != what and (prefix is None or not event.what.startswith(prefix)):
         return False
-    return by is None or event.by == by
+    return by is None or event.by == by or event.by.startswith(f"{by}:")

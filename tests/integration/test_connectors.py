@@ -132,6 +132,10 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
             )
             assert made.returncode == 0, made.stderr
             assert json.loads(made.stdout)["version"] == 1
+            for command in (("connector", "list"), ("connector", "show", "Bus")):
+                assert "nats://127.0.0.1" in cluster.run(*command, *url).stdout
+            advice = json.loads(cluster.run("scaling", "-o", "json", *url).stdout)
+            assert advice["advice"] == "hold" and advice["workers_ready"] == 2
             assert cluster.run("deploy", str(program), *url).returncode == 0
             cluster.kill(cluster.leader())
             async with Probe(cluster.nats_url, "echo") as probe:

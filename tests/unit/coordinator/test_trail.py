@@ -82,6 +82,12 @@ def test_a_filter_takes_what_it_names_and_what_lies_below(
     assert matches(one, about=about, what=what, by=by) is taken
 
 
+def test_who_decided_can_be_asked_for_by_kind() -> None:
+    by_key = event(1, by="api:k1")
+    taken = [matches(by_key, about=None, what=None, by=by) for by in ("api", "api:k1", "api:k2", "ap")]
+    assert taken == [True, True, False, False]
+
+
 def test_numbering_twice_changes_nothing() -> None:
     trail = [event(3), event(7)]
     number_all(trail)
