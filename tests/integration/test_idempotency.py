@@ -202,6 +202,23 @@ async def test_a_refusal_comes_again_although_its_cause_is_gone(
         assert (await send(stage, write, key="another")).status_code == 200, "it would be possible now"
 
 
+@pytest.mark.parametrize("write", [("POST", "/pipeline-groups"), ("POST", "/connectors")], ids=" ".join)
+async def test_a_write_that_is_sent_through_all_nodes_while_leadership_moves_is_done_once(
+    write: tuple[str, str], nats_server: NatsServer, tmp_path: Path
+) -> None:
+    case = CASES[write]
+    async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url) as worker:
+        nodes = list(stage.nodes.values())
+        moving = asyncio.create_task(another_leader(stage))
+        answers: list[httpx.Response] = []
+        while not moving.done() or len(answers) < 12:
+            answers += await asyncio.gather(*(send(stage, write, node) for node in nodes))
+        await moving
+        assert {answer.status_code for answer in answers} == {201}
+        assert all(answer.json()["name"] == answers[0].json()["name"] for answer in answers)
+        assert await effects(stage, worker, case) == 1
+
+
 async def test_a_key_belongs_to_one_request(nats_server: NatsServer, tmp_path: Path) -> None:
     async with three(nats_server.url, tmp_path) as stage:
         assert (await send(stage, ("POST", "/connectors"))).status_code == 201
