@@ -119,6 +119,8 @@ class ClusterCollector(Collector):
         yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
 
     def _operations(self) -> Iterator[Metric]:
+        registered = len(self._from.machine.state.connectors)
+        yield GaugeMetricFamily(_P + "connectors", "Registered connectors.", registered)
         advice = self._from.scaling.current
         if advice is not None:
             yield _gauge(

@@ -138,6 +138,20 @@ async def test_who_is_too_far_behind_or_of_another_trail_is_told_to_load_anew(
                 assert listener.last_id == str(newest), "and goes on from there"
 
 
+async def test_a_large_deploy_is_streamed_whole(nats_server: NatsServer, tmp_path: Path) -> None:
+    names = [f"p{number}" for number in range(100)]
+    async with (
+        three(nats_server.url, tmp_path) as stage,
+        FakeWorker("w1", nats_server.url, max_pipelines=200),
+        listening(stage, stage.follower) as listener,
+    ):
+        body = group("g", *names)
+        assert (await stage.ask("POST", "/pipeline-groups", body, params={"wait": 30})).status_code == 201
+        await until(lambda: len(listener.of("change")) >= 201, timeout=15, what="all changes")
+        running = {each["about"].split("@")[0] for each in listener.of("change")[1:]}
+        assert running == {f"g/{name}" for name in names} and not listener.of("reset")
+
+
 async def test_streams_are_bounded_and_end_when_the_coordinator_stops(
     nats_server: NatsServer, tmp_path: Path, monkeypatch: Any
 ) -> None:
