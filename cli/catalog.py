@@ -22,12 +22,19 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none."""
+    """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none;
+    `short`: its one letter, such as `-f`."""
 
     flag: str
     help: str
     kind: type = str
     default: Any = None
+    short: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What may be written for it."""
+        return (self.short, self.flag) if self.short else (self.flag,)
 
     @property
     def name(self) -> str:
@@ -71,6 +78,7 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
     "cluster.id",
+    "scaling.webhook",
 )
 _WORKER_KEYS: Final = (
     "worker.id",
@@ -85,6 +93,16 @@ _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.dat
 _YES: Final = Option("--yes", "do not ask", bool, False)
 _WAIT: Final = Option("--wait", "seconds to wait until it is done", float, 30.0)
 _COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote")
+_CONNECTOR: Final = Argument("name", "name of the connector, as programs write it")
+_PARAMS: Final = Argument(
+    "params",
+    "name=value: a number, JSON, else text; env:NAME and file:PATH are read by the worker",
+    many=True,
+)
+_CONNECTOR_OPTIONS: Final = (
+    Option("--params-file", "JSON object of further parameters, for what is secret; - reads standard input"),
+    Option("--description", "what it is for"),
+)
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
@@ -142,6 +160,66 @@ COMMANDS: Final = (
             Argument("fields", "name=value: a number, true, false, null, JSON, else text", many=True),
         ),
         example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
+    ),
+    Command(
+        "events",
+        "what the cluster decided: when, who, what, about whom, why",
+        "cli.commands.events:events",
+        CLIENT_KEYS,
+        options=(
+            Option(
+                "--follow",
+                "go on showing new ones until Ctrl-C; with -o json one document a line",
+                bool,
+                False,
+                "-f",
+            ),
+            Option("--since", "only those above this number, or time in ms since 1970", int),
+            Option("--about", "only what is about this, or lies below it: a group, group/pipeline, a worker"),
+            Option("--what", "only this decision, or all that begin so: 'pipeline_*'"),
+            Option("--by", "only what this one decided: api, placement, liveness, ..."),
+            Option("--limit", "how many at most, 1 to 1000", int, 50),
+        ),
+        example="varpulis events --about doors --follow",
+    ),
+    Command(
+        "scaling",
+        "whether more or fewer workers are wanted, and why",
+        "cli.commands.cluster:scaling",
+        CLIENT_KEYS,
+    ),
+    Command("connector list", "the registered connectors", "cli.commands.connectors:list_all", CLIENT_KEYS),
+    Command(
+        "connector show",
+        "one registered connector, its secrets hidden, and who uses it",
+        "cli.commands.connectors:show",
+        CLIENT_KEYS,
+        (_CONNECTOR,),
+    ),
+    Command(
+        "connector create",
+        "register a connector that programs may name without declaring it",
+        "cli.commands.connectors:create",
+        CLIENT_KEYS,
+        (_CONNECTOR, Argument("type", "nats, memory or console"), _PARAMS),
+        _CONNECTOR_OPTIONS,
+        example="varpulis connector create Bus nats servers=nats://10.0.0.1:4222 token=env:BUS_TOKEN",
+    ),
+    Command(
+        "connector update",
+        "change parameters of a connector; those not named stay, pipelines get them with their next deploy",
+        "cli.commands.connectors:update",
+        CLIENT_KEYS,
+        (_CONNECTOR, _PARAMS),
+        (*_CONNECTOR_OPTIONS, Option("--remove", "parameters to take out, comma-separated")),
+        example="varpulis connector update Bus servers=nats://10.0.0.2:4222",
+    ),
+    Command(
+        "connector delete",
+        "forget a connector that no deployed program names",
+        "cli.commands.connectors:delete",
+        CLIENT_KEYS,
+        (_CONNECTOR,),
     ),
     Command(
         "raft status",
@@ -225,6 +303,7 @@ COMMANDS: Final = (
         "find the mistakes in a VPL program; exit code 1 when there are any",
         "cli.commands.programs:check",
         arguments=(_FILE,),
+        options=(Option("--connectors", "registered connectors it may name, comma-separated"),),
         example="varpulis check deploy/examples/doors.vpl",
     ),
     Command(

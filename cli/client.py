@@ -88,6 +88,10 @@ class ClusterClient:
         """The answer to `POST` of bytes as they are; otherwise as `post`."""
         return self._call("POST", path, body=data, query=query)
 
+    def put(self, path: str, body: Mapping[str, Any], **query: Any) -> Any:
+        """The answer to `PUT`; raises as `get` does."""
+        return self._call("PUT", path, body=body, query=query)
+
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to `DELETE`; raises as `get` does."""
         return self._call("DELETE", path, query=query)

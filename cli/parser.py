@@ -21,6 +21,7 @@ _GROUPS: Final = {
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",
     "config": "the configuration",
+    "connector": "connectors that programs may name without declaring them",
 }
 
 
@@ -103,11 +104,11 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     if option.kind is bool:
-        parser.add_argument(option.flag, dest=option.name, action="store_true", help=option.help)
+        parser.add_argument(*option.flags, dest=option.name, action="store_true", help=option.help)
         return
     default = "" if option.default is None else f" (default: {option.default:g})"
     parser.add_argument(
-        option.flag, dest=option.name, type=option.kind, default=option.default, help=option.help + default
+        *option.flags, dest=option.name, type=option.kind, default=option.default, help=option.help + default
     )
 
 

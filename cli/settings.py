@@ -159,6 +159,22 @@ SETTINGS: Final = (
         low=0.1,
         high=60,
     ),
+    # -- advice on how many workers are wanted
+    Setting(
+        "scaling.webhook",
+        "text",
+        "",
+        "URL that is told of each change of the scaling advice; empty: none",
+        "--scaling-webhook",
+    ),
+    Setting(
+        "scaling.high", "number", 0.8, "part of slots or cores above which more are wanted", low=0.01, high=1
+    ),
+    Setting("scaling.low", "number", 0.4, "part that fewer workers may reach", low=0.001, high=1),
+    Setting("scaling.up_after", "number", 30.0, "seconds that more must be wanted", low=0, high=3600),
+    Setting("scaling.down_after", "number", 300.0, "seconds that fewer must be wanted", low=0, high=3600),
+    Setting("scaling.min_workers", "integer", 1, "fewest workers to advise", low=0, high=10000),
+    Setting("scaling.max_workers", "integer", 10000, "most workers to advise", low=0, high=10000),
     # -- one worker
     Setting("worker.id", "text", None, "id of this worker", "--id"),
     Setting("worker.data_dir", "text", None, "its checkpoints; default .varpulis/ID", "--data-dir"),

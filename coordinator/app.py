@@ -19,7 +19,9 @@ import httpcore
 
 from coordinator.api.app import build
 from coordinator.api.context import Context, version
+from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
+from coordinator.connectors import keep_sealed
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -27,8 +29,12 @@ from coordinator.log import line, to_stderr
 from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
+from coordinator.security.sealing import Sealer
 from coordinator.state.commands import Announce
 from coordinator.state.model import Event
+from coordinator.streams import Streams
+from coordinator.webhook import Webhook
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 from proto_schemas.subjects import Subjects
@@ -59,6 +65,8 @@ class Coordinator:
         )
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
+        self._streams: Streams | None = None
+        self._webhook: Webhook | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -92,6 +100,7 @@ class Coordinator:
         raft = self._raft = RaftNode(config.raft, nats, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
         commands = WorkerCommands(nats, subjects)
+        sealer = Sealer(None)
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -99,9 +108,22 @@ class Coordinator:
             clock=clock,
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
+            sealer=sealer,
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
         _connect(machine, table, loop, nats, raft)
+        streams = self._streams = Streams(lambda: machine.state)
+        machine.watch(streams.changed)
+        if config.scaling_webhook:
+            self._webhook = Webhook(config.scaling_webhook, lambda: loop.leads)
+        scaling = Scaling(
+            cluster_id=config.cluster_id,
+            ledger=ledger,
+            table=table,
+            limits=config.scaling,
+            leads=lambda: loop.leads,
+            teller=self._webhook,
+        )
         counts = HttpCounts()
         sources = Sources(
             node_id=config.node_id,
@@ -111,6 +133,9 @@ class Coordinator:
             table=table,
             listener=listener,
             loop=loop,
+            scaling=scaling,
+            webhook=self._webhook,
+            streams=streams,
             http=counts,
             raft_status=raft.status,
             raft_counters=raft.counters,
@@ -127,6 +152,9 @@ class Coordinator:
             subjects=subjects,
             http=self._http,
             counts=counts,
+            streams=streams,
+            sealer=sealer,
+            scaling=scaling,
             clock=clock,
             exposition=exposition(sources),
         )
@@ -138,17 +166,24 @@ class Coordinator:
         await listener.take_registrations(context.outside() is None)
         self._tasks = [
             asyncio.create_task(loop.run(), name="control loop"),
+            asyncio.create_task(scaling.run(), name="scaling"),
+            asyncio.create_task(keep_sealed(ledger, sealer, lambda: loop.leads), name="sealing"),
+            asyncio.create_task(streams.run(live_summary(context)), name="streams"),
             asyncio.create_task(self._take_part(context, server.url), name="take part"),
         ]
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
     async def stop(self) -> None:
         """Stop what was started, in bounded time; safe to call twice."""
+        if self._streams is not None:
+            self._streams.close()
         if self._server is not None:
             await self._server.stop(timeout=1.0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._webhook is not None:
+            await self._webhook.close()
         if self._listener is not None:
             await self._listener.stop()
         if self._loop is not None:

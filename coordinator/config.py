@@ -9,7 +9,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+from coordinator.state.scaling import Thresholds
 from proto_schemas.subjects import DEFAULT_PREFIX, Subjects, check_id
 from raft.config import RaftConfig
 from raft.errors import ConfigInvalid
@@ -61,6 +63,10 @@ class CoordinatorConfig:
     """Seconds, see `RaftConfig`."""
     election_timeout_max: float = 0.6
     """Seconds, see `RaftConfig`."""
+    scaling: Thresholds = field(default_factory=Thresholds)
+    """When more or fewer workers are advised."""
+    scaling_webhook: str = ""
+    """URL that is told of each change of that advice; none when empty."""
 
     def __post_init__(self) -> None:
         if not 0.05 <= self.heartbeat_interval <= 60:
@@ -78,6 +84,10 @@ class CoordinatorConfig:
             raise ConfigError(
                 f"http_host is {self.http_host} with insecure off: anybody who reaches it could command the "
                 "cluster. Listen on 127.0.0.1, or say insecure"
+            )
+        if self.scaling_webhook and not _is_plain_url(self.scaling_webhook):
+            raise ConfigError(
+                "scaling_webhook is no URL: give http://HOST[:PORT]/PATH or https, without a user"
             )
         try:
             check_id(self.node_id, "node_id")
@@ -106,6 +116,15 @@ class CoordinatorConfig:
             election_timeout_max=self.election_timeout_max,
             leader_fallback=max(self.election_timeout_max, 4 * self.raft_heartbeat),
         )
+
+
+def _is_plain_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return valid and parts.username is None and url.isascii() and not any(map(str.isspace, url))
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,7 +17,7 @@ MAX_TRACKED: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The last heartbeat of a worker. `pipelines` is None for a seed worker, which does not tell."""
+    """The last heartbeat of a worker. `pipelines` and `load` are None for a seed worker: it does not tell."""
 
     at: float
     count: int = 0
@@ -27,6 +27,7 @@ class Heard:
     pipelines_running: int = 0
     events_processed: int = 0
     draining: bool = False
+    load: float | None = None
 
 
 class HeartbeatTable:
@@ -76,6 +77,7 @@ class HeartbeatTable:
             pipelines_running=heartbeat.pipelines_running,
             events_processed=heartbeat.events_processed,
             draining=heartbeat.draining,
+            load=heartbeat.load,
         )
         return (
             last is None or not same or last.pipelines != now.pipelines or last.draining is not now.draining

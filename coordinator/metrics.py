@@ -19,7 +19,11 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.machine import ClusterMachine
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
 from coordinator.state.model import Phase, WorkerStatus
+from coordinator.state.scaling import ADVICE
+from coordinator.streams import Streams
+from coordinator.webhook import Webhook
 from raft.counters import FSYNC_BOUNDS, Counters
 from raft.status import RaftStatus
 from transport.limits import RequestLimits
@@ -52,6 +56,9 @@ class Sources:
     table: HeartbeatTable
     listener: WorkerListener
     loop: ControlLoop
+    scaling: Scaling
+    webhook: Webhook | None
+    streams: Streams
     http: HttpCounts
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
@@ -68,6 +75,7 @@ class ClusterCollector(Collector):
         """Every family."""
         yield from self._state()
         yield from self._decisions()
+        yield from self._operations()
         yield from self._raft()
         yield from self._carriers()
 
@@ -109,6 +117,26 @@ class ClusterCollector(Collector):
         )
         yield _counter("actions", "Actions of the controllers.", "result", ended)
         yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
+
+    def _operations(self) -> Iterator[Metric]:
+        registered = len(self._from.machine.state.connectors)
+        yield GaugeMetricFamily(_P + "connectors", "Registered connectors.", registered)
+        advice = self._from.scaling.current
+        if advice is not None:
+            yield _gauge(
+                "scaling_advice",
+                "1 for what is advised now; only the leader advises.",
+                "advice",
+                {each: int(each == advice.advice) for each in ADVICE},
+            )
+            yield GaugeMetricFamily(_P + "scaling_workers_wanted", "Workers wanted.", advice.wanted)
+        if self._from.webhook is not None:
+            posts = self._from.webhook.ended.copy()
+            yield _counter("webhook_posts", "Posts to the scaling webhook.", "result", posts)
+        streams = self._from.streams
+        yield GaugeMetricFamily(_P + "stream_clients", "Clients of /stream.", streams.clients)
+        ended = {"refused": streams.refused, "reset": streams.resets, "let_go": streams.let_go}
+        yield _counter("stream_misses", "Clients of /stream that missed something.", "reason", ended)
 
     def _raft(self) -> Iterator[Metric]:
         status, counters = self._from.raft_status(), self._from.raft_counters

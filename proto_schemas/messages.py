@@ -141,13 +141,26 @@ class Route(Message, frozen=True, kw_only=True):
     nats_subject: str | None = None
 
 
+class ConnectorParams(Message, frozen=True, kw_only=True):
+    """A registered connector as a worker needs it, its secrets in the clear; its repr shows no value."""
+
+    name: str
+    connector_type: str
+    params: Fields = {}
+
+    def __repr__(self) -> str:
+        return f"ConnectorParams(name={self.name!r}, connector_type={self.connector_type!r}, params=***)"
+
+
 class Deploy(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.deploy`. `routes`: all of the group that touch this pipeline."""
+    """`cmd.{worker}.deploy`. `routes`: all of the group that touch this pipeline; `connectors`: those the
+    program names without declaring them."""
 
     name: Name
     source: str
     group: Id | None = None
     routes: list[Route] | None = None
+    connectors: list[ConnectorParams] | None = None
     delivery: str | None = None
     checkpoint_ref: str | None = None
 

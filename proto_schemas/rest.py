@@ -258,6 +258,89 @@ class SummaryView(View, frozen=True, kw_only=True):
     events_processed: Count
 
 
+class LiveSummary(SummaryView, frozen=True, kw_only=True):
+    """Event `summary` of `GET /stream`: the summary and how many events a second the workers take now."""
+
+    events_per_sec: float
+
+
+class ConnectorSpec(Message, frozen=True, kw_only=True):
+    """`POST /connectors`, `PUT /connectors/{name}`: a connector that programs may name without declaring it.
+    With PUT, a secret given as `***` stays as it is."""
+
+    name: str
+    connector_type: str
+    params: dict[str, Any] = {}
+    description: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+    def __repr__(self) -> str:
+        return f"ConnectorSpec(name={self.name!r}, connector_type={self.connector_type!r}, params=***)"
+
+
+class ConnectorView(View, frozen=True, kw_only=True):
+    """`GET /connectors/{name}`; secrets are shown as `***`. `used_by`: pipelines, as `group/pipeline`."""
+
+    name: str
+    connector_type: str
+    params: dict[str, Any]
+    description: str
+    version: int
+    created_at: int
+    updated_at: int
+    used_by: list[str]
+
+
+class ConnectorList(View, frozen=True, kw_only=True):
+    """`GET /connectors`."""
+
+    connectors: list[ConnectorView]
+    total: int
+    pagination: Pagination
+
+
+class Deleted(View, frozen=True, kw_only=True):
+    """Answer to `DELETE /connectors/{name}`."""
+
+    deleted: bool
+
+
+class ScalingView(View, frozen=True, kw_only=True):
+    """`GET /scaling`. `advice`: scale_up, scale_down or hold, since `since_ms` (ms since 1970); the numbers
+    after it are of this moment. `load`: sum over the ready workers of the part of their cores in use."""
+
+    advice: str
+    workers_wanted: int
+    reason: str
+    since_ms: int
+    workers_ready: int
+    capacity: int
+    assigned: int
+    pending: int
+    load: float
+
+
+class EventView(View, frozen=True, kw_only=True):
+    """One decision. `seq` rises and is at least `at`, the time in ms since 1970."""
+
+    seq: int
+    at: int
+    by: str
+    what: str
+    about: str
+    why: str
+
+
+class EventList(View, frozen=True, kw_only=True):
+    """`GET /events`, oldest first. `newest`: the number of the last decision there is; `complete`: nothing
+    that was asked for has been cut off the bounded trail."""
+
+    events: list[EventView]
+    newest: int
+    complete: bool
+    total: int
+    pagination: Pagination
+
+
 class Acknowledged(View, frozen=True, kw_only=True):
     """Answer to `POST /workers/{id}/heartbeat`."""
 

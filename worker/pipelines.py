@@ -14,6 +14,7 @@ import logging
 import re
 import secrets
 from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
@@ -21,7 +22,7 @@ from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
 from proto_schemas.subjects import Subjects
 from transport.errors import NatsTransportError
 from transport.nats import NatsTransport
-from vpl import Program, VplError, check_source, compile_source
+from vpl import ConnectorDecl, Program, VplError, check_source, compile_source
 from worker import checkpoints
 from worker.checkpoints import CheckpointStore
 from worker.connectors.base import ConnectorError
@@ -158,7 +159,8 @@ class PipelineHost:
         return pipeline
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
-        program = await asyncio.to_thread(_compile, wanted.source)
+        registered = [connector.name for connector in wanted.connectors or ()]
+        program = await asyncio.to_thread(_compile, wanted.source, registered)
         pipeline, inputs = self._assemble(wanted, program)
         if wanted.checkpoint_ref is not None:
             pipeline.restore(await self._store.read(wanted.checkpoint_ref))
@@ -183,7 +185,7 @@ class PipelineHost:
     def _assemble(self, wanted: Deploy, program: Program) -> tuple[Pipeline, tuple[str, ...]]:
         group, routes = wanted.group or "", wanted.routes or []
         try:
-            connectors = ConnectorRegistry.from_configs(program.connectors)
+            connectors = ConnectorRegistry.from_configs(_connectors(wanted, program))
             inputs = input_subjects(self._subjects, group, wanted.name, routes) if group else ()
             outputs = OutputRoutes(self._subjects, group, wanted.name, routes if group else ())
         except (ConnectorError, ValueError) as error:
@@ -276,9 +278,19 @@ def _draining() -> WireError:
     return WireError(ErrorCode.UNAVAILABLE, "this worker drains: deploy on another one")
 
 
-def _compile(source: str) -> Program:
+def _connectors(wanted: Deploy, program: Program) -> dict[str, ConnectorDecl]:
+    """Those the program declares, and of the registered ones those it names and does not declare."""
+    registered = {
+        each.name: ConnectorDecl(each.name, each.connector_type, each.params)
+        for each in wanted.connectors or ()
+        if each.name in program.registered
+    }
+    return {**registered, **program.connectors}
+
+
+def _compile(source: str, registered: Collection[str]) -> Program:
     try:
-        return compile_source(source)
+        return compile_source(source, registered)
     except VplError as error:
         diagnostics = [
             Diagnostic(

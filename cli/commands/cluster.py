@@ -17,7 +17,7 @@ def status(call: Invocation) -> int:
     """The summary, the coordinators, and every pipeline that does not run, with its reason."""
     with call.connect() as client:
         summary, raft = client.get("/summary"), _raft(client)
-        found = _all(client, "/pipeline-groups", "pipeline_groups")
+        found = every(client, "/pipeline-groups", "pipeline_groups")
     rows = [(name.replace("_", " "), value) for name, value in summary.items()]
     tables = [Rows(("CLUSTER", ""), rows), _coordinators(raft)]
     waiting = [row for row in _placements(found) if row[2] != "running"]
@@ -32,7 +32,7 @@ def status(call: Invocation) -> int:
 def workers(call: Invocation) -> int:
     """Every worker."""
     with call.connect() as client:
-        found = _all(client, "/workers", "workers")
+        found = every(client, "/workers", "workers")
     headings = ("WORKER", "STATUS", "PIPELINES", "MAX", "EVENTS", "HEARTBEAT", "ADDRESS", "ASSIGNED")
     rows = [
         (
@@ -54,9 +54,18 @@ def workers(call: Invocation) -> int:
 def groups(call: Invocation) -> int:
     """Every group, pipeline by pipeline."""
     with call.connect() as client:
-        found = _all(client, "/pipeline-groups", "pipeline_groups")
+        found = every(client, "/pipeline-groups", "pipeline_groups")
     headings = ("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON")
     call.show({"pipeline_groups": found, "total": len(found)}, Rows(headings, _placements(found)))
+    return OK
+
+
+def scaling(call: Invocation) -> int:
+    """The leader's advice."""
+    with call.connect() as client:
+        found = client.get("/scaling")
+    rows = [(name.replace("_", " "), value) for name, value in found.items()]
+    call.show(found, Rows(("SCALING", ""), rows))
     return OK
 
 
@@ -81,7 +90,8 @@ def _raft(client: ClusterClient) -> dict[str, Any]:
     return seen
 
 
-def _all(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+def every(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+    """All items of a list, page by page."""
     found: list[dict[str, Any]] = []
     while True:
         page = client.get(path, limit=_PAGE, offset=len(found))

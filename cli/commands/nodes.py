@@ -3,7 +3,7 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.errors import OK, CliError, UsageError
 from cli.invocation import Invocation
@@ -13,6 +13,9 @@ from transport.config import NatsConfig
 from transport.errors import NatsTransportError
 from transport.loop import run
 
+if TYPE_CHECKING:
+    from coordinator.state.scaling import Thresholds
+
 _TIMES: Final = (
     "nats_wait",
     "heartbeat_interval",
@@ -21,6 +24,7 @@ _TIMES: Final = (
     "election_timeout_min",
     "election_timeout_max",
 )
+_THRESHOLDS: Final = ("high", "low", "up_after", "down_after", "min_workers", "max_workers")
 
 
 def coordinator(call: Invocation) -> int:
@@ -41,9 +45,20 @@ def coordinator(call: Invocation) -> int:
         http_port=settings["coordinator.http_port"],
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
+        scaling=_thresholds(settings),
+        scaling_webhook=settings["scaling.webhook"],
         **{name: settings[f"coordinator.{name}"] for name in _TIMES},
     )
     return run(serve(config))
+
+
+def _thresholds(settings: Settings) -> "Thresholds":
+    from coordinator.state.scaling import Thresholds
+
+    try:
+        return Thresholds(**{name: settings[f"scaling.{name}"] for name in _THRESHOLDS})
+    except ValueError as error:
+        raise UsageError(f"settings under scaling: {error}") from None
 
 
 def worker(call: Invocation) -> int:

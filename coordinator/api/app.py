@@ -12,7 +12,18 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from coordinator.api import cluster, groups, inject, members, probes, restore, workers
+from coordinator.api import (
+    cluster,
+    connectors,
+    events,
+    groups,
+    inject,
+    members,
+    probes,
+    restore,
+    stream,
+    workers,
+)
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.cut_off import CutOff
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
@@ -40,6 +51,9 @@ def build(context: Context) -> CutOff:
             *cluster.HANDLERS,
             *members.HANDLERS,
             *restore.HANDLERS,
+            *events.HANDLERS,
+            *connectors.HANDLERS,
+            *stream.HANDLERS,
         ],
         before_request=to_leader,
     )

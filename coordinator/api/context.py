@@ -17,8 +17,11 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
+from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
 from coordinator.state.views import Observed
+from coordinator.streams import Streams
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
@@ -76,6 +79,9 @@ class Context:
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
+    streams: Streams
+    sealer: Sealer
+    scaling: Scaling
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
 

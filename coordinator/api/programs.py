@@ -5,8 +5,8 @@ Programs are compiled in a thread, so that a large one does not hold up heartbea
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Collection
+from typing import NamedTuple, NoReturn
 
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec
@@ -15,20 +15,28 @@ from vpl import Diagnostic as Finding
 from vpl import VplError, check_source, compile_source
 
 
-async def check_group(spec: GroupSpec, prefix: str) -> dict[str, list[str]]:
-    """The event types each pipeline takes from outside. `prefix`: of the cluster's own subjects.
+class Programs(NamedTuple):
+    """By pipeline: the event types it takes from outside, and the registered connectors it names."""
+
+    consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]]
+
+
+async def check_group(spec: GroupSpec, prefix: str, registered: Collection[str] = ()) -> Programs:
+    """What the programs of a group need. `prefix`: of the cluster's own subjects; `registered`: names of
+    connectors they may use without declaring them.
 
     Raises:
         WireError: 400 for a shape that does not hold, 422 `parse_error` with every finding in every program.
     """
     _check_pipelines(spec)
     _check_routes(spec, prefix)
-    return await asyncio.to_thread(_compile, spec)
+    return await asyncio.to_thread(_compile, spec, frozenset(registered))
 
 
-async def diagnose(source: str) -> list[Diagnostic]:
-    """Every finding in one program."""
-    findings = await asyncio.to_thread(check_source, source)
+async def diagnose(source: str, registered: Collection[str] = ()) -> list[Diagnostic]:
+    """Every finding in one program; `registered` as above."""
+    findings = await asyncio.to_thread(check_source, source, frozenset(registered))
     return [_wire(finding) for finding in findings]
 
 
@@ -86,13 +94,16 @@ def _refuse(text: str) -> NoReturn:
     raise WireError(ErrorCode.BAD_REQUEST, f"GroupSpec: {text}")
 
 
-def _compile(spec: GroupSpec) -> dict[str, list[str]]:
-    consumes: dict[str, list[str]] = {}
+def _compile(spec: GroupSpec, registered: Collection[str]) -> Programs:
+    found = Programs({}, {})
     findings: list[Diagnostic] = []
     broken: list[str] = []
     for pipeline in spec.pipelines:
         try:
-            consumes[pipeline.name] = sorted(compile_source(pipeline.source).consumes)
+            program = compile_source(pipeline.source, registered)
+            found.consumes[pipeline.name] = sorted(program.consumes)
+            if program.registered:
+                found.connectors[pipeline.name] = sorted(program.registered)
         except VplError as error:
             broken.append(pipeline.name)
             findings.extend(_wire(finding, f"pipeline {pipeline.name}: ") for finding in error.diagnostics)
@@ -105,7 +116,7 @@ def _compile(spec: GroupSpec) -> dict[str, list[str]]:
             + (f" ({first.hint})" if first.hint else ""),
             diagnostics=findings,
         )
-    return consumes
+    return found
 
 
 def _wire(finding: Finding, prefix: str = "") -> Diagnostic:

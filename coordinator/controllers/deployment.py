@@ -25,9 +25,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
+from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.sealing import Sealer
 from coordinator.state.commands import (
     MAX_REASON,
     Displace,
@@ -121,24 +123,29 @@ class ProgramRefused(Exception):
 class Deployment:
     """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause."""
 
-    def __init__(self, ledger: Ledger, commands: WorkerCommands) -> None:
+    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer) -> None:
         self._ledger = ledger
         self._commands = commands
+        self._sealer = sealer
 
-    async def place(self, target: Target, worker: Worker) -> None:
-        """Commit the intent, then deploy.
+    async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
+        """Commit the intent, with the `reason` for that worker, then deploy.
 
         Raises:
             WorkerRefused, ProgramRefused: the state says so already.
         """
         await self._clear_strays(target)
-        placed = await self._propose(Place, target, worker_id=worker.id)
+        placed = await self._propose(Place, target, worker_id=worker.id, reason=reason[:MAX_REASON])
         if isinstance(placed, Placed):
             await self.deploy(replace(target, epoch=placed.epoch), worker)
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
-        message = self._message(target)
+        try:
+            message = self._message(target)
+        except ValueError as error:
+            await self.fail(target, str(error))
+            raise ProgramRefused(str(error)) from None
         if message is None:
             return
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
@@ -249,11 +256,13 @@ class Deployment:
             for route in group.spec.routes
             if target.pipeline in (route.from_pipeline, route.to_pipeline)
         ]
+        named = group.connectors.get(target.pipeline, ())
         return Deploy(
             name=target.pipeline,
             source=group.pipeline(target.pipeline).source,
             group=target.group,
             routes=routes or None,
+            connectors=for_worker(self._ledger.state, named, self._sealer) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=target.epoch,

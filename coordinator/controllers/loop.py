@@ -20,6 +20,7 @@ from coordinator.controllers.placement import PlacementController
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.sealing import Sealer
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
@@ -37,6 +38,7 @@ class ControlLoop:
         clock: monotonic seconds.
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
+        sealer: opens the secrets of connectors.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ControlLoop:
         clock: Callable[[], float],
         hears: Callable[[], bool],
         heartbeat_timeout: float,
+        sealer: Sealer | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -57,7 +60,7 @@ class ControlLoop:
         self.verdicts = Actions(clock, self.wake)
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
-        deployment = Deployment(ledger, commands)
+        deployment = Deployment(ledger, commands, sealer or Sealer(None))
         self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
         self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)

@@ -82,9 +82,10 @@ class PlacementController:
             if placement.phase is Phase.PENDING and placement.reason != reason:
                 self._actions.start(target.key, partial(self._do.explain, target, reason))
             return
+        reason = room.why(worker.id, affinity=affinity, avoid=avoid)
         room.take(worker.id, target.group)
         self._reserved[target] = worker.id
-        self._actions.start(target.key, partial(self._place, target, worker))
+        self._actions.start(target.key, partial(self._place, target, worker, reason))
 
     def _look_after(self, target: Target, placement: Placement) -> None:
         worker = self._ledger.state.ready(placement.worker_id)
@@ -110,9 +111,9 @@ class PlacementController:
                 return copy.pipeline_id
         return None
 
-    async def _place(self, target: Target, worker: Worker) -> None:
+    async def _place(self, target: Target, worker: Worker, reason: str) -> None:
         try:
-            await self._settle(target, self._do.place(target, worker))
+            await self._settle(target, self._do.place(target, worker, reason))
         finally:
             self._reserved.pop(target, None)
 

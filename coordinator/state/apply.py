@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import groups, members, placements, restore
+from coordinator.state import connectors, groups, members, placements, restore
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     Announce,
@@ -20,12 +20,14 @@ from coordinator.state.commands import (
     Command,
     CommitRestore,
     CreateGroup,
+    DeleteConnector,
     DeleteGroup,
     Displace,
     Explain,
     ForgetStray,
     LetGo,
     MarkWorker,
+    Note,
     Place,
     PutPart,
     RaiseEpochs,
@@ -33,9 +35,11 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    ResealConnector,
+    SaveConnector,
     encode_command,
 )
-from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
+from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Noted, Refused, Remembered, State
 from proto_schemas.errors import ErrorCode
 
 
@@ -64,6 +68,10 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     BeginRestore: restore.begin_restore,
     PutPart: restore.put_part,
     CommitRestore: restore.commit_restore,
+    SaveConnector: connectors.save,
+    ResealConnector: connectors.reseal,
+    DeleteConnector: connectors.delete,
+    Note: lambda change: Noted(text=change.command.text),
 }
 
 
@@ -88,7 +96,7 @@ def apply(state: State, command: Command) -> Applied:
 
 def _words(command: Command) -> int:
     """The same for each time a request is sent, whenever and through whichever node."""
-    return zlib.crc32(encode_command(replace(command, at=0, by="")))
+    return zlib.crc32(encode_command(replace(command.words, at=0, by="")))
 
 
 def _id_spent(command: Command, first: Remembered) -> Refused:

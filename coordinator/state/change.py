@@ -7,6 +7,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from coordinator.state.commands import Command
 from coordinator.state.model import MAX_AUDIT, MAX_STRAYS, Event, Placement, State, Stray
+from coordinator.state.trail import number
 from proto_schemas.errors import ErrorCode
 
 C_co = TypeVar("C_co", bound=Command, covariant=True)
@@ -37,7 +38,14 @@ class Change(Generic[C_co]):
 
     def tell(self, what: str, about: str, why: str = "") -> None:
         """Put a decision into the trail and hand it to the shell."""
-        event = Event(at=self.command.at, by=self.command.by, what=what, about=about, why=why)
+        event = Event(
+            seq=number(self.state.audit, self.command.at),
+            at=self.command.at,
+            by=self.command.by,
+            what=what,
+            about=about,
+            why=why,
+        )
         self.events.append(event)
         self.state.audit.append(event)
         if len(self.state.audit) > MAX_AUDIT:

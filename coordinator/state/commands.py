@@ -8,12 +8,14 @@ the epoch or session they are about and are refused when that is over, so a seco
 from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from coordinator.state.model import WorkerStatus
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
 MAX_REASON: Final = 2_000
+MAX_NOTE: Final = 16_000
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
@@ -28,6 +30,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     def about(self) -> str:
         """What the command is about, for logs and to tell two requests with one id apart."""
         return ""
+
+    @property
+    def words(self) -> "Command":
+        """The command without what may differ between two sends of one request."""
+        return self
 
 
 class Announce(Command, frozen=True, kw_only=True):
@@ -87,10 +94,15 @@ class CreateGroup(Command, frozen=True, kw_only=True):
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
 
     @property
     def about(self) -> str:
         return self.spec.name
+
+    @property
+    def words(self) -> "CreateGroup":
+        return replace(self, consumes={}, connectors={})
 
 
 class DeleteGroup(Command, frozen=True, kw_only=True):
@@ -116,9 +128,10 @@ class PlacementCommand(Command, frozen=True, kw_only=True):
 
 
 class Place(PlacementCommand, frozen=True, kw_only=True):
-    """The intent to deploy on a worker; the answer holds the next epoch."""
+    """The intent to deploy on a worker; the answer holds the next epoch. `reason`: why on that one."""
 
     worker_id: str
+    reason: Reason = ""
 
 
 class ReportRunning(PlacementCommand, frozen=True, kw_only=True):
@@ -165,6 +178,69 @@ class ForgetStray(Command, frozen=True, kw_only=True):
     @property
     def about(self) -> str:
         return f"{self.worker_id}/{self.pipeline_id}"
+
+
+class Note(Command, frozen=True, kw_only=True):
+    """Remember, under the request id, a choice that was made or an answer that was given; the first one is
+    answered. `asked`: the request it belongs to."""
+
+    asked: str
+    text: Annotated[str, msgspec.Meta(max_length=MAX_NOTE)] = ""
+
+    @property
+    def about(self) -> str:
+        return self.asked
+
+    @property
+    def words(self) -> "Note":
+        return replace(self, text="")
+
+
+class SaveConnector(Command, frozen=True, kw_only=True):
+    """Register a connector (`new`), or change one; checked before.
+
+    `sealed` names the params whose values are secrets, sealed: anew by each node that a request is sent
+    through, so they are not among its words. `kept` names secrets that stay as they are.
+    """
+
+    name: str
+    connector_type: str
+    params: dict[str, Any]
+    description: str = ""
+    new: bool
+    sealed: list[str] = []
+    kept: list[str] = []
+
+    @property
+    def about(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> "SaveConnector":
+        open_params = {key: value for key, value in self.params.items() if key not in self.sealed}
+        return replace(self, params=open_params)
+
+
+class ResealConnector(Command, frozen=True, kw_only=True):
+    """The same params, sealed under another key; of this version and no other."""
+
+    name: str
+    version: int
+    params: dict[str, Any]
+
+    @property
+    def about(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class DeleteConnector(Command, frozen=True, kw_only=True):
+    """Forget a registered connector that no program names."""
+
+    name: str
+
+    @property
+    def about(self) -> str:
+        return self.name
 
 
 class RaiseEpochs(Command, frozen=True, kw_only=True):
@@ -233,6 +309,10 @@ AnyCommand = (
     | BeginRestore
     | PutPart
     | CommitRestore
+    | SaveConnector
+    | ResealConnector
+    | DeleteConnector
+    | Note
 )
 
 _encoder = msgspec.msgpack.Encoder()

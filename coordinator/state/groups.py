@@ -36,7 +36,18 @@ def create_group(change: Change[CreateGroup]) -> Result:
             f"no ready worker has room ({len(state.workers)} known): start one or make room, then ask again",
             retryable=True,
         )
-    state.groups[name] = Group(spec=command.spec, consumes=command.consumes, created_at=command.at)
+    named = {connector for used in command.connectors.values() for connector in used}
+    if gone := sorted(named - state.connectors.keys()):
+        refuse(
+            ErrorCode.PARSE_ERROR,
+            f"connector {gone[0]!r} is not registered any more: see GET /connectors, or declare it",
+        )
+    state.groups[name] = Group(
+        spec=command.spec,
+        consumes=command.consumes,
+        connectors=command.connectors,
+        created_at=command.at,
+    )
     state.placements[name] = {pipeline.name: Placement() for pipeline in command.spec.pipelines}
     change.tell("group_created", name, f"{len(command.spec.pipelines)} pipelines")
     return Done()

@@ -16,7 +16,7 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -30,6 +30,7 @@ MAX_STRAYS: Final = 10_000
 MAX_COPY: Final = 128 * 1024 * 1024
 """Bytes of a copy that is restored: half of `RaftConfig.max_snapshot_bytes`, because a snapshot that is taken
 meanwhile holds the parts beside the state."""
+MAX_CONNECTORS: Final = 1_000
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
@@ -95,10 +96,12 @@ class Placement(Record, frozen=True, kw_only=True):
 
 
 class Group(Record, frozen=True, kw_only=True):
-    """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside."""
+    """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
+    `connectors`: the registered ones it names."""
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
     version: int = 1
     created_at: int
     deleting: bool = False
@@ -115,6 +118,19 @@ class Group(Record, frozen=True, kw_only=True):
         raise KeyError(name)
 
 
+class Connector(Record, frozen=True, kw_only=True):
+    """A registered connector. `params`: its secrets sealed; times in ms since 1970; `version` counts its
+    changes from 1."""
+
+    name: str
+    connector_type: str
+    params: dict[str, Any] = {}
+    description: str = ""
+    version: int = 1
+    created_at: int
+    updated_at: int
+
+
 class Stray(Record, frozen=True, kw_only=True):
     """A copy to get rid of."""
 
@@ -126,8 +142,10 @@ class Stray(Record, frozen=True, kw_only=True):
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """One decision: when (ms), who (`api`, `liveness`, ...), what, about whom, why."""
+    """One decision: its number in the trail (`trail.number`), when (ms), who (`api`, `liveness`, ...), what,
+    about whom, why."""
 
+    seq: int = 0
     at: int
     by: str
     what: str
@@ -172,6 +190,7 @@ class State(msgspec.Struct, kw_only=True):
     strays: dict[str, Stray] = {}
     epochs: int = 0
     sessions: int = 0
+    connectors: dict[str, Connector] = {}
     remembered: "dict[str, Remembered]" = {}
     audit: list[Event] = []
     uploads: dict[str, Upload] = {}
@@ -199,6 +218,15 @@ class State(msgspec.Struct, kw_only=True):
     def placement(self, group: str, pipeline: str) -> Placement | None:
         """The placement of a pipeline; None when there is no such pipeline."""
         return self.placements.get(group, {}).get(pipeline)
+
+    def users_of(self, connector: str) -> list[str]:
+        """The pipelines that name a registered connector, as `group/pipeline`, in order."""
+        return sorted(
+            f"{name}/{pipeline}"
+            for name, group in self.groups.items()
+            for pipeline, used in group.connectors.items()
+            if connector in used
+        )
 
     def ready(self, worker_id: str | None) -> Worker | None:
         """That worker when it may hold pipelines, else None."""
@@ -237,6 +265,12 @@ class Restored(Result, frozen=True, kw_only=True):
     kept: int
 
 
+class Noted(Result, frozen=True, kw_only=True):
+    """What was noted first under this request id."""
+
+    text: str
+
+
 class Refused(Result, frozen=True, kw_only=True):
     """Nothing was changed; `code` is one of the wire's."""
 
@@ -245,7 +279,7 @@ class Refused(Result, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-AnyResult = Done | Joined | Placed | Restored | Refused
+AnyResult = Done | Joined | Placed | Restored | Noted | Refused
 
 
 class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -62,7 +62,8 @@ def place(change: Change[Place]) -> Result:
         ),
     )
     what = "pipeline_placed_again" if placement.epoch else "pipeline_placed"
-    change.tell(what, f"{command.group}/{command.pipeline}@{state.epochs}", f"on {worker.id}")
+    why = f"on {worker.id}: {command.reason}" if command.reason else f"on {worker.id}"
+    change.tell(what, f"{command.group}/{command.pipeline}@{state.epochs}", why)
     return Placed(epoch=state.epochs)
 
 

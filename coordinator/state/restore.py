@@ -19,6 +19,8 @@ running cluster:
 - *groups*: the copy's; one that was being torn down is not brought back;
 - *placements*: a group whose spec is the same as that of the running one goes on where it runs. All else is
   pending, under no epoch, and placed as if it were new; what runs otherwise is nobody's, and is ended;
+- *connectors*: the copy's, with their secrets as they were sealed then. What runs keeps what it was deployed
+  with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command
   old, and no old copy is taken for a new one;
 - *workers*: those that are known now stay as they are. Those that only the copy knows are unhealthy until

@@ -49,6 +49,23 @@ class Room:
             "start a worker or make room"
         )
 
+    def why(self, worker: str, *, affinity: str | None = None, avoid: Set[str] = frozenset()) -> str:
+        """Why `choose` chose this worker, before it is taken, and which were out."""
+        load = f"{self._assigned[worker]} of {self._limits[worker]}"
+        full = [each for each in self._limits if not self._has_room(each)]
+        refused = [each for each in self._limits if each in avoid and each not in full]
+        if worker == affinity:
+            return f"wished for ({load})"
+        missed = f"; {affinity}, wished for, cannot take it" if affinity is not None else ""
+        out = [
+            f"{', '.join(sorted(some)[:5])} {why}"
+            for some, why in ((full, "full"), (refused, "refused it lately"))
+            if some
+        ]
+        if self._not_ready:
+            out.append(f"{self._not_ready} not ready")
+        return f"least loaded ({load}){missed}" + (f"; out: {'; '.join(out)}" if out else "")
+
     def _has_room(self, worker: str) -> bool:
         return self._assigned[worker] < self._limits[worker]
 

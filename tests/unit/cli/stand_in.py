@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer[: len(answer) - self.server.cut])
         self.close_connection = bool(self.server.cut)
 
-    do_GET = do_POST = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = _answer
 
     def log_message(self, *arguments: object) -> None:
         """Quiet."""

@@ -14,6 +14,7 @@ from coordinator.state.commands import (
     Command,
     CommitRestore,
     CreateGroup,
+    DeleteConnector,
     DeleteGroup,
     Displace,
     Explain,
@@ -27,6 +28,7 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    SaveConnector,
     encode_command,
 )
 from coordinator.state.model import HOLDING, MAX_FOREIGN_EPOCH, Phase, Restored, WorkerStatus
@@ -38,6 +40,7 @@ from proto_schemas.rest import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
 PIPELINES = st.sampled_from(["a", "b", "c"])
+CONNECTORS = st.sampled_from(["Bus", "Other"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 EPOCHS_BACK = st.integers(0, 2)
 FOREIGN_EPOCHS = st.integers(0, 50) | st.just(2**63 - 1)
@@ -100,12 +103,38 @@ class Histories(RuleBasedStateMachine):
         session = known.session if known is not None else 1
         self.say(MarkWorker, worker_id=worker, session=session, status=status, reason="x")
 
-    @rule(group=GROUPS, names=st.sets(PIPELINES, min_size=1))
-    def create(self, group: str, names: set[str]) -> None:
+    @rule(name=CONNECTORS, new=st.booleans(), kind=st.sampled_from(["nats", "memory"]), keep=st.booleans())
+    def save_connector(self, name: str, new: bool, kind: str, keep: bool) -> None:
+        secret = {} if keep else {"token": {"$sealed": str(self.index)}}
+        self.say(
+            SaveConnector,
+            name=name,
+            connector_type=kind,
+            params=secret,
+            new=new,
+            sealed=list(secret),
+            kept=["token"] if keep and not new else [],
+        )
+
+    @rule(name=CONNECTORS)
+    def delete_connector(self, name: str) -> None:
+        self.say(DeleteConnector, name=name)
+
+    @invariant()
+    def what_a_program_names_is_registered(self) -> None:
+        state = self.machine.state
+        named = {
+            name for group in state.groups.values() for used in group.connectors.values() for name in used
+        }
+        assert named <= state.connectors.keys()
+
+    @rule(group=GROUPS, names=st.sets(PIPELINES, min_size=1), connectors=st.sets(CONNECTORS))
+    def create(self, group: str, names: set[str], connectors: set[str]) -> None:
+        used = {name: sorted(connectors) for name in names if connectors}
         spec = GroupSpec(
             name=group, pipelines=[PipelineSpec(name=name, source="s") for name in sorted(names)]
         )
-        self.say(CreateGroup, spec=spec, consumes={})
+        self.say(CreateGroup, spec=spec, consumes={}, connectors=used)
 
     @rule(group=GROUPS)
     def delete(self, group: str) -> None:

@@ -25,6 +25,7 @@ from coordinator.state.commands import (
     Place,
     PutPart,
     RaiseEpochs,
+    SaveConnector,
     encode_command,
 )
 from coordinator.state.model import (
@@ -182,6 +183,16 @@ def test_workers_stay_and_those_only_the_copy_knows_wait_to_be_heard_in_a_sessio
     back = now.state.workers["w1"]
     assert back.status is WorkerStatus.UNHEALTHY
     assert back.session > max(sessions | {worker.session for worker in world.state.workers.values()})
+
+
+def test_connectors_are_those_of_the_copy() -> None:
+    world = World()
+    world.do(SaveConnector, name="a", connector_type="nats", params={"servers": "old"}, new=True)
+    data, before = as_bytes(world.state), dict(world.state.connectors)
+    world.do(SaveConnector, name="a", connector_type="nats", params={"servers": "new"}, new=False)
+    world.do(SaveConnector, name="b", connector_type="memory", params={}, new=True)
+    restored(world, data)
+    assert world.state.connectors == before and set(before) == {"a"}
 
 
 def test_the_trail_is_the_running_clusters_and_tells_who_restored_what_and_when() -> None:

@@ -39,12 +39,13 @@ def group(name: str = "g", *pipelines: str, **more: Any) -> dict[str, Any]:
 
 
 class Three:
-    """The coordinators by id, and requests to them."""
+    """The coordinators by id, and requests to them; `copy` is for a copy of their state."""
 
     def __init__(self, nats_url: str, directory: Path) -> None:
         self.nats_url = nats_url
         self.directory = directory
         self.nodes: dict[str, Coordinator] = {}
+        self.copy = b""
         self.http = httpx.AsyncClient(timeout=30, trust_env=False)
 
     async def start(self, node_id: str, **changes: Any) -> Coordinator:
@@ -65,6 +66,15 @@ class Three:
     @property
     def follower(self) -> Coordinator:
         return next(node for node in self.nodes.values() if not node.is_leader)
+
+    def layers(self, node: Coordinator | None = None) -> list[Any]:
+        """What a request to a node, by default the leader, passes: from the outermost to the application."""
+        server = (node or self.leader)._server
+        assert server is not None
+        layers: list[Any] = [server._config.app]
+        while hasattr(layers[-1], "_app"):
+            layers.append(layers[-1]._app)
+        return layers
 
     async def has_leader(self) -> None:
         async def one() -> bool:
