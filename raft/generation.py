@@ -11,8 +11,8 @@ majority of the old members agrees on: the **base** of g+1.
   says whose it is, which generation, and whether this node is only a learner in it. A directory whose members
   do not hold this node says that it was removed.
 - Generation 0 is no set of members: it is what a node has that waits to be invited.
-- Older directories are removed only when the newer generation has committed an entry: until then a majority
-  might need them, and they are never opened again once there is a newer one.
+- Older directories are never opened again once there is a newer one that holds this node. They are removed
+  when the newer generation has committed an entry: until then an operator may want to look.
 """
 
 import re
