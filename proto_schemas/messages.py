@@ -141,8 +141,32 @@ class Route(Message, frozen=True, kw_only=True):
     nats_subject: str | None = None
 
 
+class Instance(Message, frozen=True, kw_only=True):
+    """Which instance of a pipeline with replicas a deploy is: the `number`-th, from 0, of `count`.
+
+    `key`: the field whose value decides which instance handles an event; None: any of them.
+    """
+
+    of: Id
+    number: Count
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    key: str | None = None
+
+
+class Partition(Message, frozen=True, kw_only=True):
+    """How the events for a pipeline are shared out by key: senders publish to the owner among `count`."""
+
+    key: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
 class Deploy(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.deploy`. `routes`: all of the group that touch this pipeline."""
+    """`cmd.{worker}.deploy`.
+
+    `routes`: all of the group that touch this pipeline or lead in from outside; `partitions`: those pipelines
+    its routes lead to that share by key; `queue`: names the line of copies that share their inputs, so that
+    each event reaches one of them; None: this copy hears everything.
+    """
 
     name: Name
     source: str
@@ -150,6 +174,9 @@ class Deploy(Fence, frozen=True, kw_only=True):
     routes: list[Route] | None = None
     delivery: str | None = None
     checkpoint_ref: str | None = None
+    queue: Count | None = None
+    instance: Instance | None = None
+    partitions: dict[str, Partition] | None = None
 
 
 class Deployed(Message, frozen=True, kw_only=True):
