@@ -164,8 +164,8 @@ class Deploy(Fence, frozen=True, kw_only=True):
     """`cmd.{worker}.deploy`.
 
     `routes`: all of the group that touch this pipeline or lead in from outside; `partitions`: those pipelines
-    its routes lead to that share by key; `queue`: names the line of copies that share their inputs, so that
-    each event reaches one of them; None: this copy hears everything.
+    its routes lead to that share by key; `queue`: the NATS queue group whose members share their inputs, so
+    that each event reaches one of them; None: this copy hears everything.
     """
 
     name: Name
@@ -174,7 +174,7 @@ class Deploy(Fence, frozen=True, kw_only=True):
     routes: list[Route] | None = None
     delivery: str | None = None
     checkpoint_ref: str | None = None
-    queue: Count | None = None
+    queue: str | None = None
     instance: Instance | None = None
     partitions: dict[str, Partition] | None = None
 

@@ -24,7 +24,7 @@ _CACHED: Final = 65_536
 
 
 def instance_names(name: str, count: int) -> tuple[str, ...]:
-    """The names of the instances of a pipeline: its own when there is one, else `{name}-0`, `{name}-1`, ..."""
+    """The names of the instances of a pipeline: its own when there is one, else `{name}-0` and so on."""
     return (name,) if count == 1 else tuple(f"{name}-{number}" for number in range(count))
 
 

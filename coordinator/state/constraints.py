@@ -2,8 +2,8 @@
 
 Three kinds of demand, from hard to soft:
 
-- a **hard** constraint decides who may be chosen at all; one that nobody fits leaves the pipeline pending, and
-  the reason says how many workers each constraint excludes;
+- a **hard** constraint decides who may be chosen at all; one that nobody fits leaves the pipeline pending,
+  and the reason says how many workers each constraint excludes;
 - instances of one pipeline keep apart: hard when the group says so, else as far as there are workers for it;
 - a **soft** constraint prefers: of those who may be chosen, the ones with the least weight unmet.
 
@@ -119,9 +119,7 @@ class Wants:
 
     def penalty(self, worker: Worker) -> int:
         """The weight of what the worker does not offer; 0 is best."""
-        return sum(
-            each.weight for each in self.constraints if not each.hard and not met(each, worker.labels)
-        )
+        return sum(each.weight for each in self.constraints if not each.hard and not met(each, worker.labels))
 
 
 NOTHING: Final = Wants()

@@ -320,9 +320,7 @@ class Room:
     def _twins(self, group: str, wants: Wants) -> Mapping[str, int]:
         return self._of_pipeline.get((group, wants.pipeline), _NONE) if wants.pipeline else _NONE
 
-    def _pool(
-        self, name: str, wants: Wants, group: str, zone: tuple[str, str] | None = None
-    ) -> _Pool:
+    def _pool(self, name: str, wants: Wants, group: str, zone: tuple[str, str] | None = None) -> _Pool:
         own = group if name in _BY_GROUP and len(self._of_group.get(group, ())) > LOOK else None
         key = (wants.signature, name, own, ":".join(zone) if zone is not None else None)
         pool = self._pools.get(key)

@@ -29,21 +29,23 @@ def outputs(*routes: Route) -> OutputRoutes:
     ],
 )
 def test_a_type_of_a_route_is_exact_or_a_prefix_or_all(wanted: str, event_type: str, goes: bool) -> None:
-    assert outputs(route("b", wanted)).subjects_of(event_type) == (("c.pipeline.g.a.b",) if goes else ())
+    assert outputs(route("b", wanted)).subjects_of(event_type, {}) == (("c.pipeline.g.a.b",) if goes else ())
 
 
 def test_two_routes_to_one_subject_publish_once() -> None:
     table = outputs(route("b", "X"), route("b", "*"), route("d", "X"))
-    assert table.subjects_of("X") == ("c.pipeline.g.a.b", "c.pipeline.g.a.d")
+    assert table.subjects_of("X", {}) == ("c.pipeline.g.a.b", "c.pipeline.g.a.d")
 
 
 def test_routes_of_other_pipelines_do_not_concern_this_one() -> None:
-    assert outputs(route("a", "*", sender="z"), route("b", "*", sender="_external")).subjects_of("X") == ()
+    assert (
+        outputs(route("a", "*", sender="z"), route("b", "*", sender="_external")).subjects_of("X", {}) == ()
+    )
 
 
 def test_a_route_may_name_a_subject_of_its_own() -> None:
     own = route("b", "*", subject="my.own")
-    assert outputs(own).subjects_of("X") == ("my.own",)
+    assert outputs(own).subjects_of("X", {}) == ("my.own",)
     assert input_subjects(SUBJECTS, "g", "b", [own]) == ("c.pipeline.g.*.b", "my.own")
 
 
