@@ -70,6 +70,9 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.insecure",
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
+    "coordinator.placement",
+    "coordinator.rebalance",
+    "coordinator.rebalance_cooldown",
     "cluster.id",
 )
 _WORKER_KEYS: Final = (
@@ -142,6 +145,14 @@ COMMANDS: Final = (
             Argument("fields", "name=value: a number, true, false, null, JSON, else text", many=True),
         ),
         example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
+    ),
+    Command(
+        "rebalance",
+        "even the loads of the workers with the fewest moves",
+        "cli.commands.cluster:rebalance",
+        CLIENT_KEYS,
+        options=(Option("--dry-run", "only show what would be moved", bool, False),),
+        example="varpulis rebalance --dry-run",
     ),
     Command(
         "raft status",

@@ -98,6 +98,9 @@ class Coordinator:
             clock=clock,
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
+            placement=config.placement,
+            rebalance=config.rebalance,
+            rebalance_cooldown=config.rebalance_cooldown,
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
         _connect(machine, table, loop, nats, raft)
@@ -123,6 +126,7 @@ class Coordinator:
             table=table,
             listener=listener,
             commands=commands,
+            rebalance=loop.rebalance,
             subjects=subjects,
             http=self._http,
             counts=counts,

@@ -291,6 +291,25 @@ class SummaryView(View, frozen=True, kw_only=True):
     events_processed: Count
 
 
+class MoveView(View, frozen=True, kw_only=True):
+    """One pipeline that should go to another worker."""
+
+    group: str
+    pipeline_name: str
+    from_worker: str
+    to_worker: str
+
+
+class RebalanceView(View, frozen=True, kw_only=True):
+    """`POST /rebalance`. `moves`: the whole plan; migrations were started for the first of them, in that
+    order; `reason`: why the next one was not."""
+
+    migrations_started: int
+    migration_ids: list[str]
+    moves: list[MoveView]
+    reason: str | None = None
+
+
 class Acknowledged(View, frozen=True, kw_only=True):
     """Answer to `POST /workers/{id}/heartbeat`."""
 

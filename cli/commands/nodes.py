@@ -41,6 +41,9 @@ def coordinator(call: Invocation) -> int:
         http_port=settings["coordinator.http_port"],
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
+        placement=settings["coordinator.placement"],
+        rebalance=settings["coordinator.rebalance"],
+        rebalance_cooldown=settings["coordinator.rebalance_cooldown"],
         **{name: settings[f"coordinator.{name}"] for name in _TIMES},
     )
     return run(serve(config))

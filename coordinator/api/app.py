@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from coordinator.api import cluster, groups, inject, members, probes, workers
+from coordinator.api import cluster, groups, inject, members, probes, rebalance, workers
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
@@ -38,6 +38,7 @@ def build(context: Context) -> RequestLimits:
             *inject.HANDLERS,
             *cluster.HANDLERS,
             *members.HANDLERS,
+            *rebalance.HANDLERS,
         ],
         before_request=to_leader,
     )
