@@ -185,6 +185,15 @@ class Histories(RuleBasedStateMachine):
                 assert placement.pipeline_id is not None
 
     @invariant()
+    def the_index_of_what_workers_hold_is_what_a_walk_finds(self) -> None:
+        for machine in (self.machine, self.other):
+            state = machine.state
+            for worker in ("w1", "w2", "w3"):
+                held = sorted((g, p) for g, p, placed in state.each_placement() if placed.worker_id == worker)
+                assert [entry[:2] for entry in state.placed_on(worker)] == held
+                assert state.count_on(worker) == len(held)
+
+    @invariant()
     def groups_and_placements_belong_together_and_can_be_shown(self) -> None:
         state = self.machine.state
         assert state.groups.keys() == state.placements.keys()
