@@ -46,7 +46,7 @@ class Rebalance:
 
     Args:
         automatic: look by itself.
-        cooldown: seconds between the beginnings of two rounds.
+        cooldown: seconds between two rounds in which something moved.
         clock: monotonic seconds.
     """
 
@@ -128,7 +128,8 @@ class Rebalance:
 
     async def _round(self) -> None:
         started = await self.start(MOST)
-        self._not_before = self._clock() + self._cooldown
+        if started.ids:
+            self._not_before = self._clock() + self._cooldown
         if len(started.ids) == len(started.moves):
             self._due = None
 

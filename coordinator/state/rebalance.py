@@ -1,8 +1,9 @@
 """Which pipelines should move so that every worker carries about its part, with the fewest moves.
 
 A worker's part is what it would hold if all had the same use of their places. It is in **balance** while it
-holds no more than that part plus `tolerance` (of its places), and no less than it minus that, both rounded in
-its favour. A plan is better than another one by, in this order:
+holds no more than that part and `tolerance` of it, and no less than it less that, both rounded in its favour,
+so that no worker is out of balance for a fraction of a pipeline. A plan is better than another one by, in
+this order:
 
 1. fewer pipelines **misplaced**: where a hard constraint forbids it, beside another instance of the same
    pipeline, or above a worker's limit;
@@ -13,7 +14,7 @@ What does not move: a pipeline that does not run, one that stands where it was w
 that is not ready or of another program (it cannot hand over). No move goes to a worker that meets fewer soft
 constraints than the present one, to one that takes nothing new, or to one measured to be busy (`HOT`), how
 few pipelines it may hold. And nothing moves at all for less than `gain`: how much the highest load falls, or
-the lowest rises.
+the lowest rises, as a part of the mean load.
 
 A greedy pass finds a plan in about n log n. Each misplaced pipeline must move, each one above and each one
 missing below balance takes a move: a plan with no more moves than the largest of these three numbers, and
@@ -32,10 +33,10 @@ from coordinator.state.flow import Network
 from coordinator.state.model import Phase, State, Worker
 from coordinator.state.strategy import takes_new, twins_of
 
-TOLERANCE: Final = 0.1
-"""Of a worker's places. Smaller keeps loads nearer together for more moves."""
-GAIN: Final = 0.1
-"""Of a worker's places. Larger moves less for little."""
+TOLERANCE: Final = 0.2
+"""Of a worker's part. Smaller keeps loads nearer together for more moves."""
+GAIN: Final = 0.25
+"""Of the mean load. Larger moves less for little."""
 HOT: Final = 0.9
 """Measured load from which a worker gets nothing more."""
 EXACT: Final = 3_000
@@ -110,7 +111,8 @@ def plan(
 
     Args:
         measured: damped load of workers, 0 to 1, by id.
-        tolerance, gain: of a worker's places, 0 to 1.
+        tolerance: of each worker's part, from 0.
+        gain: of the mean load.
     """
     board = survey(state, measured, tolerance)
     loads = [board.load(worker) for worker in board.limits]
@@ -126,7 +128,8 @@ def plan(
         moves = _exact(board)
     after = [board.load(worker) for worker in board.limits]
     won = max(max(loads) - max(after), min(after) - min(loads))
-    if not misplaced and won < gain - _EDGE:
+    mean = sum(board.counts.values()) / sum(board.limits.values())
+    if _misplaced(board) >= misplaced and won < gain * mean - _EDGE:
         return []
     free = {worker: board.limits[worker] - state.count_on(worker) for worker in board.limits}
     return sorted(moves, key=lambda move: (free[move.to_worker] <= 0, move.group, move.pipeline))
@@ -145,12 +148,9 @@ def survey(state: State, measured: Mapping[str, float], tolerance: float) -> Boa
     )
     places, total = sum(board.limits.values()), sum(board.counts.values())
     for name, limit in board.limits.items():
-        board.high[name] = min(
-            limit, max(-(-total * limit // places), floor((total / places + tolerance) * limit + _EDGE))
-        )
-        board.low[name] = max(
-            0, min(total * limit // places, ceil((total / places - tolerance) * limit - _EDGE))
-        )
+        whole, part = total * limit, total * limit / places
+        board.high[name] = min(limit, max(-(-whole // places), floor(part * (1 + tolerance) + _EDGE)))
+        board.low[name] = max(0, min(whole // places, ceil(part * (1 - tolerance) - _EDGE)))
     targets = {name: worker for name, worker in members.items() if measured.get(name, 0.0) < HOT}
     for name in members.keys() - targets.keys():
         board.low[name] = 0

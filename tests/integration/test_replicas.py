@@ -57,7 +57,7 @@ async def cluster(
 
         async def joined() -> bool:
             answer = await stage.ask("GET", "/workers")
-            return answer.json()["total"] == workers
+            return bool(answer.json()["total"] == workers)
 
         await until(joined, timeout=15, what="all workers")
         yield stage, all_workers
