@@ -21,9 +21,9 @@ in this order:
 Never above max_pipelines, counting what the same pass has promised (`take`).
 
 A choice must not look at every worker. Those who can use the same workers share a heap of them (`_Pool`), and
-mostly its first element is the answer. A tie-break by group has to look past the workers that hold
-something of it; when these are more than `LOOK`, the group gets a heap of its own, in which the first
-element is the answer again. Heaps hear of what was taken only when they are used next.
+mostly its first element is the answer. A tie-break by group has to look past workers that hold something of
+it; a group that has looked past as many as there are workers has paid for a heap of its own, and gets one:
+there the first element is the answer again. Heaps hear of what was taken only when they are used next.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -34,8 +34,6 @@ from coordinator.state.constraints import NOTHING, Wants, met, words
 from coordinator.state.model import State, Worker, WorkerStatus
 
 DEFAULT: Final = "least_loaded"
-LOOK: Final = 32
-"""How many workers that hold something of a group a choice may look past."""
 
 Rank = tuple[float, ...]
 _NONE: Final[Mapping[str, int]] = {}
@@ -188,6 +186,7 @@ class _Pool:
                 found = candidate if found is None else min(found, candidate)
         for entry in seen:
             heappush(self._heap, entry)
+        room.looked(group, len(seen))
         return found
 
 
@@ -217,6 +216,7 @@ class Room:
         self._in_zones: dict[str, dict[str, dict[str, int]]] = {}
         self._pools: dict[tuple[bytes, str, str | None, str | None], _Pool] = {}
         self._zones: dict[tuple[bytes, str], dict[str, list[Slots]]] = {}
+        self._looked: dict[str, int] = {}
         self._reasons: dict[bytes, tuple[int, str]] = {}
         for group, instance, placement in state.each_placement():
             if placement.worker_id is not None:
@@ -243,6 +243,11 @@ class Room:
     def of_group(self, worker_id: str, group: str) -> int:
         """How many pipelines of the group a worker holds."""
         return self._of_group.get(group, _NONE).get(worker_id, 0)
+
+    def looked(self, group: str, count: int) -> None:
+        """A choice for the group looked at so many workers; the first two cost nothing."""
+        if count > 2:
+            self._looked[group] = self._looked.get(group, 0) + count
 
     def choose(
         self,
@@ -321,7 +326,7 @@ class Room:
         return self._of_pipeline.get((group, wants.pipeline), _NONE) if wants.pipeline else _NONE
 
     def _pool(self, name: str, wants: Wants, group: str, zone: tuple[str, str] | None = None) -> _Pool:
-        own = group if name in _BY_GROUP and len(self._of_group.get(group, ())) > LOOK else None
+        own = group if name in _BY_GROUP and self._looked.get(group, 0) > len(self.slots) else None
         key = (wants.signature, name, own, ":".join(zone) if zone is not None else None)
         pool = self._pools.get(key)
         if pool is None:

@@ -262,12 +262,12 @@ def test_the_reason_says_how_many_workers_each_thing_in_the_way_excludes() -> No
     assert reason.startswith("no worker can take it: 3 workers: 1 full, 2 lack zone=eu;")
 
 
-def test_a_choice_with_an_own_heap_for_the_group_is_the_same_as_without() -> None:
-    """With more holders than `LOOK` the group has a heap of its own; that changes no choice."""
+def test_a_large_group_is_spread_evenly_whoever_is_loaded() -> None:
+    """Half of the workers are loaded: each choice looks past them, until the group has a heap of its own."""
     names = [f"w{number:03}" for number in range(80)]
-    for strategy in ("least_loaded", "spread"):
-        room = Room(town(*names, room=5).state, strategy=strategy)
-        assert chosen(room, 160) == names * 2
+    world = filled(town(*names, room=9), *names[40:])
+    assert chosen(Room(world.state, strategy="spread"), 160) == names * 2
+    assert chosen(Room(world.state), 40) == names[:40]
 
 
 @given(
