@@ -59,7 +59,11 @@ def fault_of(constraint: Constraint) -> str | None:
     if constraint.distinct_workers is not None:
         if constraint.label is not None or constraint.op is not None:
             return "distinct_workers and label are two constraints: write two"
+        if constraint != Constraint(distinct_workers=constraint.distinct_workers):
+            return '.distinct_workers: "hard" or "soft" says it all: leave the other fields out'
         return None
+    if constraint.hard and constraint.weight != 1:
+        return '.weight: only a soft constraint has one: say "hard": false, or leave it out'
     if constraint.label is None:
         return 'give a label and an op, or "distinct_workers": "hard" or "soft"'
     if constraint.op is None:

@@ -320,7 +320,8 @@ class Room:
         parts.append((sum(slots.worker.id in avoid for slots in apart), "refused it lately"))
         told = ", ".join(f"{count} {what}" for count, what in parts if count)
         remedy = "start a worker that fits, or loosen" if wants.signature else "start a worker or make room"
-        return f"no worker can take it: {self._known} workers: {told or 'none is there'}; {remedy}"
+        workers = f"{self._known} worker{'s' if self._known != 1 else ''}"
+        return f"no worker can take it: {workers}: {told or 'none is there'}; {remedy}"
 
     def _twins(self, group: str, wants: Wants) -> Mapping[str, int]:
         return self._of_pipeline.get((group, wants.pipeline), _NONE) if wants.pipeline else _NONE

@@ -56,7 +56,7 @@ async def test_a_constraint_that_nobody_fits_is_told_with_its_numbers(
         body["pipelines"][0]["constraints"] = [{"label": "zone", "op": "=", "value": "eu"}]
         answer = await stage.ask("POST", "/pipeline-groups", body)
         assert answer.status_code == 503
-        assert "1 workers: 1 lack zone=eu" in answer.json()["error"]
+        assert "1 worker: 1 lack zone=eu" in answer.json()["error"]
         body["pipelines"].append({"name": "anywhere", "source": body["pipelines"][0]["source"]})
         answer = await stage.ask("POST", "/pipeline-groups", body, params={"wait": 1})
         reasons = {each["pipeline_name"]: each["reason"] for each in answer.json()["placements"]}

@@ -32,7 +32,8 @@ from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
-PIPELINES = st.sampled_from(["a", "b", "c"])
+NAMES = st.sampled_from(["a", "b", "c"])
+PIPELINES = st.sampled_from(["a", "b", "c", "a-0", "a-1"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 EPOCHS_BACK = st.integers(0, 2)
 FOREIGN_EPOCHS = st.integers(0, 50) | st.just(2**63 - 1)
@@ -95,10 +96,14 @@ class Histories(RuleBasedStateMachine):
         session = known.session if known is not None else 1
         self.say(MarkWorker, worker_id=worker, session=session, status=status, reason="x")
 
-    @rule(group=GROUPS, names=st.sets(PIPELINES, min_size=1))
-    def create(self, group: str, names: set[str]) -> None:
+    @rule(group=GROUPS, names=st.sets(NAMES, min_size=1), replicas=st.integers(1, 2))
+    def create(self, group: str, names: set[str], replicas: int) -> None:
         spec = GroupSpec(
-            name=group, pipelines=[PipelineSpec(name=name, source="s") for name in sorted(names)]
+            name=group,
+            pipelines=[
+                PipelineSpec(name=name, source="s", replicas=replicas if name == "a" else 1)
+                for name in sorted(names)
+            ],
         )
         self.say(CreateGroup, spec=spec, consumes={})
 

@@ -68,6 +68,9 @@ def test_a_name_that_only_looks_like_an_instance_is_a_name() -> None:
         ({"label": "zone", "op": "in", "values": []}, "[0].values: op in needs a list"),
         ({"label": "zone", "op": "=", "value": "a", "values": ["b"]}, "[0].values: op = takes none"),
         ({"distinct_workers": "hard", "label": "zone"}, "[0]: distinct_workers and label are two"),
+        ({"distinct_workers": "soft", "weight": 5}, "[0].distinct_workers: "),
+        ({"distinct_workers": "soft", "hard": False}, "[0].distinct_workers: "),
+        ({"label": "zone", "op": "exists", "weight": 5}, "[0].weight: only a soft"),
     ],
 )
 def test_a_constraint_that_says_nothing_clear_is_refused_with_its_path(
