@@ -16,7 +16,7 @@ A copy that no rule concerns has no `Intake`, so that its events pay nothing.
 from collections.abc import Sequence
 from typing import Any
 
-from proto_schemas.matching import matches
+from proto_schemas.matching import Patterns
 from proto_schemas.messages import Instance, Route
 from proto_schemas.partition import Owners
 from proto_schemas.subjects import EXTERNAL, Subjects
@@ -36,13 +36,14 @@ class Intake:
     ) -> None:
         pipeline = instance.of if instance is not None else name
         external = [route for route in routes if route.from_pipeline == EXTERNAL]
-        self._types: dict[str, list[str]] = {}
+        types: dict[str, list[str]] = {}
         if external:
-            self._types[subjects.pipeline(group, EXTERNAL, pipeline)] = []
+            types[subjects.pipeline(group, EXTERNAL, pipeline)] = []
         for route in external:
             if route.to_pipeline == pipeline:
                 subject = route.nats_subject or subjects.pipeline(group, EXTERNAL, pipeline)
-                self._types.setdefault(subject, []).extend(route.event_types)
+                types.setdefault(subject, []).extend(route.event_types)
+        self._types = {subject: Patterns(patterns) for subject, patterns in types.items()}
         self._key = instance.key if instance is not None else None
         self._owners = Owners(instance.count) if instance is not None and self._key is not None else None
         self._number = instance.number if instance is not None else 0
@@ -59,7 +60,7 @@ class Intake:
     def takes(self, subject: str, event_type: str, fields: dict[str, Any]) -> bool:
         """Whether an event that came on `subject` is this copy's; counts why not."""
         types = self._types.get(subject)
-        if types is not None and not matches(types, event_type):
+        if types is not None and not types.take(event_type):
             self.no_route += 1
             return False
         if self._owners is None:
