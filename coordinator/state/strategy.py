@@ -319,7 +319,9 @@ class Room:
         parts.append((self._known - len(self.slots), "not ready"))
         parts.append((sum(slots.worker.id in avoid for slots in apart), "refused it lately"))
         told = ", ".join(f"{count} {what}" for count, what in parts if count)
-        remedy = "start a worker that fits, or loosen" if wants.signature else "start a worker or make room"
+        remedy = (
+            "start a worker that fits, or ask for less" if wants.signature else "start a worker or make room"
+        )
         workers = f"{self._known} worker{'s' if self._known != 1 else ''}"
         return f"no worker can take it: {workers}: {told or 'none is there'}; {remedy}"
 
