@@ -77,6 +77,9 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.insecure",
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
+    "coordinator.placement",
+    "coordinator.rebalance",
+    "coordinator.rebalance_cooldown",
     "cluster.id",
     "scaling.webhook",
 )
@@ -187,6 +190,14 @@ COMMANDS: Final = (
         "whether more or fewer workers are wanted, and why",
         "cli.commands.cluster:scaling",
         CLIENT_KEYS,
+    ),
+    Command(
+        "rebalance",
+        "even the loads of the workers with the fewest moves",
+        "cli.commands.cluster:rebalance",
+        CLIENT_KEYS,
+        options=(Option("--dry-run", "only show what would be moved", bool, False),),
+        example="varpulis rebalance --dry-run",
     ),
     Command("connector list", "the registered connectors", "cli.commands.connectors:list_all", CLIENT_KEYS),
     Command(

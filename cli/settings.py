@@ -133,6 +133,29 @@ SETTINGS: Final = (
         high=600,
     ),
     Setting(
+        "coordinator.placement",
+        "text",
+        "least_loaded",
+        "how workers are chosen: least_loaded, round_robin, spread, spread:LABEL, binpack",
+        "--placement",
+    ),
+    Setting(
+        "coordinator.rebalance",
+        "switch",
+        True,
+        "even the loads by itself after a worker has joined",
+        "--rebalance",
+    ),
+    Setting(
+        "coordinator.rebalance_cooldown",
+        "number",
+        60.0,
+        "seconds between two rounds of that at least",
+        "--rebalance-cooldown",
+        low=1,
+        high=86400,
+    ),
+    Setting(
         "coordinator.nats_wait", "number", 10.0, "seconds to wait at start for a nats-server", low=0, high=600
     ),
     Setting(

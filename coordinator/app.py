@@ -109,6 +109,9 @@ class Coordinator:
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
             sealer=sealer,
+            placement=config.placement,
+            rebalance=config.rebalance,
+            rebalance_cooldown=config.rebalance_cooldown,
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
         _connect(machine, table, loop, nats, raft)
@@ -149,6 +152,7 @@ class Coordinator:
             table=table,
             listener=listener,
             commands=commands,
+            rebalance=loop.rebalance,
             subjects=subjects,
             http=self._http,
             counts=counts,

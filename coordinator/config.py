@@ -6,12 +6,14 @@ pipelines are placed elsewhere.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from coordinator.state.scaling import Thresholds
+from proto_schemas.rest import STRATEGY_PATTERN
 from proto_schemas.subjects import DEFAULT_PREFIX, Subjects, check_id
 from raft.config import RaftConfig
 from raft.errors import ConfigInvalid
@@ -68,6 +70,15 @@ class CoordinatorConfig:
     scaling_webhook: str = ""
     """URL that is told of each change of that advice; none when empty."""
 
+    placement: str = "least_loaded"
+    """How workers are chosen for groups that do not say: `least_loaded`, `round_robin`, `spread`,
+    `spread:LABEL` or `binpack`; see `state.strategy`. The leader's counts: give all the same."""
+    rebalance: bool = True
+    """Even loads by itself after a worker has joined."""
+    rebalance_cooldown: float = 60.0
+    """Seconds between two rounds of that at least; 1..86400. Shorter is even sooner, longer moves less often
+    while workers come and go."""
+
     def __post_init__(self) -> None:
         if not 0.05 <= self.heartbeat_interval <= 60:
             raise ConfigError(f"heartbeat_interval is {self.heartbeat_interval}: give 0.05 to 60 seconds")
@@ -78,6 +89,13 @@ class CoordinatorConfig:
             )
         if not 0 <= self.nats_wait <= 600:
             raise ConfigError(f"nats_wait is {self.nats_wait}: give 0 to 600 seconds")
+        if not re.match(STRATEGY_PATTERN, self.placement):
+            raise ConfigError(
+                f"placement is {self.placement[:80]!r}: give least_loaded, round_robin, spread, spread:LABEL "
+                "or binpack"
+            )
+        if not 1 <= self.rebalance_cooldown <= 86_400:
+            raise ConfigError(f"rebalance_cooldown is {self.rebalance_cooldown}: give 1 to 86400 seconds")
         if not 0 <= self.http_port <= 65535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any) to 65535")
         if not self.insecure and not _is_loopback(self.http_host):

@@ -67,7 +67,11 @@ class Scaling:
         """What is needed at this moment."""
         workers = self.ledger.state.workers
         heard = {worker: self.table.get(worker) for worker in workers}
-        loads = {worker: each.load for worker, each in heard.items() if each is not None and each.load}
+        loads = {
+            worker: each.load.smooth
+            for worker, each in heard.items()
+            if each is not None and each.load is not None
+        }
         return need(self.ledger.state, loads, self.limits)
 
     @property

@@ -152,9 +152,33 @@ class ConnectorParams(Message, frozen=True, kw_only=True):
         return f"ConnectorParams(name={self.name!r}, connector_type={self.connector_type!r}, params=***)"
 
 
+class Instance(Message, frozen=True, kw_only=True):
+    """Which instance of a pipeline with replicas a deploy is: the `number`-th, from 0, of `count`.
+
+    `key`: the field whose value decides which instance handles an event; None: any of them.
+    """
+
+    of: Id
+    number: Count
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    key: str | None = None
+
+
+class Partition(Message, frozen=True, kw_only=True):
+    """How the events for a pipeline are shared out by key: senders publish to the owner among `count`."""
+
+    key: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
 class Deploy(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.deploy`. `routes`: all of the group that touch this pipeline; `connectors`: those the
-    program names without declaring them."""
+    """`cmd.{worker}.deploy`.
+
+    `routes`: all of the group that touch this pipeline or lead in from outside; `connectors`: those the
+    program names without declaring them; `partitions`: those pipelines its routes lead to that share by key;
+    `queue`: the NATS queue group whose members share their inputs, so that each event reaches one of them;
+    None: this copy hears everything.
+    """
 
     name: Name
     source: str
@@ -163,6 +187,9 @@ class Deploy(Fence, frozen=True, kw_only=True):
     connectors: list[ConnectorParams] | None = None
     delivery: str | None = None
     checkpoint_ref: str | None = None
+    queue: str | None = None
+    instance: Instance | None = None
+    partitions: dict[str, Partition] | None = None
 
 
 class Deployed(Message, frozen=True, kw_only=True):

@@ -10,25 +10,64 @@ from proto_schemas.subjects import Id
 
 API_BASE = "/api/v1/cluster"
 
+STRATEGY_PATTERN = r"\A(least_loaded|round_robin|binpack|spread(:[^\s:]{1,64})?)\Z"
+Strategy = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=STRATEGY_PATTERN,
+        description="least_loaded, round_robin, binpack, spread, or spread:LABEL over the values of a label",
+    ),
+]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Constraint(Message, frozen=True, kw_only=True):
+    """Where a pipeline may run, or had better run. Either a test of a worker's label, or `distinct_workers`.
+
+    `label`, `op`: what is asked, with `value` for `=` and `!=`, `values` for `in` and `not_in`, neither for
+    `exists` and `not_exists`. A worker without the label fits `!=`, `not_in` and `not_exists`.
+    `distinct_workers`: no two instances of the pipeline on one worker.
+    `hard` (the default): a worker that does not fit is never chosen; else one that fits is preferred, by
+    `weight`. For `distinct_workers` the word `"hard"` or `"soft"` itself says so.
+    """
+
+    label: str | None = None
+    op: Literal["=", "!=", "in", "not_in", "exists", "not_exists"] | None = None
+    value: str | None = None
+    values: list[str] | None = None
+    distinct_workers: Literal["hard", "soft"] | None = None
+    hard: bool = True
+    weight: Weight = 1
+
 
 class PipelineSpec(Message, frozen=True, kw_only=True):
-    """One pipeline of a group as the user wants it."""
+    """One pipeline of a group as the user wants it.
+
+    `replicas`: how many instances of it run; with `partition_key` each event goes to the instance that owns
+    the value of that field, without to any one of them.
+    """
 
     name: Id
     source: str
     worker_affinity: str | None = None
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    partition_key: str | None = None
-    constraints: list[Any] | None = None
+    partition_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    constraints: Annotated[list[Constraint], msgspec.Meta(max_length=32)] | None = None
 
 
 class GroupSpec(Message, frozen=True, kw_only=True):
-    """`POST /pipeline-groups`: pipelines that belong together, and the routes between them."""
+    """`POST /pipeline-groups`: pipelines that belong together, and the routes between them.
+
+    `strategy`: how its workers are chosen, None: as the cluster does; `allow_cycles`: its routes may lead
+    back to where an event came from.
+    """
 
     name: Id
     pipelines: Annotated[list[PipelineSpec], msgspec.Meta(min_length=1, max_length=1000)]
     routes: list[Route] = []
     delivery: Literal["at_most_once", "at_least_once", "exactly_once"] = "at_most_once"
+    strategy: Strategy | None = None
+    allow_cycles: bool = False
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +92,10 @@ class WorkerView(View, frozen=True, kw_only=True):
 
 
 class PlacementView(View, frozen=True, kw_only=True):
-    """Where one pipeline of a group runs, or why it does not."""
+    """Where one instance of a pipeline of a group runs, or why it does not.
+
+    `pipeline_name`: of the instance; `instance_of`: the pipeline in the spec, `instance`: its number there.
+    """
 
     pipeline_name: str
     worker_id: str | None
@@ -62,6 +104,8 @@ class PlacementView(View, frozen=True, kw_only=True):
     status: str
     epoch: int
     reason: str | None
+    instance_of: str
+    instance: int
 
 
 class GroupView(View, frozen=True, kw_only=True):
@@ -76,6 +120,7 @@ class GroupView(View, frozen=True, kw_only=True):
     sources: dict[str, str]
     routes: list[Route]
     delivery: str
+    strategy: str | None
 
 
 class Pagination(View, frozen=True, kw_only=True):
@@ -339,6 +384,25 @@ class EventList(View, frozen=True, kw_only=True):
     complete: bool
     total: int
     pagination: Pagination
+
+
+class MoveView(View, frozen=True, kw_only=True):
+    """One pipeline that should go to another worker."""
+
+    group: str
+    pipeline_name: str
+    from_worker: str
+    to_worker: str
+
+
+class RebalanceView(View, frozen=True, kw_only=True):
+    """`POST /rebalance`. `moves`: the whole plan; migrations were started for the first of them, in that
+    order; `reason`: why the next one was not."""
+
+    migrations_started: int
+    migration_ids: list[str]
+    moves: list[MoveView]
+    reason: str | None = None
 
 
 class Acknowledged(View, frozen=True, kw_only=True):

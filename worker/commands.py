@@ -149,6 +149,8 @@ class Commands:
 def _run(pipeline: Pipeline, event: Any) -> list[Output]:
     now = now_ms()
     event_type, fields, ts = read_event(event, now)
+    if pipeline.intake is not None:
+        pipeline.intake.note(fields)
     outputs = pipeline.process(event_type, fields, ts, now)
     if outputs is None:
         raise WireError(

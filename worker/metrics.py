@@ -61,6 +61,15 @@ class WorkerCollector(Collector):
         for reason, count in sorted(host.losses().items()):
             losses.add_metric([reason], count)
         yield losses
+        shares = host.shares()
+        yield CounterMetricFamily(
+            "varpulis_left_to_other_instances",
+            "Messages whose key another instance of the pipeline owns",
+            value=shares["others"],
+        )
+        yield CounterMetricFamily(
+            "varpulis_events_without_key", "Events without the partition key", value=shares["without_key"]
+        )
 
     def _control(self) -> Iterator[Metric]:
         commands = CounterMetricFamily("varpulis_commands", "Commands answered", labels=["command", "code"])

@@ -26,6 +26,7 @@ from worker.checkpoints import Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink, encode_output
 from worker.connectors.nats import drain, drop_reason
 from worker.connectors.registry import ConnectorRegistry
+from worker.intake import Intake
 from worker.lease import Lease
 from worker.payload import PayloadError, parse_event
 from worker.routes import OutputRoutes
@@ -64,7 +65,7 @@ class RouteSink:
         self._routes = routes
 
     async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
-        subjects = self._routes.subjects_of(event_type)
+        subjects = self._routes.subjects_of(event_type, fields)
         if not subjects:
             return
         data = encode_output(event_type, fields, ts)
@@ -92,6 +93,7 @@ class Pipeline:
         connectors: ConnectorRegistry,
         route_sink: RouteSink | None,
         lease: Lease,
+        intake: Intake | None = None,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
@@ -100,6 +102,7 @@ class Pipeline:
         self.program = program
         self.engine = program.start()
         self.connectors = connectors
+        self.intake = intake
         self.state = State.RUNNING
         self.reason: str | None = None
         self.refused: Counter[str] = Counter()
@@ -112,8 +115,13 @@ class Pipeline:
         self._inputs: list[Subscription] = []
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
-    async def start(self, bus: NatsTransport, subjects: Sequence[str], flush_wait: float) -> None:
+    async def start(
+        self, bus: NatsTransport, subjects: Sequence[str], flush_wait: float, queue: str = ""
+    ) -> None:
         """Make the sinks, then open the sources and `subjects`; on return the servers know all subscriptions.
+
+        Args:
+            queue: of the copies that listen in this queue group one gets each message.
 
         Raises:
             ConnectorError, NatsTransportError: and then `stop` cleans up.
@@ -121,9 +129,9 @@ class Pipeline:
         for position, sink in enumerate(self.program.sinks):
             self._sinks.insert(position, await self.connectors.create_sink(sink))
         for source in self.program.sources:
-            await self.connectors.start_source(source, self.receive)
+            await self.connectors.start_source(source, self.receive, queue)
         for subject in subjects:
-            self._inputs.append(await bus.subscribe(subject, self.receive))
+            self._inputs.append(await bus.subscribe(subject, self.receive, queue=queue))
         if subjects:
             await bus.flush(flush_wait)
 
@@ -136,6 +144,8 @@ class Pipeline:
             event_type, fields, ts = parse_event(message.data, message.subject, now)
         except PayloadError as error:
             self.refused[error.reason] += 1
+            return
+        if self.intake is not None and not self.intake.takes(message.subject, event_type, fields):
             return
         outputs = self.process(event_type, fields, ts, now)
         if outputs:
@@ -274,6 +284,16 @@ class Pipeline:
         late = self.connectors.dropped + sum(each.dropped for each in self._inputs)
         engine = self.engine.counters
         in_engine = Counter({reason: engine[reason] - self._restored[reason] for reason in ENGINE_LOSSES})
+        no_route = self.intake.no_route if self.intake is not None else 0
         return (
-            self.refused + self.dropped + in_engine + Counter(slow_consumer=late, engine_failure=self.errors)
+            self.refused
+            + self.dropped
+            + in_engine
+            + Counter(slow_consumer=late, engine_failure=self.errors, no_route=no_route)
         )
+
+    def shares(self) -> Counter[str]:
+        """What came because instances share by key, and was no loss: see `Intake`."""
+        if self.intake is None:
+            return Counter()
+        return Counter(others=self.intake.others, without_key=self.intake.without_key)

@@ -27,6 +27,7 @@ from worker import checkpoints
 from worker.checkpoints import CheckpointStore
 from worker.connectors.base import ConnectorError
 from worker.connectors.registry import ConnectorRegistry
+from worker.intake import Intake
 from worker.lease import Lease
 from worker.pipeline import Pipeline, RouteSink, State, now_ms
 from worker.routes import OutputRoutes, input_subjects
@@ -72,6 +73,7 @@ class PipelineHost:
         self._retired_in = 0
         self._retired_out = 0
         self._retired_losses: Counter[str] = Counter()
+        self._retired_shares: Counter[str] = Counter()
 
     # --- finding
 
@@ -122,6 +124,10 @@ class PipelineHost:
         """What was refused or dropped by all copies there were, by reason."""
         return sum((pipeline.losses() for pipeline in self._pipelines.values()), self._retired_losses.copy())
 
+    def shares(self) -> Counter[str]:
+        """What instances that share by key saw: `others`, left to another one; `without_key`."""
+        return sum((pipeline.shares() for pipeline in self._pipelines.values()), self._retired_shares.copy())
+
     # --- deploying
 
     async def deploy(self, wanted: Deploy) -> Pipeline:
@@ -168,7 +174,7 @@ class PipelineHost:
             await self.undeploy(old.id)
         try:
             async with asyncio.timeout(START_WAIT):
-                await pipeline.start(self._bus, inputs, START_WAIT)
+                await pipeline.start(self._bus, inputs, START_WAIT, wanted.queue or "")
         except (ConnectorError, NatsTransportError, TimeoutError) as error:
             await pipeline.stop()
             cause = str(error) or f"connections and subscriptions did not stand within {START_WAIT:g} s"
@@ -186,15 +192,19 @@ class PipelineHost:
         group, routes = wanted.group or "", wanted.routes or []
         try:
             connectors = ConnectorRegistry.from_configs(_connectors(wanted, program))
-            inputs = input_subjects(self._subjects, group, wanted.name, routes) if group else ()
-            outputs = OutputRoutes(self._subjects, group, wanted.name, routes if group else ())
+            inputs = (
+                input_subjects(self._subjects, group, wanted.name, routes, wanted.instance) if group else ()
+            )
+            base = wanted.instance.of if wanted.instance is not None else wanted.name
+            outputs = OutputRoutes(self._subjects, group, base, routes if group else (), wanted.partitions)
+            intake = Intake(self._subjects, group, wanted.name, routes, wanted.instance) if group else None
         except (ConnectorError, ValueError) as error:
             raise WireError(ErrorCode.BAD_REQUEST, f"{wanted.name}: {error}") from None
         identity = RunningPipeline(
             pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
         )
         sink = RouteSink(self._bus, outputs) if outputs else None
-        return Pipeline(identity, program, connectors, sink, self._lease), inputs
+        return Pipeline(identity, program, connectors, sink, self._lease, intake or None), inputs
 
     # --- removing
 
@@ -210,6 +220,7 @@ class PipelineHost:
         self._retired_in += pipeline.events_in
         self._retired_out += pipeline.events_out
         self._retired_losses += pipeline.losses()
+        self._retired_shares += pipeline.shares()
         await pipeline.stop()
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
 

@@ -1,10 +1,10 @@
-"""Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`."""
+"""Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`; and `rebalance`."""
 
 import contextlib
 from typing import Any, Final
 
 from cli.client import ClusterClient
-from cli.errors import OK, CliError
+from cli.errors import FAILED, OK, CliError
 from cli.invocation import Invocation, Rows
 
 _PAGE: Final = 1000
@@ -75,6 +75,25 @@ def raft_status(call: Invocation) -> int:
         raft = _raft(client)
     rows = [(name.replace("_", " "), value) for name, value in raft.items() if name != "nodes"]
     call.show(raft, Rows(("RAFT", ""), rows), _coordinators(raft))
+    return OK
+
+
+def rebalance(call: Invocation) -> int:
+    """Start the moves that even the loads, or, with `--dry-run`, show them; fails when one is refused."""
+    dry = call.arguments["dry_run"]
+    with call.connect() as client:
+        answer = client.post("/rebalance", {}, dry_run="true" if dry else "false")
+    started = len(answer["migration_ids"])
+    ids = [*answer["migration_ids"], *[None] * (len(answer["moves"]) - started)]
+    rows = [
+        (move["group"], move["pipeline_name"], move["from_worker"], move["to_worker"], migration)
+        for move, migration in zip(answer["moves"], ids, strict=True)
+    ]
+    title = f"{len(rows)} moves, {started} started" if rows else "the loads are even: nothing to move"
+    call.show(answer, Rows(("GROUP", "PIPELINE", "FROM", "TO", "MIGRATION"), rows, title))
+    if answer["reason"]:
+        call.note(f"varpulis: the next move was refused: {answer['reason']}")
+        return FAILED
     return OK
 
 

@@ -47,6 +47,9 @@ def coordinator(call: Invocation) -> int:
         insecure=settings["coordinator.insecure"],
         scaling=_thresholds(settings),
         scaling_webhook=settings["scaling.webhook"],
+        placement=settings["coordinator.placement"],
+        rebalance=settings["coordinator.rebalance"],
+        rebalance_cooldown=settings["coordinator.rebalance_cooldown"],
         **{name: settings[f"coordinator.{name}"] for name in _TIMES},
     )
     return run(serve(config))

@@ -20,6 +20,7 @@ from coordinator.api import (
     inject,
     members,
     probes,
+    rebalance,
     restore,
     stream,
     workers,
@@ -54,6 +55,7 @@ def build(context: Context) -> CutOff:
             *events.HANDLERS,
             *connectors.HANDLERS,
             *stream.HANDLERS,
+            *rebalance.HANDLERS,
         ],
         before_request=to_leader,
     )

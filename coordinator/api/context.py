@@ -13,6 +13,7 @@ from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
+from coordinator.controllers.rebalance import Rebalance
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
@@ -76,6 +77,7 @@ class Context:
     table: HeartbeatTable
     listener: WorkerListener
     commands: WorkerCommands
+    rebalance: Rebalance
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts

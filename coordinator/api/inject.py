@@ -22,7 +22,7 @@ from litestar.params import FromPath
 
 from coordinator.api.context import AnyRequest, Context, Given, client_key, not_found, read_body
 from coordinator.api.leader import DEADLINE
-from coordinator.api.routing import running_copy, takers
+from coordinator.api.routing import Chooser, fields_of, running_copy, takers
 from coordinator.state.model import Group
 from proto_schemas.codec import decode_fields, encode_fields
 from proto_schemas.errors import ErrorCode, WireError
@@ -58,7 +58,8 @@ async def inject(request: AnyRequest, context: Given, group_id: FromPath[str]) -
     """One event; answers what each pipeline put out."""
     event = await read_body(request, InjectRequest)
     group, key = _group(context, group_id), client_key(request)
-    names = takers(group, event.event_type)
+    chooser = Chooser(context.ledger.state, group, key)
+    names = [chooser.instance(name, event.fields) for name in takers(group, event.event_type)]
     outcomes = await asyncio.gather(*(_inject_one(context, group_id, name, event, key) for name in names))
     results = [outcome for outcome in outcomes if isinstance(outcome, InjectResult)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, WireError)]
@@ -86,7 +87,8 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
     """Many events; answers true counts."""
     started = time.monotonic()
     body = await read_body(request, InjectBatchRequest, limit=MAX_BODY)
-    batch = _Batch(_group(context, group_id), client_key(request))
+    group, key = _group(context, group_id), client_key(request)
+    batch = _Batch(group, key, Chooser(context.ledger.state, group, key))
     for number, event in enumerate(_events(body)):
         batch.add(number, event)
     await asyncio.gather(
@@ -107,8 +109,9 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
 class _Batch:
     """The events of a batch by pipeline, and what became of them."""
 
-    def __init__(self, group: Group, key: str | None) -> None:
+    def __init__(self, group: Group, key: str | None, chooser: Chooser) -> None:
         self.group = group
+        self._chooser = chooser
         self.key = key
         self.by_pipeline: dict[str, list[bytes]] = {}
         self.sent = 0
@@ -123,7 +126,8 @@ class _Batch:
             self.fail(1, f"event {number}: it is no object with an event_type")
             return
         try:
-            names = takers(self.group, event_type)
+            fields = fields_of(event)
+            names = [self._chooser.instance(name, fields, number) for name in takers(self.group, event_type)]
             data = encode_fields(event)
         except WireError as error:
             self.fail(1, f"event {number}: {error}")

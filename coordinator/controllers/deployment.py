@@ -42,10 +42,12 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import AnyResult, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Undeploy
+from proto_schemas.messages import Deploy, Instance, Partition, Undeploy
+from proto_schemas.rest import PipelineSpec
+from proto_schemas.subjects import EXTERNAL
 from transport.errors import ErrorKind, NatsTransportError
 
 ELSEWHERE: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH})
@@ -251,15 +253,16 @@ class Deployment:
         group = self._ledger.state.groups.get(target.group)
         if group is None:
             return None
+        pipeline, number = group.instances[target.pipeline]
         routes = [
             route
             for route in group.spec.routes
-            if target.pipeline in (route.from_pipeline, route.to_pipeline)
+            if pipeline.name in (route.from_pipeline, route.to_pipeline) or route.from_pipeline == EXTERNAL
         ]
-        named = group.connectors.get(target.pipeline, ())
+        named = group.connectors.get(pipeline.name, ())
         return Deploy(
             name=target.pipeline,
-            source=group.pipeline(target.pipeline).source,
+            source=pipeline.source,
             group=target.group,
             routes=routes or None,
             connectors=for_worker(self._ledger.state, named, self._sealer) or None,
@@ -267,6 +270,9 @@ class Deployment:
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=target.request_id,
+            queue=_shared_queue(group, pipeline),
+            instance=_instance(pipeline, number),
+            partitions=_partitions(group, pipeline),
         )
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
@@ -316,6 +322,31 @@ class Deployment:
             if worker is None or worker.status is not WorkerStatus.UNHEALTHY:
                 with contextlib.suppress(WireError, NatsTransportError):
                     await self.clear_stray(stray, known=worker is not None)
+
+
+def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:
+    """The queue group in which the instances of a pipeline share their events, each going to one of them;
+    those of an earlier group of that name are not in it. None: its events are not shared so."""
+    if pipeline.replicas == 1 or pipeline.partition_key is not None:
+        return None
+    return f"{group.spec.name}.{pipeline.name}.{group.created_at}"
+
+
+def _instance(pipeline: PipelineSpec, number: int) -> Instance | None:
+    if pipeline.replicas == 1:
+        return None
+    return Instance(of=pipeline.name, number=number, count=pipeline.replicas, key=pipeline.partition_key)
+
+
+def _partitions(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] | None:
+    """How those it sends to share by key."""
+    receivers = {route.to_pipeline for route in group.spec.routes if route.from_pipeline == pipeline.name}
+    keyed = (group.pipelines[name] for name in sorted(receivers & group.pipelines.keys()))
+    return {
+        each.name: Partition(key=each.partition_key, count=each.replicas)
+        for each in keyed
+        if each.partition_key is not None and each.replicas > 1
+    } or None
 
 
 def _is_final(error: WireError | NatsTransportError) -> bool:

@@ -1,4 +1,4 @@
-"""The loop: passes over liveness, convergence and placement, on the leader, for as long as it leads.
+"""The loop: passes over liveness, convergence, placement and rebalance, on the leader, while it leads.
 
 A pass runs when something changed (`wake`) and at least every `interval` seconds; it starts actions and never
 waits, so it is short. Leadership begins with a barrier: what earlier leaders committed is applied before
@@ -17,10 +17,12 @@ from coordinator.controllers.convergence import Convergence
 from coordinator.controllers.deployment import Deployment
 from coordinator.controllers.liveness import Liveness
 from coordinator.controllers.placement import PlacementController
+from coordinator.controllers.rebalance import Rebalance, StartMove
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.sealing import Sealer
+from coordinator.state.strategy import DEFAULT
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
@@ -39,6 +41,9 @@ class ControlLoop:
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
         sealer: opens the secrets of connectors.
+        placement: strategy of groups that name none.
+        start_move: how a pipeline is moved; None: it cannot be.
+        rebalance, rebalance_cooldown: see `Rebalance`.
     """
 
     def __init__(
@@ -51,6 +56,10 @@ class ControlLoop:
         hears: Callable[[], bool],
         heartbeat_timeout: float,
         sealer: Sealer | None = None,
+        placement: str = DEFAULT,
+        start_move: StartMove | None = None,
+        rebalance: bool = True,
+        rebalance_cooldown: float = 60.0,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -63,7 +72,18 @@ class ControlLoop:
         deployment = Deployment(ledger, commands, sealer or Sealer(None))
         self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
-        self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)
+        self.placement = PlacementController(
+            ledger, deployment, table, self.pipelines, clock, strategy=placement
+        )
+        self.rebalance = Rebalance(
+            ledger,
+            table,
+            self.verdicts,
+            clock,
+            start_move,
+            automatic=rebalance,
+            cooldown=rebalance_cooldown,
+        )
         self._last_pass = clock()
         self._term = 0
         self.leads = False
@@ -115,6 +135,7 @@ class ControlLoop:
             self.liveness.step()
             self.convergence.step()
             self.placement.step()
+            self.rebalance.step()
 
     async def _take_over(self) -> None:
         term = self._ledger.term
@@ -133,6 +154,7 @@ class ControlLoop:
                 actions.forget()
             self.convergence.forget()
             self.placement.forget()
+            self.rebalance.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))
 
     @property

@@ -19,8 +19,9 @@ from coordinator.controllers.deployment import (
 )
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
+from coordinator.state.constraints import Wants
 from coordinator.state.model import Phase, Placement, Worker
-from coordinator.state.strategy import Room
+from coordinator.state.strategy import DEFAULT, Room, twins_of
 
 
 class PlacementController:
@@ -33,12 +34,14 @@ class PlacementController:
         table: HeartbeatTable,
         actions: Actions,
         clock: Callable[[], float],
+        strategy: str = DEFAULT,
     ) -> None:
         self._ledger = ledger
         self._do = deployment
         self._table = table
         self._actions = actions
         self._clock = clock
+        self._strategy = strategy
         self._reserved: dict[Target, str] = {}
         self._avoid: dict[Key, dict[str, float]] = {}
 
@@ -64,26 +67,26 @@ class PlacementController:
 
     def _room(self) -> Room:
         state = self._ledger.state
-        room = Room(state)
+        room = Room(state, strategy=self._strategy, measured=self._table.loads())
         for target, worker_id in self._reserved.items():
             placement = state.placement(target.group, target.pipeline)
             if placement is not None and placement.epoch == target.epoch:
-                room.take(worker_id, target.group)
+                room.take(worker_id, target.group, twins_of(state, target.group, target.pipeline))
         return room
 
     def _find_place(self, target: Target, placement: Placement, room: Room) -> None:
         state = self._ledger.state
         avoid = self._avoided(target)
-        affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
-        choice = room.choose(target.group, affinity=affinity, avoid=avoid)
+        wants = Wants.of(state.groups[target.group], target.pipeline)
+        choice = room.choose(target.group, avoid=avoid, wants=wants)
         worker = state.ready(choice)
         if worker is None:
-            reason = room.why_none(avoid)
+            reason = room.why_none(avoid, group=target.group, wants=wants)
             if placement.phase is Phase.PENDING and placement.reason != reason:
                 self._actions.start(target.key, partial(self._do.explain, target, reason))
             return
-        reason = room.why(worker.id, affinity=affinity, avoid=avoid)
-        room.take(worker.id, target.group)
+        reason = room.why(worker.id, wants)
+        room.take(worker.id, target.group, wants.pipeline)
         self._reserved[target] = worker.id
         self._actions.start(target.key, partial(self._place, target, worker, reason))
 

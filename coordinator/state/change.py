@@ -53,13 +53,12 @@ class Change(Generic[C_co]):
 
     def write(self, group: str, pipeline: str, placement: Placement) -> None:
         """Replace a placement."""
-        self.state.placements[group][pipeline] = placement
+        self.state.write_placement(group, pipeline, placement)
 
     def drop(self, group: str, pipeline: str) -> None:
         """Remove a placement, and the group with its last one."""
-        placements = self.state.placements[group]
-        del placements[pipeline]
-        if not placements:
+        self.state.drop_placement(group, pipeline)
+        if not self.state.placements[group]:
             del self.state.placements[group]
             del self.state.groups[group]
             self.tell("group_removed", group)

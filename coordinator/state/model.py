@@ -12,14 +12,18 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
 - A **stray** is a copy that may still run where it should not: its worker was silent, or restarted, when the
   pipeline was taken from it. It is written down until that worker has let it go, because a seed worker does
   not report what it runs.
+- An **instance** is what is placed: a pipeline with `replicas` n has n of them, each with a placement of its
+  own under its own name; any other pipeline is its only instance.
 """
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from proto_schemas.partition import instance_names
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 MAX_WORKERS: Final = 10_000
@@ -95,9 +99,19 @@ class Placement(Record, frozen=True, kw_only=True):
     attempts: int = 0
 
 
-class Group(Record, frozen=True, kw_only=True):
+class Instance(NamedTuple):
+    """The `number`-th instance of a pipeline, from 0."""
+
+    pipeline: PipelineSpec
+    number: int
+
+
+class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
-    `connectors`: the registered ones it names."""
+    `connectors`: the registered ones it names; both by pipeline.
+
+    With garbage collection, as its spec is, to remember what is derived from it.
+    """
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
@@ -106,16 +120,27 @@ class Group(Record, frozen=True, kw_only=True):
     created_at: int
     deleting: bool = False
 
-    def pipeline(self, name: str) -> PipelineSpec:
-        """The spec of one pipeline.
+    @cached_property
+    def instances(self) -> dict[str, Instance]:
+        """What is to be placed, by name, in the order of the spec."""
+        return {
+            name: Instance(pipeline, number)
+            for pipeline in self.spec.pipelines
+            for number, name in enumerate(instance_names(pipeline.name, pipeline.replicas))
+        }
+
+    @cached_property
+    def pipelines(self) -> dict[str, PipelineSpec]:
+        """The specs by the names of the pipelines."""
+        return {pipeline.name: pipeline for pipeline in self.spec.pipelines}
+
+    def pipeline(self, instance: str) -> PipelineSpec:
+        """The spec of the pipeline that an instance belongs to.
 
         Raises:
-            KeyError: the group has none of that name.
+            KeyError: the group has no instance of that name.
         """
-        for pipeline in self.spec.pipelines:
-            if pipeline.name == name:
-                return pipeline
-        raise KeyError(name)
+        return self.instances[instance].pipeline
 
 
 class Connector(Record, frozen=True, kw_only=True):
@@ -179,9 +204,14 @@ class Unpacked(msgspec.Struct, kw_only=True):
     problem: str | None = None
 
 
-class State(msgspec.Struct, kw_only=True):
+class State(msgspec.Struct, kw_only=True, dict=True):
     """The whole. Groups and placements are keyed by name; `strays` by `worker/pipeline_id`; `uploads` holds
-    one at most, and `parts` what came of it, by number."""
+    one at most, and `parts` what came of it, by number.
+
+    Which placements a worker holds is looked up in an index that is derived, and no part of snapshots. So the
+    placements change through `write_placement` and `drop_placement` alone once somebody has asked for it, or
+    with everything else through `become`.
+    """
 
     coordinators: dict[str, str] = {}
     workers: dict[str, Worker] = {}
@@ -203,9 +233,48 @@ class State(msgspec.Struct, kw_only=True):
             for pipeline, placement in placements.items():
                 yield group, pipeline, placement
 
+    def become(self, other: "State") -> None:
+        """Hold what another state holds, which is not used any more; what was derived is derived anew."""
+        self.__dict__.clear()
+        for field in self.__struct_fields__:
+            setattr(self, field, getattr(other, field))
+
+    @cached_property
+    def _held(self) -> dict[str, set[tuple[str, str]]]:
+        held: dict[str, set[tuple[str, str]]] = {}
+        for group, pipeline, placement in self.each_placement():
+            if placement.worker_id is not None:
+                held.setdefault(placement.worker_id, set()).add((group, pipeline))
+        return held
+
+    def write_placement(self, group: str, pipeline: str, placement: Placement) -> None:
+        """Put a placement into its group, or in place of the one that is there."""
+        self._release(group, pipeline)
+        self.placements[group][pipeline] = placement
+        if placement.worker_id is not None:
+            self._held.setdefault(placement.worker_id, set()).add((group, pipeline))
+
+    def drop_placement(self, group: str, pipeline: str) -> None:
+        """Remove a placement that is there."""
+        self._release(group, pipeline)
+        del self.placements[group][pipeline]
+
+    def _release(self, group: str, pipeline: str) -> None:
+        before = self.placements[group].get(pipeline)
+        held = self._held.get(before.worker_id or "") if before is not None else None
+        if before is not None and held is not None:
+            held.discard((group, pipeline))
+            if not held:
+                del self._held[before.worker_id or ""]
+
+    def count_on(self, worker_id: str) -> int:
+        """How many placements hold a slot of a worker."""
+        return len(self._held.get(worker_id, ()))
+
     def placed_on(self, worker_id: str) -> list[tuple[str, str, Placement]]:
-        """What holds a slot of a worker."""
-        return [entry for entry in self.each_placement() if entry[2].worker_id == worker_id]
+        """What holds a slot of a worker, by name: the same order on every replica."""
+        held = sorted(self._held.get(worker_id, ()))
+        return [(group, pipeline, self.placements[group][pipeline]) for group, pipeline in held]
 
     def placed_by_worker(self) -> dict[str, list[tuple[str, str, Placement]]]:
         """What holds a slot of each worker that holds any; one walk instead of one per worker."""

@@ -46,7 +46,7 @@ def place(change: Change[Place]) -> Result:
     worker = state.ready(command.worker_id)
     if worker is None:
         refuse(ErrorCode.CONFLICT, f"worker {command.worker_id!r} is not ready: choose another")
-    if len(state.placed_on(worker.id)) >= worker.max_pipelines:
+    if state.count_on(worker.id) >= worker.max_pipelines:
         refuse(ErrorCode.QUOTA_EXCEEDED, f"worker {worker.id!r} has no room left: choose another")
     state.epochs += 1
     change.write(

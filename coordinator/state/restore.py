@@ -17,8 +17,9 @@ one, on every replica alike; whatever is wrong with a copy is a refusal that cha
 running cluster:
 
 - *groups*: the copy's; one that was being torn down is not brought back;
-- *placements*: a group whose spec is the same as that of the running one goes on where it runs. All else is
-  pending, under no epoch, and placed as if it were new; what runs otherwise is nobody's, and is ended;
+- *placements*: a group whose spec is the same as that of the running one goes on as it is, where it runs. All
+  else is pending, under no epoch, and begins a life of its own (`created_at`), as if it were new, so that
+  its replicas do not share their events with what runs otherwise, which is nobody's, and is ended;
 - *connectors*: the copy's, with their secrets as they were sealed then. What runs keeps what it was deployed
   with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command
@@ -141,13 +142,12 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
             retryable=True,
         )
     new = _whole(_read_in_order(state), upload)
-    displaced, kept = _merge(state, new)
+    displaced, kept = _merge(state, new, change.command.at)
     gone, back = (
         sorted(state.groups.keys() - new.groups.keys()),
         sorted(new.groups.keys() - state.groups.keys()),
     )
-    for field in State.__struct_fields__:
-        setattr(state, field, getattr(new, field))
+    state.become(new)
     for group, pipeline, placement in displaced:
         if len(state.strays) < MAX_STRAYS:
             change.leave_stray(group, pipeline, placement)
@@ -203,10 +203,10 @@ def _whole(so_far: Unpacked, upload: Upload) -> State:
     return so_far.state
 
 
-def _merge(old: State, new: State) -> tuple[list[tuple[str, str, Placement]], int]:
+def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placement]], int]:
     """Complete `new`, as read from a copy, by what `old` knows better. What is taken from workers thereby,
     from seed workers first, and how many pipelines go on where they are."""
-    kept, go_on = _merge_groups(old, new)
+    kept, go_on = _merge_groups(old, new, at)
     new.epochs, new.sessions = max(old.epochs, new.epochs), max(old.sessions, new.sessions)
     brought, new.workers = new.workers, dict(old.workers)
     for name, worker in brought.items():
@@ -230,19 +230,21 @@ def _merge(old: State, new: State) -> tuple[list[tuple[str, str, Placement]], in
     return displaced, kept
 
 
-def _merge_groups(old: State, new: State) -> tuple[int, set[str]]:
+def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:
     """How many pipelines go on where they are, and their groups."""
     go_on: set[str] = set()
     new.groups = {name: group for name, group in new.groups.items() if not group.deleting}
     new.placements, kept = {}, 0
-    for name, group in new.groups.items():
+    for name, group in list(new.groups.items()):
         running = old.groups.get(name)
         if running is not None and not running.deleting and running.spec == group.spec:
             go_on.add(name)
+            new.groups[name] = running
             new.placements[name] = dict(old.placements[name])
             kept += sum(placement.phase in HOLDING for placement in old.placements[name].values())
         else:
-            new.placements[name] = {pipeline.name: Placement() for pipeline in group.spec.pipelines}
+            new.groups[name] = replace(group, created_at=at)
+            new.placements[name] = {instance: Placement() for instance in group.instances}
     return kept, go_on
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.state.model import Group, Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import Group, Instance, Phase, Placement, State, Worker, WorkerStatus
 from proto_schemas.rest import (
     GroupView,
     PlacementView,
@@ -79,26 +79,29 @@ def group_view(state: State, group: Group) -> GroupView:
         version=group.version,
         pipeline_count=len(group.spec.pipelines),
         placements=[
-            _placement_view(state, pipeline.name, placements[pipeline.name])
-            for pipeline in group.spec.pipelines
-            if pipeline.name in placements
+            _placement_view(state, name, placements[name], instance)
+            for name, instance in group.instances.items()
+            if name in placements
         ],
         sources={pipeline.name: pipeline.source for pipeline in group.spec.pipelines},
         routes=group.spec.routes,
         delivery=group.spec.delivery,
+        strategy=group.spec.strategy,
     )
 
 
-def _placement_view(state: State, pipeline: str, placement: Placement) -> PlacementView:
+def _placement_view(state: State, name: str, placement: Placement, instance: Instance) -> PlacementView:
     worker = state.workers.get(placement.worker_id) if placement.worker_id is not None else None
     return PlacementView(
-        pipeline_name=pipeline,
+        pipeline_name=name,
         worker_id=placement.worker_id,
         worker_address=worker.address if worker is not None else None,
         pipeline_id=placement.pipeline_id,
         status=placement.phase.value,
         epoch=placement.epoch,
         reason=placement.reason or (WAITING if placement.phase is Phase.PENDING else None),
+        instance_of=instance.pipeline.name,
+        instance=instance.number,
     )
 
 

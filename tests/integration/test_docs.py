@@ -85,6 +85,14 @@ def test_the_changes_of_members_that_the_docs_show_can_be_made(place: Path) -> N
     assert "d1, d2, d3" in said
 
 
+def test_the_group_of_the_placement_page_stands_where_its_constraints_say(place: Path) -> None:
+    said = typed(script("placement"), place)
+    assert re.search(r"totals-[01] +running +north-1", said)
+    assert re.search(r"totals-[01] +running +south-1", said)
+    assert re.search(r"clean +running +(north|south)-1", said)
+    assert re.search(r"went to clean; 1 came out", said)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for link in LINK.finditer(path.read_text()):

@@ -97,6 +97,7 @@ CASES: Final = {
     ("POST", "/pipeline-groups/{group_id}/inject-batch"): Case(
         "/pipeline-groups/g/inject-batch", {"events": [EVENT]}, "inject_batch", before=GROUP, refused=False
     ),
+    ("POST", "/rebalance"): Case("/rebalance", refused=False),
     ("POST", "/validate"): Case("/validate", {"source": PASS}, refused=False),
     ("POST", "/snapshot"): Case(
         "/snapshot?confirm=test",

@@ -69,8 +69,11 @@ class Connector(ABC):
         self.last_message = time.monotonic()
 
     @abstractmethod
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         """Bring messages to `receive`; what the first call subscribed already is not subscribed again.
+
+        Args:
+            queue: of the copies that name it one gets each message, unless the program names a group.
 
         Raises:
             ConnectorError: the parameters are wrong, or there is no connection in bounded time.

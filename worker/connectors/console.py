@@ -53,7 +53,7 @@ class ConsoleConnector(Connector):
         super().__init__(name, params)
         known_params(f"connector {name}", params)
 
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         raise ConnectorError(
             f"connector {self.name}: a console brings no events: use nats or memory as a source"
         )

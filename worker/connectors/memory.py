@@ -60,7 +60,7 @@ class MemoryConnector(Connector):
         known_params(f"connector {name}", params)
         self._receivers: dict[str, Handler] = {}
 
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         topic = self._topic(params)
         if topic in self._receivers:
             return

@@ -71,10 +71,10 @@ class ManagedNatsConnector(Connector):
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
         self._last_error: str | None = None
 
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         known_params(f"source of connector {self.name}", params, "topic", "queue_group")
         subject = _source_subject(self.name, params.get("topic"))
-        group = _text(self.name, params.get("queue_group", self._queue_group), "queue_group")
+        group = _text(self.name, params.get("queue_group", self._queue_group), "queue_group") or queue
         if any(group == other and covers(known, subject) for known, other in self._subscriptions):
             return
 

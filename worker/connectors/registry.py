@@ -42,13 +42,13 @@ class ConnectorRegistry:
             connectors[name] = kind(name, declaration.params)
         return cls(connectors)
 
-    async def start_source(self, binding: SourceBinding, receive: Handler) -> None:
-        """Bring the messages of `binding` to `receive`.
+    async def start_source(self, binding: SourceBinding, receive: Handler, queue: str = "") -> None:
+        """Bring the messages of `binding` to `receive`; `queue`: see `Connector.start_source`.
 
         Raises:
             ConnectorError: see `Connector.start_source`.
         """
-        await self._named(binding.connector).start_source(binding.params, receive)
+        await self._named(binding.connector).start_source(binding.params, receive, queue)
 
     async def create_sink(self, binding: SinkBinding) -> Sink:
         """Where the outputs of `binding` go.

@@ -13,7 +13,7 @@ PREFIX = "plant.seven"
 def spec(subject: str) -> GroupSpec:
     route = Route(from_pipeline="p", to_pipeline="p", event_types=["*"], nats_subject=subject)
     pipeline = PipelineSpec(name="p", source="stream Out = In.where(x > 0).emit(x: x)")
-    return GroupSpec(name="g", pipelines=[pipeline], routes=[route])
+    return GroupSpec(name="g", pipelines=[pipeline], routes=[route], allow_cycles=True)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
-PIPELINES = st.sampled_from(["a", "b", "c"])
+NAMES = st.sampled_from(["a", "b", "c"])
+PIPELINES = st.sampled_from(["a", "b", "c", "a-0", "a-1"])
 CONNECTORS = st.sampled_from(["Bus", "Other"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 EPOCHS_BACK = st.integers(0, 2)
@@ -128,11 +129,20 @@ class Histories(RuleBasedStateMachine):
         }
         assert named <= state.connectors.keys()
 
-    @rule(group=GROUPS, names=st.sets(PIPELINES, min_size=1), connectors=st.sets(CONNECTORS))
-    def create(self, group: str, names: set[str], connectors: set[str]) -> None:
+    @rule(
+        group=GROUPS,
+        names=st.sets(NAMES, min_size=1),
+        replicas=st.integers(1, 2),
+        connectors=st.sets(CONNECTORS),
+    )
+    def create(self, group: str, names: set[str], replicas: int, connectors: set[str]) -> None:
         used = {name: sorted(connectors) for name in names if connectors}
         spec = GroupSpec(
-            name=group, pipelines=[PipelineSpec(name=name, source="s") for name in sorted(names)]
+            name=group,
+            pipelines=[
+                PipelineSpec(name=name, source="s", replicas=replicas if name == "a" else 1)
+                for name in sorted(names)
+            ],
         )
         self.say(CreateGroup, spec=spec, consumes={}, connectors=used)
 
@@ -233,6 +243,15 @@ class Histories(RuleBasedStateMachine):
             assert placement.worker_id is None or placement.worker_id in state.workers
             if placement.phase is Phase.RUNNING:
                 assert placement.pipeline_id is not None
+
+    @invariant()
+    def the_index_of_what_workers_hold_is_what_a_walk_finds(self) -> None:
+        for machine in (self.machine, self.other):
+            state = machine.state
+            for worker in ("w1", "w2", "w3"):
+                held = sorted((g, p) for g, p, placed in state.each_placement() if placed.worker_id == worker)
+                assert [entry[:2] for entry in state.placed_on(worker)] == held
+                assert state.count_on(worker) == len(held)
 
     @invariant()
     def groups_and_placements_belong_together_and_can_be_shown(self) -> None:

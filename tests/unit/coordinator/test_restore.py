@@ -72,7 +72,7 @@ def parts(data: bytes, upload: str = "u") -> list[dict[str, Any]]:
 
 def send(world: World, data: bytes, **changes: Any) -> None:
     assert world.do(BeginRestore, **begin(data, **changes)).result == Done()
-    for part in parts(data):
+    for part in parts(data, changes.get("upload", "u")):
         assert world.do(PutPart, **part).result == Done()
 
 
@@ -183,6 +183,45 @@ def test_workers_stay_and_those_only_the_copy_knows_wait_to_be_heard_in_a_sessio
     back = now.state.workers["w1"]
     assert back.status is WorkerStatus.UNHEALTHY
     assert back.session > max(sessions | {worker.session for worker in world.state.workers.values()})
+
+
+def test_replicas_share_a_queue_with_those_that_go_on_and_not_with_what_is_ended() -> None:
+    """The queue group of replicas is named by the life of their group."""
+    world = World()
+    for name in ("w1", "w2"):
+        world.worker(name)
+    spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s", replicas=2)])
+
+    def create_and_run() -> int:
+        assert world.do(CreateGroup, spec=spec, consumes={}).result == Done()
+        for number in range(2):
+            world.run("g", f"p-{number}", f"w{number + 1}")
+        return world.state.groups["g"].created_at
+
+    create_and_run()
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="g")
+    for number in range(2):
+        world.step(LetGo, "g", f"p-{number}", confirmed=True)
+    second = create_and_run()
+    assert restored(world, data).kept == 2
+    assert world.state.groups["g"].created_at == second, "those that run, and those that are placed later"
+    world.do(DeleteGroup, group="g")
+    send(world, data, upload="second", key="key:second")
+    assert commit(world, "second").result == Restored(groups=1, pipelines=2, kept=0)
+    assert world.state.groups["g"].created_at == world.now
+    assert set(world.state.placements["g"]) == {"p-0", "p-1"}
+
+
+def test_what_a_worker_holds_is_known_after_a_restore() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="b")
+    assert world.state.count_on("w1") == 2
+    restored(world, data)
+    assert world.state.count_on("w1") == 1
+    world.run("b", "p", "w1")
+    assert [entry[:2] for entry in world.state.placed_on("w1")] == [("a", "p"), ("b", "p")]
 
 
 def test_connectors_are_those_of_the_copy() -> None:
