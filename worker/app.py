@@ -79,7 +79,7 @@ class Worker:
         store = CheckpointStore(config.data_dir / "checkpoints")
         self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
-        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate)
+        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate, self.host.epoch_of)
         self._membership = Membership(config, bus, subjects, self.host, self._lease, lambda: self._url)
 
         collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._lease_open)

@@ -7,9 +7,14 @@ the memory is bounded.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from proto_schemas.messages import Route
 from proto_schemas.subjects import Subjects, check_publishable
+from transport.errors import NatsTransportError
+from transport.nats import NatsTransport
+from worker.connectors.base import OutputDropped, encode_output
+from worker.connectors.nats import drop_reason
 
 
 class OutputRoutes:
@@ -34,6 +39,25 @@ class OutputRoutes:
             matching = (subject for types, subject in self._routes if _matches(types, event_type))
             known = self._known[event_type] = tuple(dict.fromkeys(matching))
         return known
+
+
+class RouteSink:
+    """Publishes emitted events on the subjects their types are routed to."""
+
+    def __init__(self, bus: NatsTransport, routes: OutputRoutes) -> None:
+        self._bus = bus
+        self._routes = routes
+
+    async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
+        subjects = self._routes.subjects_of(event_type)
+        if not subjects:
+            return
+        data = encode_output(event_type, fields, ts)
+        for subject in subjects:
+            try:
+                await self._bus.publish(subject, data)
+            except NatsTransportError as error:
+                raise OutputDropped(drop_reason(error), str(error)) from None
 
 
 def input_subjects(subjects: Subjects, group: str, name: str, routes: Sequence[Route]) -> tuple[str, ...]:

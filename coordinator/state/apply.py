@@ -12,15 +12,22 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import groups, members, placements
+from coordinator.state import groups, jobs, members, placements
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
+    AdvanceMigration,
     Announce,
+    CancelMigration,
     Command,
+    CordonWorker,
     CreateGroup,
     DeleteGroup,
     Displace,
+    EndDrain,
     Explain,
+    ExplainDrain,
+    FailMigration,
+    FinishMigration,
     ForgetStray,
     LetGo,
     MarkWorker,
@@ -30,6 +37,8 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    StartDrain,
+    StartMigration,
     encode_command,
 )
 from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
@@ -58,6 +67,15 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     Displace: placements.displace,
     Explain: placements.explain,
     LetGo: placements.let_go,
+    StartMigration: jobs.start_migration,
+    AdvanceMigration: jobs.advance_migration,
+    FinishMigration: jobs.finish_migration,
+    FailMigration: jobs.fail_migration,
+    CancelMigration: jobs.fail_migration,
+    CordonWorker: jobs.cordon_worker,
+    StartDrain: jobs.start_drain,
+    ExplainDrain: jobs.explain_drain,
+    EndDrain: jobs.end_drain,
 }
 
 
@@ -72,6 +90,7 @@ def apply(state: State, command: Command) -> Applied:
     change = Change(state, command)
     try:
         result: AnyResult = _HANDLERS[type(command)](change)
+        jobs.settle(change)
     except Refusal as refusal:
         result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
     if command.request_id and not (isinstance(result, Refused) and result.retryable):

@@ -19,7 +19,17 @@ from typing import Any, Final
 
 import msgspec
 
-from coordinator.state.model import Event, Group, Placement, Remembered, State, Stray, Worker
+from coordinator.state.model import (
+    Drain,
+    Event,
+    Group,
+    Migration,
+    Placement,
+    Remembered,
+    State,
+    Stray,
+    Worker,
+)
 
 FORMAT: Final = 2
 FRAME_ITEMS: Final = 200
@@ -27,7 +37,10 @@ FRAME_BYTES: Final = 128 * 1024
 _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
-_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
+_FIRST_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
+_KINDS: Final = (*_FIRST_KINDS, "migrations", "ended_migrations", "drains", "ended_drains")
+"""Those that came later are counted in the header only when there are any: without them, a version that does
+not know them reads the snapshot."""
 
 
 class _Format1(msgspec.Struct, frozen=True):
@@ -80,7 +93,35 @@ class _Audit(_Frame, frozen=True, tag="audit"):
     items: list[Event]
 
 
-_AnyFrame = _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit
+class _Migrations(_Frame, frozen=True, tag="migrations"):
+    items: dict[str, Migration]
+
+
+class _EndedMigrations(_Frame, frozen=True, tag="ended_migrations"):
+    items: dict[str, Migration]
+
+
+class _Drains(_Frame, frozen=True, tag="drains"):
+    items: dict[str, Drain]
+
+
+class _EndedDrains(_Frame, frozen=True, tag="ended_drains"):
+    items: dict[str, Drain]
+
+
+_AnyFrame = (
+    _Coordinators
+    | _Workers
+    | _Groups
+    | _Placements
+    | _Strays
+    | _Remembered
+    | _Audit
+    | _Migrations
+    | _EndedMigrations
+    | _Drains
+    | _EndedDrains
+)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _format_1: "Final[msgspec.msgpack.Decoder[_Format1]]" = msgspec.msgpack.Decoder(_Format1)
 _versions: "Final[msgspec.msgpack.Decoder[_Version]]" = msgspec.msgpack.Decoder(_Version)
@@ -92,7 +133,7 @@ def frames(state: State) -> Iterator[bytes]:
     """The state as it is now, in frames."""
     kept: dict[str, Any] = {kind: getattr(state, kind).copy() for kind in _KINDS}
     kept["placements"] = {group: placed.copy() for group, placed in state.placements.items()}
-    counts = {kind: len(items) for kind, items in kept.items()}
+    counts = {kind: len(items) for kind, items in kept.items() if items or kind in _FIRST_KINDS}
     header = _framed(_Header(FORMAT, state.epochs, state.sessions, counts))
     return chain([_MAGIC + header], chain.from_iterable(_slices(kind, kept[kind]) for kind in _KINDS))
 
@@ -148,7 +189,7 @@ def _read_frames(data: bytes) -> State:
     for body in bodies:
         _add(state, _frames.decode(body))
     counts = {kind: len(getattr(state, kind)) for kind in _KINDS}
-    if counts != header.counts:
+    if counts != {**dict.fromkeys(_KINDS, 0), **header.counts}:
         raise ValueError(_damaged(f"it holds {counts}, and should hold {header.counts}"))
     return state
 
