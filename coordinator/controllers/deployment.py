@@ -43,7 +43,7 @@ from coordinator.state.commands import (
 from coordinator.state.model import AnyResult, Placed, State, Stray, Worker, WorkerStatus
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Undeploy
+from proto_schemas.messages import Deploy, Restore, Undeploy
 from transport.errors import ErrorKind, NatsTransportError
 
 ELSEWHERE: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH})
@@ -105,6 +105,11 @@ class Target:
         return f"{self.group}.{self.pipeline}.{self.epoch}"
 
 
+def line_of(target: Target, queue: int) -> str:
+    """The queue group of a line of copies."""
+    return f"{target.group}.{target.pipeline}.{queue}"
+
+
 class WorkerRefused(Exception):
     """A worker does not take the pipeline now; another may."""
 
@@ -138,7 +143,8 @@ class Deployment:
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
-        message = self._message(target)
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        message = self.message(target, placement.queue) if placement is not None else None
         if message is None:
             return
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
@@ -149,7 +155,7 @@ class Deployment:
         except NatsTransportError as error:
             if worker.incarnation is None:
                 await self._unanswered(target, worker, error)
-            await self.explain(target, _why(worker.id, error))
+            await self.explain(target, why(worker.id, error))
             raise
         else:
             await self._report(target, worker, deployed.id)
@@ -204,6 +210,20 @@ class Deployment:
             if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
                 raise
 
+    async def resume(self, worker_id: str, target: Target, pipeline_id: str) -> None:
+        """Have a copy that belongs where it is, and holds, go on."""
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        if placement is None or placement.epoch != target.epoch:
+            return
+        message = Restore(
+            pipeline_id=pipeline_id,
+            resume=True,
+            queue=line_of(target, placement.queue),
+            term=self._ledger.term,
+            epoch=target.epoch,
+        )
+        await self._commands.restore(worker_id, message)
+
     async def clear_stray(self, stray: Stray, *, known: bool, failures: int = 0) -> None:
         """End a stray and forget it. On a worker that is not `known` any more one try must do; `failures`:
         how often this failed already."""
@@ -240,7 +260,8 @@ class Deployment:
             kind(by=_BY, group=target.group, pipeline=target.pipeline, epoch=target.epoch, **fields)
         )
 
-    def _message(self, target: Target) -> Deploy | None:
+    def message(self, target: Target, queue: int, *, hold: bool = False) -> Deploy | None:
+        """The deploy of a copy in the line `queue`; None when its group is gone."""
         group = self._ledger.state.groups.get(target.group)
         if group is None:
             return None
@@ -258,10 +279,12 @@ class Deployment:
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=target.request_id,
+            queue=line_of(target, queue) if queue else None,
+            hold=hold,
         )
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
-        reason = _why(worker.id, error)
+        reason = why(worker.id, error)
         seen = _SEEN_EPOCH.search(error.error) if error.code == ErrorCode.STALE_EPOCH else None
         if seen is not None:
             await self.raise_epochs(int(seen[1]))
@@ -276,7 +299,7 @@ class Deployment:
 
     async def _unanswered(self, target: Target, worker: Worker, error: NatsTransportError) -> NoReturn:
         """A seed worker did not answer; it is not asked again under this epoch."""
-        reason = _why(worker.id, error)
+        reason = why(worker.id, error)
         if error.kind in NOT_SENT:
             await self.displace(target, reason)
             raise WorkerRefused(worker.id)
@@ -316,7 +339,7 @@ def _is_final(error: WireError | NatsTransportError) -> bool:
     return not error.retryable and error.code not in LATER
 
 
-def _why(worker_id: str, error: WireError | NatsTransportError) -> str:
+def why(worker_id: str, error: WireError | NatsTransportError) -> str:
     """A reason people can act on; bounded, because it is replicated."""
     if isinstance(error, NatsTransportError):
         if error.kind is ErrorKind.NO_RESPONDERS:

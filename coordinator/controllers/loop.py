@@ -1,4 +1,5 @@
-"""The loop: passes over liveness, convergence and placement, on the leader, for as long as it leads.
+"""The loop: passes over liveness, convergence, drains, moves and placement, on the leader, for as long as
+it leads.
 
 A pass runs when something changed (`wake`) and at least every `interval` seconds; it starts actions and never
 waits, so it is short. Leadership begins with a barrier: what earlier leaders committed is applied before
@@ -9,13 +10,15 @@ late).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.convergence import Convergence
 from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.drains import Drains
 from coordinator.controllers.liveness import Liveness
+from coordinator.controllers.moves import Moves
 from coordinator.controllers.placement import PlacementController
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -37,6 +40,7 @@ class ControlLoop:
         clock: monotonic seconds.
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
+        moves: the bounds of `Moves`, where they are not the default ones.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class ControlLoop:
         clock: Callable[[], float],
         hears: Callable[[], bool],
         heartbeat_timeout: float,
+        moves: Mapping[str, int] | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -57,10 +62,13 @@ class ControlLoop:
         self.verdicts = Actions(clock, self.wake)
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
+        self.jobs = Actions(clock, self.wake, limit=256)
         deployment = Deployment(ledger, commands)
         self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
         self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)
+        self.moves = Moves(ledger, commands, deployment, self.jobs, clock, **(moves or {}))
+        self.drains = Drains(ledger, deployment, table, self.jobs, clock)
         self._last_pass = clock()
         self._term = 0
         self.leads = False
@@ -111,6 +119,8 @@ class ControlLoop:
             self.passes += 1
             self.liveness.step()
             self.convergence.step()
+            self.drains.step()
+            self.moves.step()
             self.placement.step()
 
     async def _take_over(self) -> None:
@@ -130,11 +140,13 @@ class ControlLoop:
                 actions.forget()
             self.convergence.forget()
             self.placement.forget()
+            self.moves.forget()
+            self.drains.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))
 
     @property
     def _all_actions(self) -> tuple[Actions, ...]:
-        return (self.verdicts, self.pipelines, self.sweeps)
+        return (self.verdicts, self.pipelines, self.sweeps, self.jobs)
 
     async def close(self) -> None:
         """End what is under way."""

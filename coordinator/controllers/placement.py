@@ -19,8 +19,9 @@ from coordinator.controllers.deployment import (
 )
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
-from coordinator.state.model import Phase, Placement, Worker
+from coordinator.state.model import Phase, Placement, Worker, WorkerStatus
 from coordinator.state.strategy import Room
+from proto_schemas.messages import RunningPipeline
 
 
 class PlacementController:
@@ -50,10 +51,11 @@ class PlacementController:
     def step(self) -> None:
         """Start what is needed, as far as it may start now."""
         room: Room | None = None
+        moving = {(move.group, move.pipeline) for move in self._ledger.state.migrations.values()}
         for group, pipeline, placement in list(self._ledger.state.each_placement()):
             target = Target.of(self._ledger.state, group, pipeline, placement.epoch)
-            if not self._actions.free(target.key):
-                continue
+            if (group, pipeline) in moving or not self._actions.free(target.key):
+                continue  # what moves is the business of `moves`
             if placement.phase in (Phase.PENDING, Phase.FAILED):
                 room = room or self._room()
                 self._find_place(target, placement, room)
@@ -90,6 +92,12 @@ class PlacementController:
         worker = self._ledger.state.ready(placement.worker_id)
         if worker is None:
             gone = self._ledger.state.workers.get(placement.worker_id or "")
+            if (
+                gone is not None
+                and gone.status is WorkerStatus.DRAINING
+                and self._still_runs(target, placement)
+            ):
+                return  # the drain of that worker moves it
             reason = f"worker {placement.worker_id} is {gone.status if gone else 'gone'}"
             self._actions.start(target.key, partial(self._do.displace, target, reason))
         elif placement.phase is Phase.DEPLOYING and worker.incarnation is None:
@@ -104,10 +112,19 @@ class PlacementController:
         self._actions.start(target.key, partial(self._do.remove, target, worker, pipeline_id, failures))
 
     def _reported(self, target: Target, worker_id: str | None) -> str | None:
+        copy = self._copy(target, worker_id)
+        return copy.pipeline_id if copy is not None else None
+
+    def _still_runs(self, target: Target, placement: Placement) -> bool:
+        copy = self._copy(target, placement.worker_id)
+        return placement.phase is Phase.RUNNING and copy is not None and copy.state != "drained"
+
+    def _copy(self, target: Target, worker_id: str | None) -> RunningPipeline | None:
+        """What the worker said last of this copy."""
         heard = self._table.get(worker_id or "")
         for copy in (heard.pipelines or {}).values() if heard is not None else ():
             if (copy.group, copy.name, copy.epoch) == (target.group, target.pipeline, target.epoch):
-                return copy.pipeline_id
+                return copy
         return None
 
     async def _place(self, target: Target, worker: Worker) -> None:

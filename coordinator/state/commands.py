@@ -178,9 +178,13 @@ class RaiseEpochs(Command, frozen=True, kw_only=True):
 
 
 class StartMigration(PlacementCommand, frozen=True, kw_only=True):
-    """Move a running pipeline: a slot on the target and the next epoch are its own from here on."""
+    """Move a running pipeline: a slot on the target and the next epoch are its own from here on.
 
-    to_worker: str
+    What people ask for has no epoch (0: the present one) and perhaps no target (empty: as the strategy
+    says), so that the same request is the same command whenever it is sent.
+    """
+
+    to_worker: str = ""
     cause: Cause
 
 
@@ -205,9 +209,12 @@ class AdvanceMigration(MigrationCommand, frozen=True, kw_only=True):
 
 
 class FinishMigration(MigrationCommand, frozen=True, kw_only=True):
-    """The target is live: it is the placement now. `reason`: what it begins without."""
+    """The target is live: it is the placement now. `reason`: what it begins without. `new_line`: the source
+    may still listen, so the target began a new line under its epoch.
+    """
 
     reason: Reason = ""
+    new_line: bool = False
 
 
 class FailMigration(MigrationCommand, frozen=True, kw_only=True):

@@ -55,6 +55,7 @@ from coordinator.state.model import (
     Worker,
     WorkerStatus,
 )
+from coordinator.state.strategy import Room
 from proto_schemas.errors import ErrorCode
 
 MAX_ACTIVE: Final = 256
@@ -98,7 +99,8 @@ def start_migration(change: Change[StartMigration]) -> Result:
     command, state = change.command, change.state
     name = f"{command.group}/{command.pipeline}"
     placement = _movable(change)
-    source, target = state.workers[placement.worker_id or ""], state.workers.get(command.to_worker)
+    source = state.workers[placement.worker_id or ""]
+    target = state.workers.get(command.to_worker or _choose(state, command, source.id))
     if target is None:
         refuse(ErrorCode.NOT_FOUND, f"there is no worker {command.to_worker!r}: see GET /workers")
     same = target.id == source.id
@@ -137,13 +139,22 @@ def start_migration(change: Change[StartMigration]) -> Result:
     return Started(id=move.id)
 
 
+def _choose(state: State, command: StartMigration, source: str) -> str:
+    room = Room(state)
+    affinity = state.groups[command.group].pipeline(command.pipeline).worker_affinity
+    choice = room.choose(command.group, affinity=affinity, avoid={source})
+    if choice is None:
+        refuse(ErrorCode.UNAVAILABLE, room.why_none({source}), retryable=True)
+    return choice
+
+
 def _movable(change: Change[StartMigration]) -> Placement:
     command, state = change.command, change.state
     name = f"{command.group}/{command.pipeline}"
     placement = state.placement(command.group, command.pipeline)
     if placement is None:
         refuse(ErrorCode.NOT_FOUND, f"there is no pipeline {name}: see GET /pipeline-groups")
-    if placement.epoch != command.epoch:
+    if command.epoch and placement.epoch != command.epoch:
         refuse(ErrorCode.STALE_EPOCH, f"{command.about} is over: {name} is at epoch {placement.epoch}")
     if placement.phase is not Phase.RUNNING or placement.worker_id not in state.workers:
         refuse(ErrorCode.CONFLICT, f"{name} is {placement.phase}: only what runs can be moved")
@@ -183,7 +194,7 @@ def finish_migration(change: Change[FinishMigration]) -> Result:
         epoch=move.to_epoch,
         worker_id=move.to_worker,
         pipeline_id=move.to_pipeline_id,
-        queue=move.queue,
+        queue=move.to_epoch if command.new_line else move.queue,
     )
     change.write(move.group, move.pipeline, placement)
     _end(change, move, MovePhase.DONE, command.reason)

@@ -13,7 +13,6 @@ from tests.support.poll import until
 from tests.unit.worker.support import Collected, bare_client, collect, command, running
 from worker import handover, held
 
-COUNT = "stream Sums = In.partition_by(k).window(4).aggregate(k: last(k), n: last(n), total: sum(n)).emit()"
 PASS = "stream Out = In.emit(n: n)"
 LINE = "g.p.1"
 
@@ -81,13 +80,13 @@ async def test_every_event_is_handled_once_and_in_order_through_six_moves(
         begun = asyncio.Event()
         sending = asyncio.create_task(publish(publisher, range(count), gate=begun))
         await begun.wait()
-        workers = ["w-0", "w-1"]
+        source, target = "w-0", "w-1"
         for epoch in range(2, 8):
-            copy = await move(client, copy, *workers, text, epoch)
-            workers.reverse()
+            copy = await move(client, copy, source, target, text, epoch)
+            source, target = target, source
         assert not sending.done(), "all moves happened while events came"
         await sending
-        await until(lambda: len(heard.messages) >= count, what=lambda: f"{len(heard.messages)}")
+        await until(lambda: len(heard.messages) >= count, what="every number")
         await client.flush()
     assert numbers(heard) == list(range(count))
 

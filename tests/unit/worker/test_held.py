@@ -25,7 +25,7 @@ def witness_of(stream: list[str]) -> Witness:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(0, 30))
 def test_what_two_copies_held_comes_out_as_it_was_sent(stream: list[tuple[str, bool]], begin: int) -> None:
-    """Also where events have the same bytes, and where the witness came late: before that all went to the old."""
+    """Also where events have the same bytes, and where the witness came late."""
     shares = [(name, to_old or at < begin) for at, (name, to_old) in enumerate(stream)]
     old = [event(name) for name, to_old in shares if to_old]
     new = [event(name) for name, to_old in shares if not to_old]
