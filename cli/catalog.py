@@ -79,12 +79,16 @@ _WORKER_KEYS: Final = (
     "worker.http_port",
     "worker.max_pipelines",
     "worker.labels",
+    "worker.leave_timeout",
+    "worker.checkpoint_dir",
     "worker.api_key",
 )
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
 _YES: Final = Option("--yes", "do not ask", bool, False)
 _WAIT: Final = Option("--wait", "seconds to wait until it is done", float, 30.0)
 _COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote")
+_FOLLOW: Final = Option("--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0)
+_WORKER: Final = Argument("id", "id of the worker")
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
@@ -142,6 +146,21 @@ COMMANDS: Final = (
             Argument("fields", "name=value: a number, true, false, null, JSON, else text", many=True),
         ),
         example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
+    ),
+    Command(
+        "migrate",
+        "move a pipeline to another worker, without losing an event",
+        "cli.commands.moves:migrate",
+        CLIENT_KEYS,
+        (Argument("pipeline", "GROUP/PIPELINE"),),
+        (Option("--to", "a worker; default: as placement would choose"), _FOLLOW),
+        example="varpulis migrate doors/doors --to worker-1 --wait 30",
+    ),
+    Command(
+        "migrations",
+        "the pipelines that move, and those that have moved",
+        "cli.commands.moves:migrations",
+        CLIENT_KEYS,
     ),
     Command(
         "raft status",
@@ -234,6 +253,33 @@ COMMANDS: Final = (
         "cli.commands.nodes:worker",
         (*_WORKER_KEYS, *_NODE_KEYS),
         shows=False,
+    ),
+    Command(
+        "worker drain",
+        "cordon a worker and move its pipelines to others, without losing an event",
+        "cli.commands.moves:drain",
+        CLIENT_KEYS,
+        (_WORKER,),
+        (
+            _FOLLOW,
+            Option("--within", "seconds after which the cluster gives up; 0: never", float, 0.0),
+            Option("--cancel", "stop draining it; what has moved stays where it is", bool, False),
+        ),
+        example="varpulis worker drain worker-0 --wait 60",
+    ),
+    Command(
+        "worker cordon",
+        "place nothing new on a worker; what it has stays",
+        "cli.commands.moves:cordon",
+        CLIENT_KEYS,
+        (_WORKER,),
+    ),
+    Command(
+        "worker uncordon",
+        "place pipelines on a worker again",
+        "cli.commands.moves:uncordon",
+        CLIENT_KEYS,
+        (_WORKER,),
     ),
     Command(
         "config show", "every setting, its value and where that came from", "cli.commands.about:config_show"

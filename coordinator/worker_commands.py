@@ -4,6 +4,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from proto_schemas.errors import WireError
 from proto_schemas.messages import (
     BatchInjected,
     CheckpointRequest,
@@ -14,17 +15,20 @@ from proto_schemas.messages import (
     Inject,
     InjectBatch,
     Injected,
+    Message,
     Ok,
     Restore,
     Undeploy,
 )
 from proto_schemas.subjects import Subjects
+from transport.errors import ErrorKind, NatsTransportError
 
 DEPLOY_TIMEOUT: Final = 5.0
 SEED_DEPLOY_TIMEOUT: Final = 30.0
 """A seed worker is asked once, because it knows no request ids: it gets long to answer."""
 UNDEPLOY_TIMEOUT: Final = 2.0
 INJECT_TIMEOUT: Final = 10.0
+HELLO_TIMEOUT: Final = 0.5
 HOLD_TIMEOUT: Final = 4.0
 """A worker that joins a line waits up to 3 s for its subscriptions."""
 HAND_OVER_TIMEOUT: Final = 8.0
@@ -66,6 +70,16 @@ class WorkerCommands:
     async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:
         """End a copy."""
         return await self._ask(worker_id, "undeploy", message, Ok, UNDEPLOY_TIMEOUT)
+
+    async def answers(self, worker_id: str) -> bool | None:
+        """Whether somebody listens to its commands; None when that did not come out."""
+        try:
+            await self._ask(worker_id, "hello", Message(), Ok, HELLO_TIMEOUT)
+        except NatsTransportError as error:
+            return False if error.kind is ErrorKind.NO_RESPONDERS else None
+        except WireError:
+            return True  # it does not know the word, and says so
+        return True
 
     async def hold(self, worker_id: str, message: Hold) -> Ok:
         """Have a copy keep events instead of handling them, or join its line."""

@@ -54,6 +54,7 @@ class Membership:
         incarnation: new for each process.
         term: the newest leader's that answered.
         heartbeats, missed: heartbeats that went out, and that did not.
+        dismissed: this worker leaves, and the leader says that there is nothing to wait for.
         acknowledged, refused: answers that counted, and that did not (malformed, or of an older term).
     """
 
@@ -83,6 +84,8 @@ class Membership:
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._leaving = False
+        self.dismissed = False
         self._successor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.incarnation = new_incarnation(now_ms())
         self.heartbeats = 0
@@ -178,6 +181,11 @@ class Membership:
                 async with asyncio.timeout(self._interval):
                     await self._beat_now.wait()
 
+    async def leave(self) -> None:
+        """Say from now on, and at once, that this worker leaves."""
+        self._leaving = True
+        await self.beat()
+
     async def beat(self) -> None:
         """Send one heartbeat; while there is no connection it is counted as missed."""
         self._seq += 1
@@ -208,7 +216,7 @@ class Membership:
             seq=self._seq,
             pipelines=self._host.running(),
             load=min(1.0, round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3)),
-            draining=self._host.draining,
+            draining=self._leaving or self._host.draining,
         )
 
     def _mind_silence(self) -> None:
@@ -263,6 +271,9 @@ class Membership:
         )
         if directive.do == "register":
             self._register_now.set()
+            return
+        if directive.do == "leave":
+            self.dismissed = self._leaving
             return
         pipeline = self._host.find(directive.pipeline_id or "")
         if pipeline is None:

@@ -3,6 +3,7 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
+from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import OK, CliError, UsageError
@@ -13,13 +14,15 @@ from transport.config import NatsConfig
 from transport.errors import NatsTransportError
 from transport.loop import run
 
-_TIMES: Final = (
+_NUMBERS: Final = (
     "nats_wait",
     "heartbeat_interval",
     "heartbeat_timeout",
     "raft_heartbeat",
     "election_timeout_min",
     "election_timeout_max",
+    "moves_per_worker",
+    "moves_at_once",
 )
 
 
@@ -41,7 +44,7 @@ def coordinator(call: Invocation) -> int:
         http_port=settings["coordinator.http_port"],
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
-        **{name: settings[f"coordinator.{name}"] for name in _TIMES},
+        **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
     return run(serve(config))
 
@@ -62,6 +65,8 @@ def worker(call: Invocation) -> int:
         data_dir=call.directory("worker", worker_id),
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
+        leave_timeout=settings["worker.leave_timeout"],
+        checkpoint_dir=Path(shared) if (shared := settings["worker.checkpoint_dir"]) else None,
         api_key=settings["worker.api_key"],
     )
     return run(serve(config))

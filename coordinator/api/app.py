@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from coordinator.api import cluster, groups, inject, members, probes, workers
+from coordinator.api import cluster, drains, groups, inject, members, migrations, probes, workers
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
@@ -34,6 +34,8 @@ def build(context: Context) -> RequestLimits:
         API_BASE,
         route_handlers=[
             *workers.HANDLERS,
+            *drains.HANDLERS,
+            *migrations.HANDLERS,
             *groups.HANDLERS,
             *inject.HANDLERS,
             *cluster.HANDLERS,

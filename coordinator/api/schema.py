@@ -1,7 +1,7 @@
 """The OpenAPI document: what the framework knows, with the request bodies that the handlers read themselves.
 
 They do so because their errors are to name the path of a wrong field in the wire's own words. Each names its
-body's type in `opt["body"]`; the schemas come from the same Structs that decode them.
+body's type in `opt["body"]`, or in `opt["optional_body"]` when it may be absent; the schemas come from the same Structs that decode them.
 """
 
 from typing import Any
@@ -14,23 +14,25 @@ from litestar.routes import HTTPRoute
 def with_bodies(app: Litestar) -> dict[str, Any]:
     """The document as plain data."""
     document = app.openapi_schema.to_schema()
-    bodies = _bodies(app)
+    bodies, optional = _bodies(app, "body"), _bodies(app, "optional_body")
+    bodies |= optional
     references, components = msgspec.json.schema_components(
         bodies.values(), ref_template="#/components/schemas/{name}"
     )
     for (path, method), reference in zip(bodies, references, strict=True):
         operation = document["paths"][path][method]
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        needed = (path, method) not in optional
+        operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": reference}}}
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return document
 
 
-def _bodies(app: Litestar) -> dict[tuple[str, str], Any]:
+def _bodies(app: Litestar, name: str) -> dict[tuple[str, str], Any]:
     return {
-        (route.path_format, method.lower()): handler.opt["body"]
+        (route.path_format, method.lower()): handler.opt[name]
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in handler.http_methods
-        if "body" in handler.opt
+        if name in handler.opt
     }

@@ -11,13 +11,12 @@ A worker that says it drains is leaving: the job is made here, of cause `leave`.
 there is nobody else at all, and the worker is told not to wait.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from functools import partial
 from typing import Any, Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import Deployment, Target
-from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger, now_ms
 from coordinator.state.commands import EndDrain, ExplainDrain, StartDrain, StartMigration
 from coordinator.state.model import Cause, Drain, DrainPhase, Phase, Placement, State, Worker, WorkerStatus
@@ -40,15 +39,15 @@ class Drains:
         self,
         ledger: Ledger,
         deployment: Deployment,
-        table: HeartbeatTable,
         actions: Actions,
         clock: Callable[[], float],
+        suspects: Callable[[], Set[str]],
     ) -> None:
         self._ledger = ledger
         self._do = deployment
-        self._table = table
         self._actions = actions
         self._clock = clock
+        self._suspects = suspects
         self._tried: dict[tuple[str, str, str], float] = {}
 
     def forget(self) -> None:
@@ -128,7 +127,8 @@ class Drains:
     def _move(self, state: State, drain: Drain, target: Target, worker: Worker, room: Room) -> str:
         """Begin the migration of one pipeline; why it cannot begin."""
         name = (target.group, target.pipeline)
-        avoid = {to for group, pipeline, to in self._tried if (group, pipeline) == name} | {worker.id}
+        avoid = {to for group, pipeline, to in self._tried if (group, pipeline) == name}
+        avoid |= {worker.id, *self._suspects()}
         affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
         choice = room.choose(target.group, affinity=affinity, avoid=avoid)
         if choice is None:

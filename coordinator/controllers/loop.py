@@ -40,6 +40,7 @@ class ControlLoop:
         clock: monotonic seconds.
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
+        heartbeat_interval: seconds between heartbeats, of which none may be missed.
         moves: the bounds of `Moves`, where they are not the default ones.
     """
 
@@ -52,6 +53,7 @@ class ControlLoop:
         clock: Callable[[], float],
         hears: Callable[[], bool],
         heartbeat_timeout: float,
+        heartbeat_interval: float = 1.0,
         moves: Mapping[str, int] | None = None,
     ) -> None:
         self._ledger = ledger
@@ -64,11 +66,23 @@ class ControlLoop:
         self.sweeps = Actions(clock, self.wake)
         self.jobs = Actions(clock, self.wake, limit=256)
         deployment = Deployment(ledger, commands)
-        self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
+        self.liveness = Liveness(
+            ledger,
+            table,
+            self.verdicts,
+            self.sweeps,
+            clock,
+            heartbeat_timeout,
+            commands,
+            hears,
+            heartbeat_interval,
+        )
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
-        self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)
+        self.placement = PlacementController(
+            ledger, deployment, table, self.pipelines, clock, self.liveness.suspects
+        )
         self.moves = Moves(ledger, commands, deployment, self.jobs, clock, **(moves or {}))
-        self.drains = Drains(ledger, deployment, table, self.jobs, clock)
+        self.drains = Drains(ledger, deployment, self.jobs, clock, self.liveness.suspects)
         self._last_pass = clock()
         self._term = 0
         self.leads = False

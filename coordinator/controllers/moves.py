@@ -258,8 +258,8 @@ class Moves:
         return await self._commands.hand_over(move.from_worker, request)
 
     def _fence(self, move: Migration, end: str) -> dict[str, Any]:
-        """Whom a command is for, and under which epoch. It has no request id: each may be repeated as it is, and
-        what a hand-over answers is large."""
+        """Whom a command is for, and under which epoch. It has no request id: each may be repeated as it is,
+        and what a hand-over answers is large."""
         source = end == "from"
         return {
             "pipeline_id": move.from_pipeline_id if source else move.to_pipeline_id or "",

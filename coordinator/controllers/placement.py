@@ -34,12 +34,14 @@ class PlacementController:
         table: HeartbeatTable,
         actions: Actions,
         clock: Callable[[], float],
+        suspects: Callable[[], Set[str]],
     ) -> None:
         self._ledger = ledger
         self._do = deployment
         self._table = table
         self._actions = actions
         self._clock = clock
+        self._suspects = suspects
         self._reserved: dict[Target, str] = {}
         self._avoid: dict[Key, dict[str, float]] = {}
 
@@ -75,7 +77,7 @@ class PlacementController:
 
     def _find_place(self, target: Target, placement: Placement, room: Room) -> None:
         state = self._ledger.state
-        avoid = self._avoided(target)
+        avoid = self._avoided(target) | self._suspects()
         affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
         choice = room.choose(target.group, affinity=affinity, avoid=avoid)
         worker = state.ready(choice)
