@@ -87,7 +87,9 @@ _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.dat
 _YES: Final = Option("--yes", "do not ask", bool, False)
 _WAIT: Final = Option("--wait", "seconds to wait until it is done", float, 30.0)
 _COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote")
-_FOLLOW: Final = Option("--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0)
+_FOLLOW: Final = Option(
+    "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0
+)
 _WORKER: Final = Argument("id", "id of the worker")
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")

@@ -60,7 +60,7 @@ def build() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         allow_abbrev=False,
     )
-    places = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
+    places: dict[str, Any] = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
     parsers: dict[str, argparse.ArgumentParser] = {}
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
@@ -82,7 +82,9 @@ def _place(places: dict[str, Any], group: str) -> Any:
 def _add_command(place: Any, name: str, command: Command) -> argparse.ArgumentParser:
     shown = {} if command.hidden else {"help": command.summary}
     epilog = f"example: {command.example}; {_EXIT_CODES}" if command.example else _EXIT_CODES
-    parser: argparse.ArgumentParser = place.add_parser(name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown)
+    parser: argparse.ArgumentParser = place.add_parser(
+        name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown
+    )
     parser.set_defaults(command=command)
     for argument in command.arguments:
         _add_argument(parser, argument)

@@ -56,8 +56,9 @@ class CoordinatorConfig:
     """Seconds of silence after which a worker's pipelines are placed elsewhere. Shorter fails over sooner,
     longer forgives longer pauses."""
     moves_per_worker: int = 4
-    """Migrations driven at once from or to one worker, 1..64. Each holds back one pipeline's output for some tens
-    of milliseconds, and copies its state."""
+    """Migrations driven at once from or to one worker, 1..64. Each holds back one pipeline's output for
+    some tens of milliseconds, and copies its state.
+    """
     moves_at_once: int = 16
     """The same in all, 1..256."""
     raft_heartbeat: float = 0.05

@@ -266,8 +266,9 @@ class DrainRequest(Message, frozen=True, kw_only=True):
 
 class DrainView(View, frozen=True, kw_only=True):
     """`GET /workers/{id}/drain`. Statuses: active done failed cancelled. `left`: pipelines still there;
-    `failed`: the last failure of each that could not be moved yet; `reason`: what stands in the way, or why it
-    ended. Times in ms since 1970."""
+    `failed`: the last failure of each that could not be moved yet; `reason`: what stands in the way, or why
+    it ended. Times in ms since 1970.
+    """
 
     id: str
     worker_id: str

@@ -1,9 +1,9 @@
 """A worker as a process: its parts made and joined, started in order, stopped in order.
 
-Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone.
-Stop (SIGTERM): say in heartbeats that we leave, and work on until our pipelines have been moved to others, or
-`leave_timeout` is over, or nobody will move them; then drain what is left (states go to disk), say so in a last
-heartbeat, let go of the rest. SIGINT, or a second SIGTERM: the same without waiting.
+Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. Stop
+(SIGTERM): say in heartbeats that we leave, and work on until our pipelines have been moved to others, or
+`leave_timeout` is over, or nobody will move them; then drain what is left (states go to disk), say so in a
+last heartbeat, let go of the rest. SIGINT, or a second SIGTERM: the same without waiting.
 """
 
 import asyncio
@@ -116,7 +116,8 @@ class Worker:
             task.result()
 
     async def leave(self, at_once: asyncio.Event) -> None:
-        """Work on until nothing runs here any more, at most `leave_timeout` seconds, or until `at_once` is set.
+        """Work on until nothing runs here any more, at most `leave_timeout` seconds, or until `at_once` is
+        set.
 
         A coordinator that grants no lease would not move anything: then there is nothing to wait for.
         """

@@ -28,10 +28,9 @@ class WorkerConfig:
         cpu_cores: told to the coordinators as capacity.
         leave_timeout: seconds a worker that is told to stop works on until its pipelines have been moved to
             others; 0: it brings them to rest at once.
-        checkpoint_dir: where checkpoints larger than a message lie; None: below `data_dir`. A pipeline with such
-            a state can be moved only between workers that share it.
-        labels: told to the coordinators, for placement.
-        api_key: what the coordinators ask of a worker; never shown.
+        checkpoint_dir: where checkpoints larger than a message lie; None: below `data_dir`. A pipeline with
+            such a state can be moved only between workers that share it. labels: told to the coordinators,
+            for placement. api_key: what the coordinators ask of a worker; never shown.
     """
 
     worker_id: str

@@ -12,8 +12,9 @@ from proto_schemas.rest import Cordoned, DrainRequest, DrainView
 
 @post("/workers/{worker_id:str}/drain", status_code=202, opt={"optional_body": DrainRequest})
 async def start_drain(request: AnyRequest, context: Given, worker_id: FromPath[str]) -> DrainView:
-    """Cordon a worker and move what it holds elsewhere; the job, which is under way. One that is already is the
-    answer to a second request."""
+    """Cordon a worker and move what it holds elsewhere; the job, which is under way. One that is already is
+    the answer to a second request.
+    """
     asked = await read_optional_body(request, DrainRequest)
     await context.ledger.propose(
         StartDrain(

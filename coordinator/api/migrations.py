@@ -1,7 +1,8 @@
-"""`/migrations`, and `/pipelines/{group}/{pipeline}/migrate`: pipelines on their way from one worker to another.
+"""`/migrations`, and `/pipelines/{group}/{pipeline}/migrate`: pipelines on their way from one worker to
+another.
 
-To ask for a move is to have it written down; it is driven by the leader, and shown here until it has ended and for
-long after.
+To ask for a move is to have it written down; it is driven by the leader, and shown here until it has ended
+and for long after.
 """
 
 from litestar import get, post

@@ -1,7 +1,8 @@
 """The OpenAPI document: what the framework knows, with the request bodies that the handlers read themselves.
 
-They do so because their errors are to name the path of a wrong field in the wire's own words. Each names its
-body's type in `opt["body"]`, or in `opt["optional_body"]` when it may be absent; the schemas come from the same Structs that decode them.
+They do so because their errors are to name the path of a wrong field in the wire's own words. Each names
+its body's type in `opt["body"]`, or in `opt["optional_body"]` when it may be absent; the schemas come from
+the same Structs that decode them.
 """
 
 from typing import Any
@@ -22,7 +23,10 @@ def with_bodies(app: Litestar) -> dict[str, Any]:
     for (path, method), reference in zip(bodies, references, strict=True):
         operation = document["paths"][path][method]
         needed = (path, method) not in optional
-        operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": reference}}}
+        operation["requestBody"] = {
+            "required": needed,
+            "content": {"application/json": {"schema": reference}},
+        }
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return document
 

@@ -1,10 +1,10 @@
 """Who is alive. A worker that was silent for `timeout` seconds is unhealthy; one that is heard again is
 ready. One whose heartbeat is late is *suspect* before that: it takes nothing new.
 
-A suspect is asked at once, by a request on its commands. Where NATS says twice in a row that nobody listens there,
-while our own connection is up, its process is gone (or cut off, and then its outputs are shut, see `worker.lease`):
-it is unhealthy without waiting for the timeout, until it is heard again. Silence, as of a frozen one, proves
-nothing.
+A suspect is asked at once, by a request on its commands. Where NATS says twice in a row that nobody listens
+there, while our own connection is up, its process is gone (or cut off, and then its outputs are shut, see
+`worker.lease`): it is unhealthy without waiting for the timeout, until it is heard again. Silence, as of a
+frozen one, proves nothing.
 
 Silence counts from the last heartbeat, or from when *we* began to listen, whichever is later: a new leader,
 one whose own NATS connection was gone, and one whose process was frozen have heard nobody, and grant
@@ -15,7 +15,6 @@ has stopped its output before anybody takes over.
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
-
 from typing import Final
 
 from coordinator.controllers.actions import Actions
@@ -47,9 +46,7 @@ def verdict(
     last = max(listening_since, heard.at if heard is not None and ours else listening_since)
     if now - last > timeout:
         status, reason = WorkerStatus.UNHEALTHY, f"no heartbeat for {timeout:g} s"
-    elif heard is None or not ours or now - heard.at > timeout:
-        return None
-    elif worker.status is WorkerStatus.UNHEALTHY and heard.at <= gone_at:
+    elif heard is None or not ours or now - heard.at > timeout or heard.at <= gone_at:
         return None
     elif heard.draining:
         status, reason = WorkerStatus.DRAINING, "it says it drains"
