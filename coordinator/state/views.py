@@ -33,7 +33,7 @@ WAITING: Final = "the leader has not chosen a worker yet: it will within seconds
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was last heard of a worker; `age_ms` is None when nothing was. `suspect`: its heartbeat is late."""
+    """What was last heard of a worker; `age_ms` is None when that is nothing. `suspect`: it is late."""
 
     age_ms: int | None = None
     pipelines_running: int | None = None
