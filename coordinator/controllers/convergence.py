@@ -33,6 +33,8 @@ from coordinator.state.members import newest_epoch
 from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 
+UNTIL_HEARD = 1.0
+"""Seconds after a copy was ended in which nothing is done because the last heartbeat still lists it."""
 _ADOPTABLE = frozenset({Phase.PENDING, Phase.DEPLOYING, Phase.RUNNING})
 _HOLDS = frozenset({"held", "handed_over"})
 
@@ -63,7 +65,7 @@ def examine(
         placement = state.placement(copy.group, copy.name)
         if not copy.group or not copy.epoch or copy.epoch in coming:
             continue
-        if placement is None or placement.epoch != copy.epoch or not _wanted(placement, worker):
+        if placement is None or placement.epoch != copy.epoch or not _wanted(state, placement, worker):
             stale.append((target, copy))
             continue
         listed.add(target)
@@ -84,12 +86,13 @@ def examine(
     return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(paused))
 
 
-def _wanted(placement: Placement, worker: Worker) -> bool:
+def _wanted(state: State, placement: Placement, worker: Worker) -> bool:
     """Whether a copy of the current epoch may stay on this worker."""
     if placement.phase is Phase.REMOVING:
         return placement.worker_id == worker.id
     if placement.worker_id is None:
-        return placement.phase in _ADOPTABLE and worker.status is WorkerStatus.READY
+        stays = worker.status is WorkerStatus.READY and state.draining(worker.id) is None
+        return stays and placement.phase in _ADOPTABLE
     return placement.worker_id == worker.id
 
 
@@ -128,7 +131,8 @@ class Convergence:
             for target, copy in findings.stale:
                 self._end(worker, target, copy)
             for target, copy in findings.paused:
-                self._start(target, partial(self._do.resume, worker.id, target, copy.pipeline_id))
+                resume = partial(self._do.resume, worker.id, target, copy.pipeline_id)
+                self._once("resume", worker, copy, resume)
             for target in findings.missing:
                 missing[target] = self._missed.get(target, heard.count)
                 if heard.count >= missing[target] + 2:
@@ -175,10 +179,23 @@ class Convergence:
         self._actions.hold(target.key, RETRY_FAILED)
 
     def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
-        self._sweeps.start(
-            ("copy", worker.id, copy.pipeline_id),
-            partial(self._do.undeploy, worker.id, target, copy.pipeline_id),
-        )
+        self._once("copy", worker, copy, partial(self._do.undeploy, worker.id, target, copy.pipeline_id))
+
+    def _once(
+        self,
+        what: str,
+        worker: Worker,
+        copy: RunningPipeline,
+        action: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Do it, and then not again before another heartbeat may tell that it is done."""
+        key = (what, worker.id, copy.pipeline_id)
+
+        async def do() -> None:
+            await action()
+            self._sweeps.hold(key, UNTIL_HEARD)
+
+        self._sweeps.start(key, do)
 
     def _clear_strays(self) -> None:
         state = self._ledger.state

@@ -53,8 +53,10 @@ from transport.errors import NatsTransportError
 
 PATIENCE: Final = 30.0
 """Seconds one migration may take, from when this leader began to drive it."""
-TRIES_WHILE_HELD: Final = 3
-"""Failures in a row while the source holds, after which it is told to go on: its outputs wait meanwhile."""
+HOLD_PATIENCE: Final = 5.0
+"""Seconds the source may hold, with its outputs waiting, before it is told to go on; longer than it usually
+takes to find out that a worker is dead.
+"""
 PER_WORKER: Final = 4
 AT_ONCE: Final = 16
 _BY: Final = "moves"
@@ -87,11 +89,13 @@ class Moves:
         self._clock = clock
         self._per_worker, self._at_once = per_worker, at_once
         self._began: dict[str, float] = {}
+        self._held_since: dict[str, float] = {}
         self._given: dict[str, HandedOver] = {}
 
     def forget(self) -> None:
         """Somebody else leads now."""
         self._began.clear()
+        self._held_since.clear()
         self._given.clear()
 
     def step(self) -> None:
@@ -99,6 +103,7 @@ class Moves:
         state = self._ledger.state
         for known in [known for known in self._began if known not in state.migrations]:
             del self._began[known]
+            self._held_since.pop(known, None)
             self._given.pop(known, None)
         for move in self._in_turn(state):
             self._began.setdefault(move.id, self._clock())
@@ -163,8 +168,9 @@ class Moves:
         if _gone(self._ledger.state, move.from_worker):
             await self._propose(AdvanceMigration, move, phase=MovePhase.HANDED_OVER, reason=_without(move))
             return
-        if self._actions.failures(_key(move)) >= TRIES_WHILE_HELD:
-            raise GivenUp(f"it could not be handed over: {move.reason}")
+        held_since = self._held_since.setdefault(move.id, self._clock())
+        if self._clock() - held_since > HOLD_PATIENCE:
+            raise GivenUp(f"it could not be handed over within {HOLD_PATIENCE:g} s: {move.reason}")
         try:
             await self._commands.hold(move.from_worker, Hold(**self._fence(move, "from")))
             await self._commands.hold(move.to_worker, Hold(**self._fence(move, "to")))

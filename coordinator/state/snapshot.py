@@ -38,7 +38,8 @@ _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
 _FIRST_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
-_KINDS: Final = (*_FIRST_KINDS, "migrations", "ended_migrations", "drains", "ended_drains")
+_LATER_KINDS: Final = ("migrations", "ended_migrations", "drains", "ended_drains")
+_KINDS: Final = (*_FIRST_KINDS[:-1], *_LATER_KINDS, _FIRST_KINDS[-1])
 """Those that came later are counted in the header only when there are any: without them, a version that does
 not know them reads the snapshot."""
 

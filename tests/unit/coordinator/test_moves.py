@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.controllers.moves import PATIENCE
-from coordinator.ledger import now_ms
+from coordinator.controllers.moves import HOLD_PATIENCE, PATIENCE
 from coordinator.state.commands import (
     CordonWorker,
     DeleteGroup,
@@ -122,7 +121,8 @@ async def test_the_source_holds_before_the_target_joins_and_hands_over_before_it
     move = await stage.migrate()
     await stage.settle()
     steps = ["Deploy@w2", "Hold@w1", "Hold@w2", "CheckpointRequest@w1", "Restore@w2", "Undeploy@w1"]
-    assert stage.sim.kinds() == steps
+    assert stage.sim.kinds()[:6] == steps
+    assert set(stage.sim.kinds()[6:]) <= {"Undeploy@w1"}, "convergence sees to it as well"
     assert stage.move(move).phase is MovePhase.DONE
     assert only_live(stage) == ("w2", memory)
     assert stage.sim.copies["w1"] == {}
@@ -140,7 +140,7 @@ async def test_each_step_is_committed_before_the_next_worker_hears_of_it() -> No
 
     stage.sim.request_message = watch  # type: ignore[method-assign]
     await stage.settle()
-    assert seen == [
+    assert seen[:6] == [
         ("Deploy", "started"),
         ("Hold", "held"),
         ("Hold", "held"),
@@ -185,7 +185,7 @@ async def test_a_target_that_refuses_leaves_the_source_live_with_all_it_had(kind
     assert stage.move(move).phase is (MovePhase.FAILED if after_hand_over else MovePhase.CANCELLED)
     assert "it does not fit" in (stage.move(move).reason or "")
     assert only_live(stage) == before
-    assert stage.sim.copies["w2"] == {}
+    assert not stage.sim.copies.get("w2")
 
 
 async def test_a_source_that_refuses_to_hand_over_goes_on() -> None:
@@ -208,11 +208,11 @@ async def test_a_target_that_dies_leaves_the_source_live_in_a_line_that_the_dead
     await stage.pass_time(10)
     assert stage.move(move).phase in (MovePhase.CANCELLED, MovePhase.FAILED), stage.move(move)
     assert only_live(stage) == before
-    lines = {copy.line for copy in stage.sim.copies["w2"].values() if copy.joined}
+    lines = {copy.line for copy in stage.sim.copies.get("w2", {}).values() if copy.joined}
     assert f"g.p.{stage.placed('g', 'p').queue}" not in lines
     stage.sim.frozen.clear()
     await stage.pass_time(3)
-    assert only_live(stage) == before and stage.sim.copies["w2"] == {}, "a zombie is ended"
+    assert only_live(stage) == before and not stage.sim.copies.get("w2"), "a zombie is ended"
 
 
 @pytest.mark.parametrize("phase", [MovePhase.HELD, MovePhase.HANDED_OVER])
@@ -272,7 +272,7 @@ async def test_a_source_is_not_kept_waiting_for_a_target_that_does_not_join() ->
     stage = await running()
     before = only_live(stage)
     move = await stop_in(stage, MovePhase.HELD, "w2")
-    await stage.pass_time(3)
+    await stage.pass_time(HOLD_PATIENCE + 6)
     assert stage.move(move).phase is MovePhase.CANCELLED and only_live(stage) == before
 
 
@@ -292,7 +292,7 @@ async def test_a_target_of_an_older_version_is_found_out_and_left() -> None:
     move = await stage.migrate()
     await stage.pass_time(2)
     assert "does not know how to hold" in (stage.move(move).reason or "")
-    assert only_live(stage) == before and stage.sim.copies["w2"] == {}
+    assert only_live(stage) == before and not stage.sim.copies.get("w2")
 
 
 async def test_what_is_driven_at_once_is_bounded_and_the_others_wait_with_their_slots() -> None:
@@ -325,9 +325,7 @@ async def test_a_drain_moves_everything_and_ends_when_the_worker_is_empty() -> N
     assert {worker for worker, _ in where.values()} == {"w2", "w3"}, "as placement would choose"
 
 
-async def test_a_drain_without_anywhere_to_go_says_what_stands_in_the_way_and_goes_on_when_it_is_gone() -> (
-    None
-):
+async def test_a_drain_without_anywhere_to_go_says_why_and_goes_on_when_there_is() -> None:
     stage = await running()
     await stage.say(CordonWorker, worker_id="w2", cordoned=True)
     drain = await stage.drain()
@@ -346,7 +344,7 @@ async def test_a_drain_without_anywhere_to_go_says_what_stands_in_the_way_and_go
 async def test_a_drain_that_takes_too_long_fails_with_its_reason_and_leaves_the_rest_where_it_is() -> None:
     stage = await running(workers=("w1",))
     drain = await stage.drain(timeout_ms=1)
-    while now_ms() <= stage.machine.state.drains[drain].started_at + 1:
+    while drain in stage.machine.state.drains:
         await stage.settle()
     await stage.pass_time(1)
     ended = stage.machine.state.ended_drains[drain]
