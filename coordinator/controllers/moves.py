@@ -34,7 +34,8 @@ import msgspec
 
 from coordinator.controllers.actions import Actions, Key
 from coordinator.controllers.deployment import ELSEWHERE, Deployment, Target, line_of, why
-from coordinator.ledger import Ledger
+from coordinator.durations import Durations
+from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
 from coordinator.state.commands import (
     MAX_REASON,
@@ -59,6 +60,8 @@ takes to find out that a worker is dead.
 """
 PER_WORKER: Final = 4
 AT_ONCE: Final = 16
+BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Of the durations that are counted, in seconds."""
 _BY: Final = "moves"
 _NO_HOLD: Final = "does not know how to hold a copy"
 _log = logging.getLogger(__name__)
@@ -69,7 +72,7 @@ class GivenUp(Exception):
 
 
 class Moves:
-    """The controller; `step` is one pass."""
+    """The controller; `step` is one pass. `durations`: of those that were completed here."""
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Moves:
         self._clock = clock
         self._per_worker, self._at_once = per_worker, at_once
         self._began: dict[str, float] = {}
+        self.durations = Durations(BOUNDS)
         self._held_since: dict[str, float] = {}
         self._given: dict[str, HandedOver] = {}
 
@@ -206,6 +210,7 @@ class Moves:
                 raise
             raise GivenUp(why(move.to_worker, error)) from None
         await self._propose(FinishMigration, move, reason=lost, new_line=bool(lost))
+        self.durations.observe(max(now_ms() - move.started_at, 0) / 1000)
         if not _gone(self._ledger.state, move.from_worker):
             await self._end_copy(move, move.from_pipeline_id, source=True)
 
