@@ -168,6 +168,8 @@ class Membership:
         if connected:
             self._beat_now.set()
             self._register_now.set()
+        else:
+            self._lease.cut_off(time.monotonic())
 
     # --- heartbeats
 
