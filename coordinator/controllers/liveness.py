@@ -48,6 +48,8 @@ def verdict(
         status, reason = WorkerStatus.UNHEALTHY, f"no heartbeat for {timeout:g} s"
     elif heard is None or not ours or now - heard.at > timeout or heard.at <= gone_at:
         return None
+    elif worker.status is WorkerStatus.UNHEALTHY and heard.at < listening_since:
+        return None  # what an earlier leader heard before it found it dead
     elif heard.draining:
         status, reason = WorkerStatus.DRAINING, "it says it drains"
     else:

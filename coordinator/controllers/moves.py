@@ -209,7 +209,8 @@ class Moves:
             if error.retryable:
                 raise
             raise GivenUp(why(move.to_worker, error)) from None
-        await self._propose(FinishMigration, move, reason=lost, new_line=bool(lost))
+        if not await self._propose(FinishMigration, move, reason=lost, new_line=bool(lost)):
+            return  # the source is the one that counts
         self.durations.observe(max(now_ms() - move.started_at, 0) / 1000)
         if not _gone(self._ledger.state, move.from_worker):
             await self._end_copy(move, move.from_pipeline_id, source=True)
@@ -226,7 +227,8 @@ class Moves:
                 taken = await self._commands.hand_over(move.to_worker, request)
         kind = FailMigration if move.phase is MovePhase.HANDED_OVER else CancelMigration
         listens = move.phase is not MovePhase.STARTED and taken is None
-        await self._propose(kind, move, reason=reason[:MAX_REASON], new_line=listens)
+        if not await self._propose(kind, move, reason=reason[:MAX_REASON], new_line=listens):
+            return  # another leader has completed it: the source must not go on
         if move.phase is not MovePhase.STARTED and not _gone(self._ledger.state, move.from_worker):
             await self._let_go_on(move, taken, move.to_epoch if listens else move.queue)
         if move.to_pipeline_id is not None:
@@ -284,13 +286,15 @@ class Moves:
             with contextlib.suppress(WireError):
                 await self._propose(AdvanceMigration, now, phase=now.phase, reason=reason)
 
-    async def _propose(self, kind: type[MigrationCommand], move: Migration, **fields: Any) -> None:
-        """Propose; a refusal means that it ended meanwhile, which the next look finds."""
+    async def _propose(self, kind: type[MigrationCommand], move: Migration, **fields: Any) -> bool:
+        """Whether it is so now; not, when the migration ended meanwhile, which the next look finds."""
         try:
             await self._ledger.propose(kind(by=_BY, migration_id=move.id, **fields))
         except WireError as error:
             if error.code != ErrorCode.CONFLICT:
                 raise
+            return False
+        return True
 
 
 def _key(move: Migration) -> Key:

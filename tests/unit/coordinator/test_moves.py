@@ -10,6 +10,7 @@ from coordinator.state.commands import (
     CordonWorker,
     DeleteGroup,
     EndDrain,
+    FinishMigration,
     MarkWorker,
     StartDrain,
     StartMigration,
@@ -212,6 +213,28 @@ async def test_what_is_driven_at_once_is_bounded_and_the_others_wait_with_their_
     stage.sim.refusals.clear()
     await stage.pass_time(10)
     assert {only_live(stage, name)[0] for name in names} == {"w2"}
+
+
+async def test_a_leader_that_gives_up_what_another_one_has_completed_leaves_the_source_alone() -> None:
+    stage = await running()
+    memory = only_live(stage)[1]
+    stage.sim.refusals["w2", Restore] = WireError(ErrorCode.CONFLICT, "it does not fit")
+    move = await stage.migrate()
+    ask = stage.sim.request_message
+
+    async def completed_meanwhile(subject: str, message: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(message, CheckpointRequest) and ".w2." in subject:
+            del stage.sim.refusals["w2", Restore]
+            (copy,) = stage.sim.copies["w2"].values()
+            copy.state, copy.memory = "running", memory
+            await stage.say(FinishMigration, migration_id=move)
+        return await ask(subject, message, *args, **kwargs)
+
+    stage.sim.request_message = completed_meanwhile  # type: ignore[method-assign]
+    await stage.pass_time(4)
+    assert stage.move(move).phase is MovePhase.DONE
+    assert only_live(stage) == ("w2", memory)
+    assert "Restore@w1" not in stage.sim.kinds()
 
 
 # -- drains
