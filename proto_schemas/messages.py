@@ -268,8 +268,10 @@ class HandedOver(Message, frozen=True, kw_only=True):
     pipeline: str = ""
     source_sha256: str | None = None
     taken_at: int = 0
+    positions: dict[str, Any] | None = None
     counters: dict[str, Any] | None = None
     vars: dict[str, Any] | None = None
+    watermarks: dict[str, Any] | None = None
     state: dict[str, Any] | None = None
     held: list[HeldEvent] | None = None
 

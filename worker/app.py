@@ -37,6 +37,8 @@ NATS_WAIT: Final = 10.0
 STOP_WAIT: Final = 3.0
 """Seconds a stop gives the drain; what is not at rest then is cut off."""
 CLOSE_WAIT: Final = 1.0
+SILENT_LEASES: Final = 2.0
+"""Leases without an answer after which a worker that leaves does not count on a leader any more."""
 LOOK_EVERY: Final = 0.05
 """Seconds between looks at whether everything has been moved."""
 
@@ -119,13 +121,16 @@ class Worker:
         """Work on until nothing runs here any more, at most `leave_timeout` seconds, or until `at_once` is
         set.
 
-        A coordinator that grants no lease would not move anything: then there is nothing to wait for.
+        A coordinator that grants no lease would not move anything, nor would one that answers no more: then
+        there is nothing to wait for.
         """
         deadline = time.monotonic() + self.config.leave_timeout
         if not self._lease.granted:
             return
         await self._membership.leave()
         while self.host.at_work and not self._membership.dismissed and time.monotonic() < deadline:
+            if self._membership.silence > SILENT_LEASES * self._lease.secs:
+                return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await at_once.wait()

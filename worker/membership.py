@@ -98,6 +98,11 @@ class Membership:
         """A coordinator accepted this worker."""
         return self._accepted.is_set()
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the leader answered; 0 when none ever did."""
+        return time.monotonic() - self._last_ack if self._last_ack is not None else 0.0
+
     async def run(self) -> None:
         """Be a member until cancelled.
 

@@ -259,3 +259,15 @@ async def test_a_copy_whose_move_was_given_up_by_a_leader_that_died_is_let_go_on
         assert given["v"] == 1 and json.dumps(given)
         await until(lambda: copy.state == "running", what="it goes on")
         assert await inject(stage, 1) == []
+
+
+async def test_a_worker_that_leaves_when_no_coordinator_is_left_does_not_wait_in_vain(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with cluster(nats_server, tmp_path, "w1", "w2", leave_timeout=3_000) as (stage, workers):
+        await until(lambda: workers["w1"].health()["lease_open"] and workers["w1"].health()["term"])
+        for node_id in list(stage.nodes):
+            await stage.stop(node_id)
+        async with asyncio.timeout(10):
+            await workers["w1"].leave(asyncio.Event())
+        assert workers["w1"].host.at_work == 1

@@ -201,6 +201,15 @@ async def test_a_target_of_an_older_version_is_found_out_and_left() -> None:
     assert only_live(stage) == before and not stage.sim.copies.get("w2")
 
 
+async def test_an_update_replaces_a_copy_on_its_own_worker() -> None:
+    stage = await running(workers=("w1",), room=1)
+    memory = only_live(stage)[1]
+    await stage.say(StartMigration, group="g", pipeline="p", epoch=0, to_worker="w1", cause=Cause.UPDATE)
+    await stage.pass_time(2)
+    assert only_live(stage) == ("w1", memory)
+    assert stage.placed("g", "p").epoch == 2 and len(stage.sim.copies["w1"]) == 1
+
+
 async def test_what_is_driven_at_once_is_bounded_and_the_others_wait_with_their_slots() -> None:
     names = [f"p{number}" for number in range(8)]
     stage = await running(*names)
