@@ -118,8 +118,9 @@ class PlacementController:
         return copy.pipeline_id if copy is not None else None
 
     def _still_runs(self, target: Target, placement: Placement) -> bool:
+        """A copy that the last heartbeat does not list may have come after it: that is no proof."""
         copy = self._copy(target, placement.worker_id)
-        return placement.phase is Phase.RUNNING and copy is not None and copy.state != "drained"
+        return placement.phase is Phase.RUNNING and (copy is None or copy.state != "drained")
 
     def _copy(self, target: Target, worker_id: str | None) -> RunningPipeline | None:
         """What the worker said last of this copy."""

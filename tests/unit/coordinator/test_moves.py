@@ -330,6 +330,20 @@ async def test_a_worker_that_says_it_leaves_is_emptied_and_told_that_it_may_go()
     assert {move.cause for move in stage.machine.state.ended_migrations.values()} == {Cause.LEAVE}
 
 
+async def test_a_copy_that_the_last_heartbeat_of_a_leaving_worker_does_not_list_is_moved_all_the_same() -> (
+    None
+):
+    """It went live after that heartbeat; to take it away would lose its state."""
+    stage = await running()
+    memory = only_live(stage)[1]
+    stage.leaving.add("w1")
+    copies, stage.sim.copies["w1"] = stage.sim.copies["w1"], {}
+    stage.say_alive("w1")
+    stage.sim.copies["w1"] = copies
+    await stage.settle()
+    assert only_live(stage) == ("w2", memory)
+
+
 async def test_a_worker_that_leaves_and_was_alone_is_told_so_and_runs_on_meanwhile() -> None:
     stage = await running(workers=("w1",))
     stage.leaving.add("w1")
