@@ -330,9 +330,7 @@ async def test_a_worker_that_says_it_leaves_is_emptied_and_told_that_it_may_go()
     assert {move.cause for move in stage.machine.state.ended_migrations.values()} == {Cause.LEAVE}
 
 
-async def test_a_copy_that_the_last_heartbeat_of_a_leaving_worker_does_not_list_is_moved_all_the_same() -> (
-    None
-):
+async def test_a_copy_that_a_leaving_worker_has_not_listed_yet_is_moved_not_taken_away() -> None:
     """It went live after that heartbeat; to take it away would lose its state."""
     stage = await running()
     memory = only_live(stage)[1]
