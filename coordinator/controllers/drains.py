@@ -48,6 +48,7 @@ class Drains:
         self._actions = actions
         self._clock = clock
         self._suspects = suspects
+        self._suspect_now: Set[str] = frozenset()
         self._tried: dict[tuple[str, str, str], float] = {}
 
     def forget(self) -> None:
@@ -63,6 +64,7 @@ class Drains:
             if worker.status is WorkerStatus.DRAINING and state.placed_on(worker.id):
                 self._leave(state, worker)
         room: Room | None = None
+        self._suspect_now = self._suspects()
         for drain in list(state.drains.values()):
             room = room or Room(state)
             self._look_after(state, drain, room)
@@ -128,7 +130,7 @@ class Drains:
         """Begin the migration of one pipeline; why it cannot begin."""
         name = (target.group, target.pipeline)
         avoid = {to for group, pipeline, to in self._tried if (group, pipeline) == name}
-        avoid |= {worker.id, *self._suspects()}
+        avoid |= {worker.id, *self._suspect_now}
         affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
         choice = room.choose(target.group, affinity=affinity, avoid=avoid)
         if choice is None:

@@ -42,6 +42,7 @@ class PlacementController:
         self._actions = actions
         self._clock = clock
         self._suspects = suspects
+        self._suspect_now: Set[str] = frozenset()
         self._reserved: dict[Target, str] = {}
         self._avoid: dict[Key, dict[str, float]] = {}
 
@@ -53,6 +54,7 @@ class PlacementController:
     def step(self) -> None:
         """Start what is needed, as far as it may start now."""
         room: Room | None = None
+        self._suspect_now = self._suspects()
         moving = {(move.group, move.pipeline) for move in self._ledger.state.migrations.values()}
         for group, pipeline, placement in list(self._ledger.state.each_placement()):
             target = Target.of(self._ledger.state, group, pipeline, placement.epoch)
@@ -77,7 +79,7 @@ class PlacementController:
 
     def _find_place(self, target: Target, placement: Placement, room: Room) -> None:
         state = self._ledger.state
-        avoid = self._avoided(target) | self._suspects()
+        avoid = self._avoided(target) | self._suspect_now
         affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
         choice = room.choose(target.group, affinity=affinity, avoid=avoid)
         worker = state.ready(choice)
