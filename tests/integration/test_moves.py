@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -218,6 +219,26 @@ async def test_a_worker_that_is_told_to_stop_hands_over_and_loses_nothing(
         assert await placements(client, "g") == expected
     listed = (await get(client, "/migrations"))["migrations"]
     assert [move["cause"] for move in listed] == ["leave", "leave"]
+
+
+async def test_moves_drains_and_changes_of_leader_in_any_order_lose_nothing(
+    cluster: Cluster, client: ClusterClient
+) -> None:
+    rng = random.Random(7)
+    await deploy(client, cluster, "g", "a", "b", worker="worker-0")
+    async with Load(cluster.nats_url, "g-a", rate=500).running(), Load(cluster.nats_url, "g-b").running():
+        for _ in range(12):
+            match rng.randrange(4):
+                case 0:
+                    await asyncio.to_thread(client.post, "/raft/transfer", {"to": None}, wait=5)
+                case 1:
+                    worker = f"/workers/worker-{rng.randrange(2)}"
+                    await asyncio.to_thread(client.post, f"{worker}/drain", {})
+                    assert (await ended(client, f"{worker}/drain"))["status"] == "done"
+                    await asyncio.to_thread(client.post, f"{worker}/uncordon", {})
+                case _:
+                    move = await migrate(client, "g", rng.choice("ab"))
+                    assert (move["status"], move["reason"]) == ("done", None), move
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
