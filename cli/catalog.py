@@ -90,6 +90,8 @@ _WORKER_KEYS: Final = (
     "worker.http_port",
     "worker.max_pipelines",
     "worker.labels",
+    "worker.leave_timeout",
+    "worker.checkpoint_dir",
     "worker.api_key",
 )
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
@@ -106,6 +108,10 @@ _CONNECTOR_OPTIONS: Final = (
     Option("--params-file", "JSON object of further parameters, for what is secret; - reads standard input"),
     Option("--description", "what it is for"),
 )
+_FOLLOW: Final = Option(
+    "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0
+)
+_WORKER: Final = Argument("id", "id of the worker")
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
@@ -233,6 +239,21 @@ COMMANDS: Final = (
         (_CONNECTOR,),
     ),
     Command(
+        "migrate",
+        "move a pipeline to another worker, without losing an event",
+        "cli.commands.moves:migrate",
+        CLIENT_KEYS,
+        (Argument("pipeline", "GROUP/PIPELINE"),),
+        (Option("--to", "a worker; default: as placement would choose"), _FOLLOW),
+        example="varpulis migrate doors/doors --to worker-1 --wait 30",
+    ),
+    Command(
+        "migrations",
+        "the pipelines that move, and those that have moved",
+        "cli.commands.moves:migrations",
+        CLIENT_KEYS,
+    ),
+    Command(
         "raft status",
         "the coordinators as the Raft group sees them",
         "cli.commands.cluster:raft_status",
@@ -330,6 +351,33 @@ COMMANDS: Final = (
         "cli.commands.nodes:worker",
         (*_WORKER_KEYS, *_NODE_KEYS),
         shows=False,
+    ),
+    Command(
+        "worker drain",
+        "cordon a worker and move its pipelines to others, without losing an event",
+        "cli.commands.moves:drain",
+        CLIENT_KEYS,
+        (_WORKER,),
+        (
+            _FOLLOW,
+            Option("--within", "seconds after which the cluster gives up; 0: never", float, 0.0),
+            Option("--cancel", "stop draining it; what has moved stays where it is", bool, False),
+        ),
+        example="varpulis worker drain worker-0 --wait 60",
+    ),
+    Command(
+        "worker cordon",
+        "place nothing new on a worker; what it has stays",
+        "cli.commands.moves:cordon",
+        CLIENT_KEYS,
+        (_WORKER,),
+    ),
+    Command(
+        "worker uncordon",
+        "place pipelines on a worker again",
+        "cli.commands.moves:uncordon",
+        CLIENT_KEYS,
+        (_WORKER,),
     ),
     Command(
         "config show", "every setting, its value and where that came from", "cli.commands.about:config_show"

@@ -61,10 +61,13 @@ def build() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         allow_abbrev=False,
     )
-    places = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
+    places: dict[str, Any] = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
+    parsers: dict[str, argparse.ArgumentParser] = {}
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
-        _add_command(_place(places, group), name, command)
+        if group in parsers and group not in places:  # a command that has others below it
+            places[group] = parsers[group].add_subparsers(metavar="COMMAND")
+        parsers[command.name] = _add_command(_place(places, group), name, command)
     return parser
 
 
@@ -77,10 +80,12 @@ def _place(places: dict[str, Any], group: str) -> Any:
     return places[group]
 
 
-def _add_command(place: Any, name: str, command: Command) -> None:
+def _add_command(place: Any, name: str, command: Command) -> argparse.ArgumentParser:
     shown = {} if command.hidden else {"help": command.summary}
     epilog = f"example: {command.example}; {_EXIT_CODES}" if command.example else _EXIT_CODES
-    parser = place.add_parser(name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown)
+    parser: argparse.ArgumentParser = place.add_parser(
+        name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown
+    )
     parser.set_defaults(command=command)
     for argument in command.arguments:
         _add_argument(parser, argument)
@@ -93,6 +98,7 @@ def _add_command(place: Any, name: str, command: Command) -> None:
             "-o", "--output", choices=("table", "json"), default="table", help="how to show it"
         )
     parser.add_argument("--config", metavar="FILE", help="TOML file (VARPULIS_CONFIG, ./varpulis.toml)")
+    return parser
 
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:

@@ -156,6 +156,22 @@ SETTINGS: Final = (
         high=86400,
     ),
     Setting(
+        "coordinator.moves_per_worker",
+        "integer",
+        4,
+        "migrations driven at once from or to one worker; the others wait",
+        low=1,
+        high=64,
+    ),
+    Setting(
+        "coordinator.moves_at_once",
+        "integer",
+        16,
+        "migrations driven at once in all",
+        low=1,
+        high=256,
+    ),
+    Setting(
         "coordinator.nats_wait", "number", 10.0, "seconds to wait at start for a nats-server", low=0, high=600
     ),
     Setting(
@@ -213,6 +229,23 @@ SETTINGS: Final = (
         high=10000,
     ),
     Setting("worker.labels", "list", (), "labels, each as key=value", "--label"),
+    Setting(
+        "worker.leave_timeout",
+        "number",
+        10.0,
+        "seconds a stopping worker works on until its pipelines have been moved; 0: it does not wait",
+        "--leave-timeout",
+        low=0,
+        high=3600,
+    ),
+    Setting(
+        "worker.checkpoint_dir",
+        "text",
+        "",
+        "directory for large states, shared with other workers so that those can be moved; "
+        "empty: one below the data directory",
+        "--checkpoint-dir",
+    ),
     Setting("worker.api_key", "text", "", "key shown at registration", secret=True),
     # -- asking a cluster
     Setting(

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from typing import Final
 
 import httpcore
@@ -31,12 +32,13 @@ from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
 from coordinator.security.sealing import Sealer
-from coordinator.state.commands import Announce
-from coordinator.state.model import Event
+from coordinator.state.commands import Announce, StartMigration
+from coordinator.state.model import Cause, Event, Started
+from coordinator.state.rebalance import Move
 from coordinator.streams import Streams
 from coordinator.webhook import Webhook
 from coordinator.worker_commands import WorkerCommands
-from proto_schemas.errors import WireError
+from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.subjects import Subjects
 from raft.errors import RaftError
 from raft.node import RaftNode
@@ -108,8 +110,11 @@ class Coordinator:
             clock=clock,
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
+            heartbeat_interval=config.heartbeat_interval,
+            moves={"per_worker": config.moves_per_worker, "at_once": config.moves_at_once},
             sealer=sealer,
             placement=config.placement,
+            start_move=partial(_start_move, ledger),
             rebalance=config.rebalance,
             rebalance_cooldown=config.rebalance_cooldown,
         )
@@ -217,6 +222,23 @@ class Coordinator:
             except (WireError, NatsTransportError) as error:
                 _log.info("%s", line("put_off", reason=error))
             await asyncio.sleep(LOOK_EVERY)
+
+
+async def _start_move(ledger: Ledger, move: Move) -> str:
+    """Commit a move of a rebalance; the id of its migration."""
+    started = await ledger.propose(
+        StartMigration(
+            by="rebalance",
+            group=move.group,
+            pipeline=move.pipeline,
+            epoch=move.epoch,
+            to_worker=move.to_worker,
+            cause=Cause.REBALANCE,
+        )
+    )
+    if not isinstance(started, Started):
+        raise WireError(ErrorCode.INTERNAL, "a defect: a migration began without an id")
+    return started.id
 
 
 def _connect(

@@ -59,6 +59,12 @@ class CoordinatorConfig:
     heartbeat_timeout: float = 3.0
     """Seconds of silence after which a worker's pipelines are placed elsewhere. Shorter fails over sooner,
     longer forgives longer pauses."""
+    moves_per_worker: int = 4
+    """Migrations driven at once from or to one worker, 1..64. Each holds back one pipeline's output for
+    some tens of milliseconds, and copies its state.
+    """
+    moves_at_once: int = 16
+    """The same in all, 1..256."""
     raft_heartbeat: float = 0.05
     """Seconds, see `RaftConfig.heartbeat_interval`."""
     election_timeout_min: float = 0.3
@@ -96,6 +102,11 @@ class CoordinatorConfig:
             )
         if not 1 <= self.rebalance_cooldown <= 86_400:
             raise ConfigError(f"rebalance_cooldown is {self.rebalance_cooldown}: give 1 to 86400 seconds")
+        if not (1 <= self.moves_per_worker <= 64 and 1 <= self.moves_at_once <= 256):
+            raise ConfigError(
+                f"moves_per_worker is {self.moves_per_worker}, moves_at_once {self.moves_at_once}: "
+                "give 1 to 64, and 1 to 256"
+            )
         if not 0 <= self.http_port <= 65535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any) to 65535")
         if not self.insecure and not _is_loopback(self.http_host):

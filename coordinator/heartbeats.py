@@ -14,6 +14,8 @@ from coordinator.loads import Load, first
 from proto_schemas.messages import Heartbeat, RunningPipeline
 
 MAX_TRACKED: Final = 20_000
+SUSPECT_INTERVALS: Final = 2.0
+"""Heartbeat intervals without a word (one was missed) after which a worker is suspect."""
 
 
 @dataclass(frozen=True, slots=True)

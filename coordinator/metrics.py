@@ -5,7 +5,7 @@ scrape runs in a thread beside the event loop, so each dictionary is copied befo
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -112,9 +112,9 @@ class ClusterCollector(Collector):
             "reason",
             {"new": took["pipeline_placed"], "again": took["pipeline_placed_again"]},
         )
-        ended = (
-            self._from.loop.pipelines.ended + self._from.loop.verdicts.ended + self._from.loop.sweeps.ended
-        )
+        yield from self._moves()
+        loop = self._from.loop
+        ended = loop.pipelines.ended + loop.verdicts.ended + loop.sweeps.ended + loop.jobs.ended
         yield _counter("actions", "Actions of the controllers.", "result", ended)
         yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
 
@@ -137,6 +137,26 @@ class ClusterCollector(Collector):
         yield GaugeMetricFamily(_P + "stream_clients", "Clients of /stream.", streams.clients)
         ended = {"refused": streams.refused, "reset": streams.resets, "let_go": streams.let_go}
         yield _counter("stream_misses", "Clients of /stream that missed something.", "reason", ended)
+
+    def _moves(self) -> Iterator[Metric]:
+        took, loop = self._from.ledger.decisions, self._from.loop
+        results = ("started", "done", "failed", "cancelled")
+        yield _counter(
+            "migrations",
+            "Migrations that began and ended while this node led.",
+            "result",
+            {result: took[f"migration_{result}"] for result in results},
+        )
+        yield _histogram(
+            "migration_duration_seconds",
+            "From the decision to move a pipeline until it runs on the target.",
+            loop.moves.durations.bounds,
+            loop.moves.durations.buckets,
+            loop.moves.durations.total,
+        )
+        state = self._from.machine.state
+        yield GaugeMetricFamily(_P + "migrations_active", "Migrations under way.", len(state.migrations))
+        yield GaugeMetricFamily(_P + "drains_active", "Workers that are being drained.", len(state.drains))
 
     def _raft(self) -> Iterator[Metric]:
         status, counters = self._from.raft_status(), self._from.raft_counters
@@ -235,8 +255,13 @@ def _count(name: str, text: str, value: int) -> CounterMetricFamily:
 
 
 def _fsyncs(counters: Counters) -> HistogramMetricFamily:
-    histogram = counters.fsync_seconds
-    bounds = [*(str(bound) for bound in FSYNC_BOUNDS), "+Inf"]
-    cumulative = list(zip(bounds, accumulate(histogram.buckets), strict=True))
-    name = _P + "raft_fsync_seconds"
-    return HistogramMetricFamily(name, "Journal syncs.", cumulative, histogram.total)
+    seen = counters.fsync_seconds
+    return _histogram("raft_fsync_seconds", "Journal syncs.", FSYNC_BOUNDS, seen.buckets, seen.total)
+
+
+def _histogram(
+    name: str, text: str, bounds: Sequence[float], buckets: Sequence[int], total: float
+) -> HistogramMetricFamily:
+    labels = [*(str(bound) for bound in bounds), "+Inf"]
+    cumulative = list(zip(labels, accumulate(buckets), strict=True))
+    return HistogramMetricFamily(_P + name, text, cumulative, total)

@@ -209,6 +209,8 @@ class WorkerListener:
                 Directive(do="undeploy", pipeline_id=copy.pipeline_id, reason=reason)
                 for copy in self._loop.convergence.stale_copies(worker_id)
             )
+            if self._loop.drains.has_nothing_to_wait_for(worker_id):
+                directives.append(Directive(do="leave", reason="nothing more will be moved"))
         return HeartbeatAck(
             term=self._ledger.term, lease_secs=self._config.lease_secs, directives=directives or None
         )

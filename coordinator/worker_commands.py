@@ -4,23 +4,38 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from proto_schemas.errors import WireError
 from proto_schemas.messages import (
     BatchInjected,
+    CheckpointRequest,
     Deploy,
     Deployed,
+    HandedOver,
+    Hold,
     Inject,
     InjectBatch,
     Injected,
+    Message,
     Ok,
+    Restore,
     Undeploy,
 )
 from proto_schemas.subjects import Subjects
+from transport.errors import ErrorKind, NatsTransportError
 
 DEPLOY_TIMEOUT: Final = 5.0
 SEED_DEPLOY_TIMEOUT: Final = 30.0
 """A seed worker is asked once, because it knows no request ids: it gets long to answer."""
 UNDEPLOY_TIMEOUT: Final = 2.0
 INJECT_TIMEOUT: Final = 10.0
+HELLO_TIMEOUT: Final = 0.5
+HOLD_TIMEOUT: Final = 4.0
+"""A worker that joins a line waits up to 3 s for its subscriptions."""
+HAND_OVER_TIMEOUT: Final = 8.0
+"""A worker gives its servers up to 2 s to confirm that they send no more, and 2 s for its outputs to leave.
+"""
+RESTORE_TIMEOUT: Final = 15.0
+"""A worker handles all it held before it answers."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -55,6 +70,28 @@ class WorkerCommands:
     async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:
         """End a copy."""
         return await self._ask(worker_id, "undeploy", message, Ok, UNDEPLOY_TIMEOUT)
+
+    async def answers(self, worker_id: str) -> bool | None:
+        """Whether somebody listens to its commands; None when that did not come out."""
+        try:
+            await self._ask(worker_id, "hello", Message(), Ok, HELLO_TIMEOUT)
+        except NatsTransportError as error:
+            return False if error.kind is ErrorKind.NO_RESPONDERS else None
+        except WireError:
+            return True  # it does not know the word, and says so
+        return True
+
+    async def hold(self, worker_id: str, message: Hold) -> Ok:
+        """Have a copy keep events instead of handling them, or join its line."""
+        return await self._ask(worker_id, "hold", message, Ok, HOLD_TIMEOUT)
+
+    async def hand_over(self, worker_id: str, message: CheckpointRequest) -> HandedOver:
+        """Bring a copy to rest and take its state, and what it held."""
+        return await self._ask(worker_id, "checkpoint", message, HandedOver, HAND_OVER_TIMEOUT)
+
+    async def restore(self, worker_id: str, message: Restore) -> Ok:
+        """Give a copy a state."""
+        return await self._ask(worker_id, "restore", message, Ok, RESTORE_TIMEOUT)
 
     async def inject(self, worker_id: str, message: Inject) -> Injected:
         """One event into a copy; answers what came out."""

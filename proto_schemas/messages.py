@@ -102,7 +102,9 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
 
 class Directive(Message, frozen=True, kw_only=True):
-    """What the leader wants of a worker: `do` is `register`, `undeploy` or `checkpoint`."""
+    """What the leader wants of a worker: `do` is `register`, `undeploy`, `checkpoint`, or `leave`: there is
+    nothing to wait for any more.
+    """
 
     do: str
     pipeline_id: str | None = None
@@ -175,9 +177,12 @@ class Deploy(Fence, frozen=True, kw_only=True):
     """`cmd.{worker}.deploy`.
 
     `routes`: all of the group that touch this pipeline or lead in from outside; `connectors`: those the
-    program names without declaring them; `partitions`: those pipelines its routes lead to that share by key;
-    `queue`: the NATS queue group whose members share their inputs, so that each event reaches one of them;
-    None: this copy hears everything.
+    program names without declaring them; `partitions`: those pipelines its routes lead to that share by key.
+
+    `queue`: the NATS queue group whose members share their inputs, so that each event reaches one of them:
+    the line of copies that this one belongs to, or all instances that share without a key; None: this copy
+    hears everything. `hold`: make the copy and put it out of the way, for a move: it takes no events before
+    `hold`, puts nothing out before `restore`, and leaves a copy of an older epoch alone; status `held`.
     """
 
     name: Name
@@ -190,6 +195,7 @@ class Deploy(Fence, frozen=True, kw_only=True):
     queue: str | None = None
     instance: Instance | None = None
     partitions: dict[str, Partition] | None = None
+    hold: bool = False
 
 
 class Deployed(Message, frozen=True, kw_only=True):
@@ -207,7 +213,7 @@ class Undeploy(Fence, frozen=True, kw_only=True):
 
 
 class Ok(Message, frozen=True, kw_only=True):
-    """Answer to `undeploy` and `restore`."""
+    """Answer to `undeploy`, `hold` and `restore`."""
 
     ok: bool
 
@@ -258,10 +264,23 @@ class BatchInjected(Message, frozen=True, kw_only=True):
     processing_time_us: Count
 
 
-class CheckpointRequest(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.checkpoint`. The answer is the checkpoint object itself, or a `CheckpointRef`."""
+class Hold(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.hold`: take events and keep them. A copy that runs stops processing; one that was
+    deployed with `hold` joins its line.
+    """
 
     pipeline_id: str
+
+
+class CheckpointRequest(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.checkpoint`. The answer is the checkpoint object itself, or a `CheckpointRef`.
+
+    `handover`: first leave the line without losing what is on its way; what was held meanwhile is part of the
+    checkpoint, and nothing is put out any more until `restore`.
+    """
+
+    pipeline_id: str
+    handover: bool = False
 
 
 class CheckpointRef(Message, frozen=True, kw_only=True):
@@ -270,12 +289,44 @@ class CheckpointRef(Message, frozen=True, kw_only=True):
     checkpoint_ref: str
 
 
+class HeldEvent(Message, frozen=True, kw_only=True):
+    """A message that a copy took and did not handle. `at`: its arrival, ms since 1970."""
+
+    subject: str
+    at: Count
+    data: bytes
+
+
+class HandedOver(Message, frozen=True, kw_only=True):
+    """What a copy hands over: its checkpoint with what it held, or where that lies."""
+
+    checkpoint_ref: str | None = None
+    v: Count | None = None
+    pipeline: str = ""
+    source_sha256: str | None = None
+    taken_at: int = 0
+    positions: dict[str, Any] | None = None
+    counters: dict[str, Any] | None = None
+    vars: dict[str, Any] | None = None
+    watermarks: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    held: list[HeldEvent] | None = None
+
+
 class Restore(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.restore`: exactly one of `checkpoint` and `checkpoint_ref`."""
+    """`cmd.{worker}.restore`: exactly one of `checkpoint` and `checkpoint_ref`.
+
+    `resume`: then handle the events held there and here, in order, and go live; a copy that is live already
+    answers and does nothing. Neither of the two may be given then: a copy that handed over goes on from its
+    own. `only_held`: take the events of the checkpoint, and not its state. `queue`: a line to begin.
+    """
 
     pipeline_id: str
     checkpoint: dict[str, Any] | None = None
     checkpoint_ref: str | None = None
+    resume: bool = False
+    only_held: bool = False
+    queue: str | None = None
 
 
 class Drain(Fence, frozen=True, kw_only=True):
@@ -294,6 +345,7 @@ COMMANDS: dict[str, tuple[type[Message], type[Message] | None]] = {
     "undeploy": (Undeploy, Ok),
     "inject": (Inject, Injected),
     "inject_batch": (InjectBatch, BatchInjected),
+    "hold": (Hold, Ok),
     "checkpoint": (CheckpointRequest, None),
     "restore": (Restore, Ok),
     "drain": (Drain, Drained),

@@ -16,7 +16,7 @@ carried out. `transport.client` says what is taken from nats-py and what is done
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -285,6 +285,24 @@ class NatsTransport:
             raise NatsTransportError(kind, text, subject=subject) from None
         self._subscriptions[subscription] = handle
         return subscription
+
+    async def leave(self, subscriptions: Collection[Subscription], timeout: float) -> None:
+        """Unsubscribe and lose nothing: first the server is told, then what it had sent is handled.
+
+        What is not handled after `timeout` seconds is thrown away. Without a connection there is nothing
+        more to come.
+        """
+        leaving = [each for each in subscriptions if each in self._subscriptions]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for subscription in leaving:
+                    await self._client.detach(self._subscriptions[subscription])
+                with contextlib.suppress(NatsTransportError):
+                    await self.flush(timeout)
+                for subscription in leaving:
+                    await subscription.join()
+        for subscription in leaving:
+            await subscription.unsubscribe()
 
     async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
         """Call `handler(message)` from the read loop: no queue between, so it must be quick. One that raises

@@ -1,7 +1,9 @@
 """A worker as a process: its parts made and joined, started in order, stopped in order.
 
-Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone.
-Stop (SIGTERM): drain the pipelines (their states go to disk), say so in a last heartbeat, let go of the rest.
+Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. Stop
+(SIGTERM): say in heartbeats that we leave, and work on until our pipelines have been moved to others, or
+`leave_timeout` is over, or nobody will move them; then drain what is left (states go to disk), say so in a
+last heartbeat, let go of the rest. SIGINT, or a second SIGTERM: the same without waiting.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any, Final
 
 from proto_schemas.subjects import Subjects
@@ -34,6 +37,10 @@ NATS_WAIT: Final = 10.0
 STOP_WAIT: Final = 3.0
 """Seconds a stop gives the drain; what is not at rest then is cut off."""
 CLOSE_WAIT: Final = 1.0
+SILENT_LEASES: Final = 2.0
+"""Leases without an answer after which a worker that leaves does not count on a leader any more."""
+LOOK_EVERY: Final = 0.05
+"""Seconds between looks at whether everything has been moved."""
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +83,10 @@ class Worker:
         cleanup.push_async_callback(bus.close, CLOSE_WAIT)
         await make_sure_of_id(bus, subjects, config.worker_id)
 
-        store = CheckpointStore(config.data_dir / "checkpoints")
+        store = CheckpointStore(config.checkpoint_dir or config.data_dir / "checkpoints")
         self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
-        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate)
+        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate, self.host.epoch_of)
         self._membership = Membership(config, bus, subjects, self.host, self._lease, lambda: self._url)
 
         collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._lease_open)
@@ -99,7 +106,7 @@ class Worker:
         for task in self._work:
             cleanup.push_async_callback(_end, task)
 
-    async def run_until(self, stopping: "asyncio.Task[bool]") -> None:
+    async def run_until(self, stopping: "asyncio.Task[Any]") -> None:
         """Work until `stopping` is done.
 
         Raises:
@@ -109,6 +116,25 @@ class Worker:
         done, _ = await asyncio.wait({stopping, *self._work}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    async def leave(self, at_once: asyncio.Event) -> None:
+        """Work on until nothing runs here any more, at most `leave_timeout` seconds, or until `at_once` is
+        set.
+
+        A coordinator that grants no lease would not move anything, nor would one that answers no more: then
+        there is nothing to wait for.
+        """
+        deadline = time.monotonic() + self.config.leave_timeout
+        if not self._lease.granted:
+            return
+        await self._membership.leave()
+        while self.host.at_work and not self._membership.dismissed and time.monotonic() < deadline:
+            if self._membership.silence > SILENT_LEASES * self._lease.secs:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await at_once.wait()
+                    return
 
     async def stop(self) -> None:
         """Drain, within `STOP_WAIT`, and let go of everything."""
@@ -147,10 +173,16 @@ class Worker:
 
 async def serve(config: WorkerConfig) -> int:
     """Run a worker until SIGTERM or SIGINT: the exit code. A failed start is one line on stderr and 1."""
-    stopped = asyncio.Event()
+    stopped, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+
+    def stop(*, now: bool) -> None:
+        if now or stopped.is_set():
+            at_once.set()
+        stopped.set()
+
+    loop.add_signal_handler(signal.SIGTERM, partial(stop, now=False))
+    loop.add_signal_handler(signal.SIGINT, partial(stop, now=True))
     worker = Worker(config)
     starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(stopped.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +197,12 @@ async def serve(config: WorkerConfig) -> int:
     log.info("worker=%s serves on %s", config.worker_id, worker.url)
     try:
         await worker.run_until(stopping)
+        if not at_once.is_set():
+            leaving = asyncio.create_task(worker.leave(at_once))
+            try:
+                await worker.run_until(leaving)
+            finally:
+                leaving.cancel()
     except Superseded as error:
         print(f"varpulis worker {config.worker_id}: {error}", file=sys.stderr)
         await worker.abandon()

@@ -26,8 +26,11 @@ class WorkerConfig:
             and ask for no key, hence loopback by default.
         max_pipelines: 1 to 1,000. More share one core; a heartbeat lists them all.
         cpu_cores: told to the coordinators as capacity.
-        labels: told to the coordinators, for placement.
-        api_key: what the coordinators ask of a worker; never shown.
+        leave_timeout: seconds a worker that is told to stop works on until its pipelines have been moved to
+            others; 0: it brings them to rest at once.
+        checkpoint_dir: where checkpoints larger than a message lie; None: below `data_dir`. A pipeline with
+            such a state can be moved only between workers that share it. labels: told to the coordinators,
+            for placement. api_key: what the coordinators ask of a worker; never shown.
     """
 
     worker_id: str
@@ -38,6 +41,8 @@ class WorkerConfig:
     http_port: int = 0
     max_pipelines: int = 100
     cpu_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    leave_timeout: float = 10.0
+    checkpoint_dir: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
 
@@ -51,5 +56,7 @@ class WorkerConfig:
             raise ConfigError(f"max_pipelines is {self.max_pipelines}: give 1 to {MAX_PIPELINES}")
         if not 0 <= self.http_port <= 65_535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any free one) to 65535")
+        if not 0 <= self.leave_timeout <= 3600:
+            raise ConfigError(f"leave_timeout is {self.leave_timeout}: give 0 to 3600 seconds")
         if self.cpu_cores < 1:
             raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")

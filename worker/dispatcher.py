@@ -7,7 +7,8 @@ Rules, in the order they are applied:
 3. A `request_id` seen before gets the first answer again, also while the first is still at work. Refusals
    that may pass (`retryable`) are not kept: the same request may then succeed. Kept are `MAX_KEPT` answers
    and `MAX_KEPT_BYTES`; the oldest go first.
-4. The fence (`worker.fence`): a command older than one seen is refused.
+4. The fence (`worker.fence`): a command older than one seen is refused. One for a copy is measured by the
+   epoch of that copy: beside the copy that is to take over, the old one still takes commands.
 5. Commands for one pipeline run in the order they came; those for different pipelines side by side.
 
 A handler that raises what it should not costs one answer (`internal`, with an id that stands in the log).
@@ -49,9 +50,15 @@ class Dispatcher:
         answered: answers given, by (command, code); code `ok` is success, command `?` one that is unknown.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], locate: Locate) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        locate: Locate,
+        epoch_of: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         self._handlers = handlers
         self._locate = locate
+        self._epoch_of = epoch_of
         self._fence = EpochFence()
         self._kept = _Answers()
         self._at_work: dict[Key, asyncio.Future[Outcome]] = {}
@@ -156,7 +163,11 @@ class Dispatcher:
     async def _carry_out(self, command: str, request: Any) -> bytes:
         pipeline = _pipeline_of(request, self._locate)
         if isinstance(request, Fence):
-            self._fence.check(request.term, request.epoch, pipeline)
+            own = self._epoch_of(getattr(request, "pipeline_id", ""))
+            if own is None:
+                self._fence.check(request.term, request.epoch, pipeline)
+            else:
+                self._fence.check_copy(request.term, request.epoch, own)
         async with self._turns.of(pipeline or ("", getattr(request, "pipeline_id", command))):
             answer = await self._handlers[command](request)
         data = answer if isinstance(answer, bytes) else encode(answer)

@@ -54,6 +54,7 @@ class Membership:
         incarnation: new for each process.
         term: the newest leader's that answered.
         heartbeats, missed: heartbeats that went out, and that did not.
+        dismissed: this worker leaves, and the leader says that there is nothing to wait for.
         acknowledged, refused: answers that counted, and that did not (malformed, or of an older term).
     """
 
@@ -83,6 +84,8 @@ class Membership:
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._leaving = False
+        self.dismissed = False
         self._successor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.incarnation = new_incarnation(now_ms())
         self.heartbeats = 0
@@ -94,6 +97,11 @@ class Membership:
     def registered(self) -> bool:
         """A coordinator accepted this worker."""
         return self._accepted.is_set()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the leader answered; 0 when none ever did."""
+        return time.monotonic() - self._last_ack if self._last_ack is not None else 0.0
 
     async def run(self) -> None:
         """Be a member until cancelled.
@@ -165,6 +173,8 @@ class Membership:
         if connected:
             self._beat_now.set()
             self._register_now.set()
+        else:
+            self._lease.cut_off(time.monotonic())
 
     # --- heartbeats
 
@@ -177,6 +187,11 @@ class Membership:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._beat_now.wait()
+
+    async def leave(self) -> None:
+        """Say from now on, and at once, that this worker leaves."""
+        self._leaving = True
+        await self.beat()
 
     async def beat(self) -> None:
         """Send one heartbeat; while there is no connection it is counted as missed."""
@@ -208,7 +223,7 @@ class Membership:
             seq=self._seq,
             pipelines=self._host.running(),
             load=min(1.0, round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3)),
-            draining=self._host.draining,
+            draining=self._leaving or self._host.draining,
         )
 
     def _mind_silence(self) -> None:
@@ -263,6 +278,9 @@ class Membership:
         )
         if directive.do == "register":
             self._register_now.set()
+            return
+        if directive.do == "leave":
+            self.dismissed = self._leaving
             return
         pipeline = self._host.find(directive.pipeline_id or "")
         if pipeline is None:

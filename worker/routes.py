@@ -18,6 +18,10 @@ from proto_schemas.matching import matches
 from proto_schemas.messages import Instance, Partition, Route
 from proto_schemas.partition import Owners, instance_names
 from proto_schemas.subjects import Subjects, check_publishable
+from transport.errors import NatsTransportError
+from transport.nats import NatsTransport
+from worker.connectors.base import OutputDropped, encode_output
+from worker.connectors.nats import drop_reason
 
 
 class OutputRoutes:
@@ -64,6 +68,25 @@ class OutputRoutes:
         plain = (subject for subject in matching if subject not in self._shared)
         known = self._known[event_type] = tuple(dict.fromkeys(plain))
         return known
+
+
+class RouteSink:
+    """Publishes emitted events on the subjects their types are routed to."""
+
+    def __init__(self, bus: NatsTransport, routes: OutputRoutes) -> None:
+        self._bus = bus
+        self._routes = routes
+
+    async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
+        subjects = self._routes.subjects_of(event_type, fields)
+        if not subjects:
+            return
+        data = encode_output(event_type, fields, ts)
+        for subject in subjects:
+            try:
+                await self._bus.publish(subject, data)
+            except NatsTransportError as error:
+                raise OutputDropped(drop_reason(error), str(error)) from None
 
 
 class _Shared:

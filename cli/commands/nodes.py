@@ -3,6 +3,7 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.errors import OK, CliError, UsageError
@@ -16,13 +17,15 @@ from transport.loop import run
 if TYPE_CHECKING:
     from coordinator.state.scaling import Thresholds
 
-_TIMES: Final = (
+_NUMBERS: Final = (
     "nats_wait",
     "heartbeat_interval",
     "heartbeat_timeout",
     "raft_heartbeat",
     "election_timeout_min",
     "election_timeout_max",
+    "moves_per_worker",
+    "moves_at_once",
 )
 _THRESHOLDS: Final = ("high", "low", "up_after", "down_after", "min_workers", "max_workers")
 
@@ -50,7 +53,7 @@ def coordinator(call: Invocation) -> int:
         placement=settings["coordinator.placement"],
         rebalance=settings["coordinator.rebalance"],
         rebalance_cooldown=settings["coordinator.rebalance_cooldown"],
-        **{name: settings[f"coordinator.{name}"] for name in _TIMES},
+        **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
     return run(serve(config))
 
@@ -80,6 +83,8 @@ def worker(call: Invocation) -> int:
         data_dir=call.directory("worker", worker_id),
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
+        leave_timeout=settings["worker.leave_timeout"],
+        checkpoint_dir=Path(shared) if (shared := settings["worker.checkpoint_dir"]) else None,
         api_key=settings["worker.api_key"],
     )
     return run(serve(config))

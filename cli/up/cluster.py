@@ -169,6 +169,8 @@ class _Launch:
         if process.role == "coordinator":
             members = ",".join(f"coordinator-{number}" for number in range(self.record.coordinators))
             arguments += ["--members", members, "--cluster-id", self.record.cluster_id]
+        if process.role == "worker":
+            arguments += ["--checkpoint-dir", str(self._request.data_dir / "checkpoints")]
         if self._request.config:
             arguments += ["--config", str(self._request.config.resolve())]
         return processes.varpulis(*arguments)

@@ -15,10 +15,12 @@ from litestar.types import Message, Scope
 from coordinator.api import (
     cluster,
     connectors,
+    drains,
     events,
     groups,
     inject,
     members,
+    migrations,
     probes,
     rebalance,
     restore,
@@ -47,6 +49,8 @@ def build(context: Context) -> CutOff:
         API_BASE,
         route_handlers=[
             *workers.HANDLERS,
+            *drains.HANDLERS,
+            *migrations.HANDLERS,
             *groups.HANDLERS,
             *inject.HANDLERS,
             *cluster.HANDLERS,

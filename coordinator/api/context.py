@@ -14,7 +14,7 @@ from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
 from coordinator.controllers.rebalance import Rebalance
-from coordinator.heartbeats import HeartbeatTable
+from coordinator.heartbeats import SUSPECT_INTERVALS, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
@@ -96,6 +96,7 @@ class Context:
             age_ms=max(int((self.clock() - heard.at) * 1000), 0),
             pipelines_running=heard.pipelines_running,
             events_processed=heard.events_processed,
+            suspect=self.clock() - heard.at > SUSPECT_INTERVALS * self.config.heartbeat_interval,
         )
 
     def observed_all(self) -> dict[str, Observed]:
@@ -125,6 +126,11 @@ async def read_body(request: AnyRequest, kind: type[T], *, limit: int = MAX_PAYL
             status=415,
         )
     return decode(await whole_body(request), kind, limit=limit)
+
+
+async def read_optional_body(request: AnyRequest, kind: type[T]) -> T:
+    """The same, where an absent body stands for `kind` with its defaults."""
+    return await read_body(request, kind) if await whole_body(request) else kind()
 
 
 async def whole_body(request: AnyRequest) -> bytes:

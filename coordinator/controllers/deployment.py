@@ -45,7 +45,7 @@ from coordinator.state.commands import (
 from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Instance, Partition, Undeploy
+from proto_schemas.messages import Deploy, Instance, Partition, Restore, Undeploy
 from proto_schemas.rest import PipelineSpec
 from proto_schemas.subjects import EXTERNAL
 from transport.errors import ErrorKind, NatsTransportError
@@ -143,8 +143,9 @@ class Deployment:
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
+        placement = self._ledger.state.placement(target.group, target.pipeline)
         try:
-            message = self._message(target)
+            message = self.message(target, placement.queue) if placement is not None else None
         except ValueError as error:
             await self.fail(target, str(error))
             raise ProgramRefused(str(error)) from None
@@ -158,7 +159,7 @@ class Deployment:
         except NatsTransportError as error:
             if worker.incarnation is None:
                 await self._unanswered(target, worker, error)
-            await self.explain(target, _why(worker.id, error))
+            await self.explain(target, why(worker.id, error))
             raise
         else:
             await self._report(target, worker, deployed.id)
@@ -213,6 +214,20 @@ class Deployment:
             if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
                 raise
 
+    async def resume(self, worker_id: str, target: Target, pipeline_id: str) -> None:
+        """Have a copy that belongs where it is, and holds, go on."""
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        if placement is None or placement.epoch != target.epoch:
+            return
+        message = Restore(
+            pipeline_id=pipeline_id,
+            resume=True,
+            queue=self.line_of(target, placement.queue),
+            term=self._ledger.term,
+            epoch=target.epoch,
+        )
+        await self._commands.restore(worker_id, message)
+
     async def clear_stray(self, stray: Stray, *, known: bool, failures: int = 0) -> None:
         """End a stray and forget it. On a worker that is not `known` any more one try must do; `failures`:
         how often this failed already."""
@@ -249,7 +264,21 @@ class Deployment:
             kind(by=_BY, group=target.group, pipeline=target.pipeline, epoch=target.epoch, **fields)
         )
 
-    def _message(self, target: Target) -> Deploy | None:
+    def line_of(self, target: Target, queue: int) -> str | None:
+        """The queue group of the line of copies that began under the epoch `queue`. Instances that share
+        their events without a key are all in one, whichever line they are of: one that left it would hear
+        every event beside the instance that is given it."""
+        group = self._ledger.state.groups.get(target.group)
+        found = group.instances.get(target.pipeline) if group is not None else None
+        shared = _shared_queue(group, found.pipeline) if group is not None and found is not None else None
+        return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
+
+    def message(self, target: Target, queue: int, *, hold: bool = False) -> Deploy | None:
+        """The deploy of a copy in the line `queue`; None when its group is gone.
+
+        Raises:
+            ValueError: a connector that it names is not there, or does not open.
+        """
         group = self._ledger.state.groups.get(target.group)
         if group is None:
             return None
@@ -270,13 +299,14 @@ class Deployment:
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=target.request_id,
-            queue=_shared_queue(group, pipeline),
+            queue=self.line_of(target, queue),
+            hold=hold,
             instance=_instance(pipeline, number),
             partitions=_partitions(group, pipeline),
         )
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
-        reason = _why(worker.id, error)
+        reason = why(worker.id, error)
         seen = _SEEN_EPOCH.search(error.error) if error.code == ErrorCode.STALE_EPOCH else None
         if seen is not None:
             await self.raise_epochs(int(seen[1]))
@@ -291,7 +321,7 @@ class Deployment:
 
     async def _unanswered(self, target: Target, worker: Worker, error: NatsTransportError) -> NoReturn:
         """A seed worker did not answer; it is not asked again under this epoch."""
-        reason = _why(worker.id, error)
+        reason = why(worker.id, error)
         if error.kind in NOT_SENT:
             await self.displace(target, reason)
             raise WorkerRefused(worker.id)
@@ -356,7 +386,7 @@ def _is_final(error: WireError | NatsTransportError) -> bool:
     return not error.retryable and error.code not in LATER
 
 
-def _why(worker_id: str, error: WireError | NatsTransportError) -> str:
+def why(worker_id: str, error: WireError | NatsTransportError) -> str:
     """A reason people can act on; bounded, because it is replicated."""
     if isinstance(error, NatsTransportError):
         if error.kind is ErrorKind.NO_RESPONDERS:

@@ -1,4 +1,5 @@
-"""The loop: passes over liveness, convergence, placement and rebalance, on the leader, while it leads.
+"""The loop: passes over liveness, convergence, drains, moves, placement and rebalance, on the leader, for as
+long as it leads.
 
 A pass runs when something changed (`wake`) and at least every `interval` seconds; it starts actions and never
 waits, so it is short. Leadership begins with a barrier: what earlier leaders committed is applied before
@@ -9,13 +10,15 @@ late).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.convergence import Convergence
 from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.drains import Drains
 from coordinator.controllers.liveness import Liveness
+from coordinator.controllers.moves import Moves
 from coordinator.controllers.placement import PlacementController
 from coordinator.controllers.rebalance import Rebalance, StartMove
 from coordinator.heartbeats import HeartbeatTable
@@ -40,6 +43,8 @@ class ControlLoop:
         clock: monotonic seconds.
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
+        heartbeat_interval: seconds between heartbeats, of which none may be missed.
+        moves: the bounds of `Moves`, where they are not the default ones.
         sealer: opens the secrets of connectors.
         placement: strategy of groups that name none.
         start_move: how a pipeline is moved; None: it cannot be.
@@ -55,6 +60,8 @@ class ControlLoop:
         clock: Callable[[], float],
         hears: Callable[[], bool],
         heartbeat_timeout: float,
+        heartbeat_interval: float = 1.0,
+        moves: Mapping[str, int] | None = None,
         sealer: Sealer | None = None,
         placement: str = DEFAULT,
         start_move: StartMove | None = None,
@@ -69,11 +76,26 @@ class ControlLoop:
         self.verdicts = Actions(clock, self.wake)
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
+        self.jobs = Actions(clock, self.wake, limit=256)
         deployment = Deployment(ledger, commands, sealer or Sealer(None))
-        self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
+        self.liveness = Liveness(
+            ledger,
+            table,
+            self.verdicts,
+            self.sweeps,
+            clock,
+            heartbeat_timeout,
+            commands,
+            hears,
+            heartbeat_interval,
+        )
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
         self.placement = PlacementController(
-            ledger, deployment, table, self.pipelines, clock, strategy=placement
+            ledger, deployment, table, self.pipelines, clock, self.liveness.suspects, strategy=placement
+        )
+        self.moves = Moves(ledger, commands, deployment, self.jobs, clock, **(moves or {}))
+        self.drains = Drains(
+            ledger, deployment, self.jobs, clock, self.liveness.suspects, self.placement.room
         )
         self.rebalance = Rebalance(
             ledger,
@@ -134,6 +156,8 @@ class ControlLoop:
             self.passes += 1
             self.liveness.step()
             self.convergence.step()
+            self.drains.step()
+            self.moves.step()
             self.placement.step()
             self.rebalance.step()
 
@@ -155,11 +179,13 @@ class ControlLoop:
             self.convergence.forget()
             self.placement.forget()
             self.rebalance.forget()
+            self.moves.forget()
+            self.drains.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))
 
     @property
     def _all_actions(self) -> tuple[Actions, ...]:
-        return (self.verdicts, self.pipelines, self.sweeps)
+        return (self.verdicts, self.pipelines, self.sweeps, self.jobs)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -100,6 +100,7 @@ class Rebalance:
             workers=state.workers.copy(),
             groups=state.groups.copy(),
             placements={group: placements.copy() for group, placements in state.placements.items()},
+            migrations=state.migrations.copy(),
         )
         return await asyncio.to_thread(plan, copy, self._table.loads(), tolerance=TOLERANCE, gain=GAIN)
 
@@ -140,6 +141,6 @@ class Rebalance:
 
 def _settled(state: State) -> bool:
     """Nothing waits for a place, or is on its way to one."""
-    return not any(
+    return not state.migrations and not any(
         placement.phase in (Phase.PENDING, Phase.DEPLOYING) for _, _, placement in state.each_placement()
     )

@@ -12,18 +12,25 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import connectors, groups, members, placements, restore
+from coordinator.state import connectors, groups, jobs, members, placements, restore
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
+    AdvanceMigration,
     Announce,
     BeginRestore,
+    CancelMigration,
     Command,
     CommitRestore,
+    CordonWorker,
     CreateGroup,
     DeleteConnector,
     DeleteGroup,
     Displace,
+    EndDrain,
     Explain,
+    ExplainDrain,
+    FailMigration,
+    FinishMigration,
     ForgetStray,
     LetGo,
     MarkWorker,
@@ -37,6 +44,8 @@ from coordinator.state.commands import (
     ReportRunning,
     ResealConnector,
     SaveConnector,
+    StartDrain,
+    StartMigration,
     encode_command,
 )
 from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Noted, Refused, Remembered, State
@@ -72,6 +81,15 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     ResealConnector: connectors.reseal,
     DeleteConnector: connectors.delete,
     Note: lambda change: Noted(text=change.command.text),
+    StartMigration: jobs.start_migration,
+    AdvanceMigration: jobs.advance_migration,
+    FinishMigration: jobs.finish_migration,
+    FailMigration: jobs.fail_migration,
+    CancelMigration: jobs.fail_migration,
+    CordonWorker: jobs.cordon_worker,
+    StartDrain: jobs.start_drain,
+    ExplainDrain: jobs.explain_drain,
+    EndDrain: jobs.end_drain,
 }
 
 
@@ -87,6 +105,7 @@ def apply(state: State, command: Command) -> Applied:
     restore.give_up_late(change)
     try:
         result: AnyResult = _HANDLERS[type(command)](change)
+        jobs.settle(change)
     except Refusal as refusal:
         result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
     if command.request_id and not (isinstance(result, Refused) and result.retryable):

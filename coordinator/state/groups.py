@@ -56,7 +56,7 @@ def create_group(change: Change[CreateGroup]) -> Result:
 
 def _has_room(state: State, wants: Wants) -> bool:
     return any(
-        takes_new(worker) and state.count_on(worker.id) < worker.max_pipelines and wants.fits(worker)
+        takes_new(worker) and state.slots_taken(worker.id) < worker.max_pipelines and wants.fits(worker)
         for worker in state.workers.values()
     )
 

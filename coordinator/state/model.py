@@ -14,6 +14,11 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
   not report what it runs.
 - An **instance** is what is placed: a pipeline with `replicas` n has n of them, each with a placement of its
   own under its own name; any other pipeline is its only instance.
+- A **line** is the chain of copies of one pipeline that took over from each other without loss. It is named
+  by the epoch under which it began (`Placement.queue`), and its copies share one queue group of NATS; a
+  copy placed after a failure begins a new one, so a zombie of the old line takes no event away from it.
+- A **migration** and a **drain** are jobs: they live here, so that the next leader goes on where the last one
+  stopped. Those that ended are kept apart, the newest `MAX_JOBS` of each.
 """
 
 from collections.abc import Iterator
@@ -35,6 +40,8 @@ MAX_COPY: Final = 128 * 1024 * 1024
 """Bytes of a copy that is restored: half of `RaftConfig.max_snapshot_bytes`, because a snapshot that is taken
 meanwhile holds the parts beside the state."""
 MAX_CONNECTORS: Final = 1_000
+MAX_JOBS: Final = 1_000
+"""Migrations that ended, and likewise drains, that are remembered."""
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
@@ -57,6 +64,36 @@ class Phase(StrEnum):
     REMOVING = "removing"
 
 
+class MovePhase(StrEnum):
+    """How far a migration is; `jobs.MOVES` says what leads where."""
+
+    STARTED = "started"
+    HELD = "held"
+    HANDED_OVER = "handed_over"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DrainPhase(StrEnum):
+    """How far a drain is; `jobs.DRAINS` says what leads where."""
+
+    ACTIVE = "active"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Cause(StrEnum):
+    """Why a pipeline moves, or a worker is emptied."""
+
+    MANUAL = "manual"
+    DRAIN = "drain"
+    REBALANCE = "rebalance"
+    UPDATE = "update"
+    LEAVE = "leave"
+
+
 HOLDING: Final = frozenset({Phase.DEPLOYING, Phase.RUNNING, Phase.REMOVING})
 """Phases in which a placement takes a slot of its worker."""
 
@@ -70,7 +107,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class Worker(Record, frozen=True, kw_only=True):
-    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970."""
+    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970. A `cordoned` one
+    keeps what it has and takes nothing new."""
 
     id: str
     session: int
@@ -82,13 +120,15 @@ class Worker(Record, frozen=True, kw_only=True):
     version: str | None = None
     status: WorkerStatus = WorkerStatus.READY
     registered_at: int
+    cordoned: bool = False
 
 
 class Placement(Record, frozen=True, kw_only=True):
     """Where one pipeline of a group runs. `worker_id` is set while it holds a slot there.
 
     `reason` says why it does not run, or why it is being placed again; None once it runs.
-    `attempts` counts the placements since it last ran.
+    `attempts` counts the placements since it last ran. `queue` is the epoch under which its line of copies
+    began; 0: it was placed by a version that knew no lines, and cannot be moved without loss.
     """
 
     phase: Phase = Phase.PENDING
@@ -97,6 +137,7 @@ class Placement(Record, frozen=True, kw_only=True):
     pipeline_id: str | None = None
     reason: str | None = None
     attempts: int = 0
+    queue: int = 0
 
 
 class Instance(NamedTuple):
@@ -166,6 +207,60 @@ class Stray(Record, frozen=True, kw_only=True):
     epoch: int
 
 
+class Migration(Record, frozen=True, kw_only=True):
+    """One pipeline on its way from one worker to another; times in ms since 1970.
+
+    `to_session`: the life of the target that was meant. `reason`: why it failed, was cancelled, or was
+    completed without what the source could not give any more; while it is under way, what stands in the way.
+    """
+
+    id: str
+    group: str
+    pipeline: str
+    cause: Cause
+    from_worker: str
+    from_epoch: int
+    to_worker: str
+    to_epoch: int
+    to_session: int
+    queue: int
+    phase: MovePhase = MovePhase.STARTED
+    from_pipeline_id: str
+    to_pipeline_id: str | None = None
+    reason: str | None = None
+    started_at: int
+    ended_at: int | None = None
+
+    @property
+    def about(self) -> str:
+        """The pipeline, as people call it."""
+        return f"{self.group}/{self.pipeline}"
+
+
+class Drain(Record, frozen=True, kw_only=True):
+    """A worker that is being emptied; times in ms since 1970.
+
+    `cordoned`: this drain cordoned the worker, so cancelling it uncordons. `total`: pipelines there at its
+    begin; `moved`: those that have left since. `failures`: the last reason by `group/pipeline`, until it
+    has left. `reason`: what stands in the way now, or why it ended. `deadline_at`: None when it may take
+    for ever.
+    """
+
+    id: str
+    worker_id: str
+    session: int
+    cause: Cause
+    phase: DrainPhase = DrainPhase.ACTIVE
+    cordoned: bool = False
+    total: int
+    moved: int = 0
+    failures: dict[str, str] = {}
+    reason: str | None = None
+    started_at: int
+    deadline_at: int | None = None
+    ended_at: int | None = None
+
+
 class Event(Record, frozen=True, kw_only=True):
     """One decision: its number in the trail (`trail.number`), when (ms), who (`api`, `liveness`, ...), what,
     about whom, why."""
@@ -206,7 +301,8 @@ class Unpacked(msgspec.Struct, kw_only=True):
 
 class State(msgspec.Struct, kw_only=True, dict=True):
     """The whole. Groups and placements are keyed by name; `strays` by `worker/pipeline_id`; `uploads` holds
-    one at most, and `parts` what came of it, by number.
+    one at most, and `parts` what came of it, by number; migrations and drains under way, and those that
+    `ended`, by their ids.
 
     Which placements a worker holds is looked up in an index that is derived, and no part of snapshots. So the
     placements change through `write_placement` and `drop_placement` alone once somebody has asked for it, or
@@ -226,6 +322,10 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     uploads: dict[str, Upload] = {}
     parts: dict[int, bytes] = {}
     unpacked: Unpacked | None = None
+    migrations: dict[str, Migration] = {}
+    ended_migrations: dict[str, Migration] = {}
+    drains: dict[str, Drain] = {}
+    ended_drains: dict[str, Drain] = {}
 
     def each_placement(self) -> Iterator[tuple[str, str, Placement]]:
         """(group, pipeline, placement) of every pipeline, in a stable order."""
@@ -302,6 +402,30 @@ class State(msgspec.Struct, kw_only=True, dict=True):
         worker = self.workers.get(worker_id) if worker_id is not None else None
         return worker if worker is not None and worker.status is WorkerStatus.READY else None
 
+    def open(self, worker_id: str | None) -> Worker | None:
+        """That worker when it may take new pipelines, else None."""
+        worker = self.ready(worker_id)
+        return worker if worker is not None and not worker.cordoned else None
+
+    def slots_taken(self, worker_id: str) -> int:
+        """Slots of a worker that are taken: by what is placed there, and by what is on its way there."""
+        coming = sum(move.to_worker == worker_id != move.from_worker for move in self.migrations.values())
+        return self.count_on(worker_id) + coming
+
+    def moving(self, group: str, pipeline: str) -> Migration | None:
+        """The migration of a pipeline that is under way."""
+        for move in self.migrations.values():
+            if (move.group, move.pipeline) == (group, pipeline):
+                return move
+        return None
+
+    def draining(self, worker_id: str) -> Drain | None:
+        """The drain of a worker that is under way."""
+        for drain in self.drains.values():
+            if drain.worker_id == worker_id:
+                return drain
+        return None
+
 
 # -- results ------------------------------------------------------------------------------------------------
 
@@ -340,6 +464,12 @@ class Noted(Result, frozen=True, kw_only=True):
     text: str
 
 
+class Started(Result, frozen=True, kw_only=True):
+    """The job is under way."""
+
+    id: str
+
+
 class Refused(Result, frozen=True, kw_only=True):
     """Nothing was changed; `code` is one of the wire's."""
 
@@ -348,7 +478,7 @@ class Refused(Result, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-AnyResult = Done | Joined | Placed | Restored | Noted | Refused
+AnyResult = Done | Joined | Placed | Restored | Noted | Started | Refused
 
 
 class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -131,7 +131,7 @@ def plan(
     mean = sum(board.counts.values()) / sum(board.limits.values())
     if _misplaced(board) >= misplaced and won < gain * mean - _EDGE:
         return []
-    free = {worker: board.limits[worker] - state.count_on(worker) for worker in board.limits}
+    free = {worker: board.limits[worker] - state.slots_taken(worker) for worker in board.limits}
     return sorted(moves, key=lambda move: (free[move.to_worker] <= 0, move.group, move.pipeline))
 
 
@@ -144,8 +144,12 @@ def survey(state: State, measured: Mapping[str, float], tolerance: float) -> Boa
     }
     board = Board(
         {name: worker.max_pipelines for name, worker in members.items()},
-        {name: state.count_on(name) for name in members},
+        {name: state.slots_taken(name) for name in members},
     )
+    moving = {(move.group, move.pipeline): move.to_worker for move in state.migrations.values()}
+    for move in state.migrations.values():
+        if move.from_worker in members and move.to_worker != move.from_worker:
+            board.counts[move.from_worker] -= 1
     places, total = sum(board.limits.values()), sum(board.counts.values())
     for name, limit in board.limits.items():
         whole, part = total * limit, total * limit / places
@@ -156,7 +160,8 @@ def survey(state: State, measured: Mapping[str, float], tolerance: float) -> Boa
         board.low[name] = 0
     known: dict[tuple[bytes, int], frozenset[str]] = {}
     for group, pipeline, placement in state.each_placement():
-        worker = members.get(placement.worker_id or "")
+        to_worker = moving.get((group, pipeline))
+        worker = members.get(to_worker or placement.worker_id or "")
         if worker is None:
             continue
         twins = twins_of(state, group, pipeline)
@@ -165,7 +170,9 @@ def survey(state: State, measured: Mapping[str, float], tolerance: float) -> Boa
             board.twins[where] = board.twins.get(where, 0) + 1
         wants = Wants.of(state.groups[group], pipeline)
         fits = wants.fits(worker)
-        if placement.phase is not Phase.RUNNING or (fits and wants.affinity == worker.id):
+        if to_worker is not None or placement.phase is not Phase.RUNNING or not placement.queue:
+            continue
+        if fits and wants.affinity == worker.id:
             continue
         kind = Kind(_targets(wants, worker, fits, targets, known), (group, twins) if twins else None)
         board.items.append(Item(group, pipeline, placement.epoch, worker.id, kind, fits))

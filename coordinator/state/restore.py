@@ -24,6 +24,8 @@ running cluster:
   with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command
   old, and no old copy is taken for a new one;
+- *migrations, drains*, and those that ended: the running cluster's, as its workers are. A move of a pipeline
+  that goes on goes on; any other ends, because the state was restored;
 - *workers*: those that are known now stay as they are. Those that only the copy knows are unhealthy until
   they are heard; ours register again anyway, a seed worker would never have been told to;
 - *strays*: the running cluster's, and what the restore takes from workers, as far as there is room: first
@@ -39,6 +41,7 @@ from typing import Final, TypeVar
 import google_crc32c
 from msgspec.structs import replace
 
+from coordinator.state import jobs
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart
 from coordinator.state.model import (
@@ -48,6 +51,7 @@ from coordinator.state.model import (
     MAX_STRAYS,
     MAX_WORKERS,
     Done,
+    MovePhase,
     Placement,
     Restored,
     Result,
@@ -142,7 +146,7 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
             retryable=True,
         )
     new = _whole(_read_in_order(state), upload)
-    displaced, kept = _merge(state, new, change.command.at)
+    displaced, kept, go_on = _merge(state, new, change.command.at)
     gone, back = (
         sorted(state.groups.keys() - new.groups.keys()),
         sorted(new.groups.keys() - state.groups.keys()),
@@ -157,6 +161,8 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
         f"upload {upload.id}, taken at {upload.taken_at} ms; {len(new.groups)} groups; "
         f"gone: {_some(gone)}; back: {_some(back)}",
     )
+    for move in [move for move in state.migrations.values() if move.group not in go_on]:
+        jobs.end(change, move, MovePhase.FAILED, "the state was restored")
     pipelines = sum(map(len, new.placements.values()))
     return Restored(groups=len(new.groups), pipelines=pipelines, kept=kept)
 
@@ -203,9 +209,9 @@ def _whole(so_far: Unpacked, upload: Upload) -> State:
     return so_far.state
 
 
-def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placement]], int]:
+def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placement]], int, set[str]]:
     """Complete `new`, as read from a copy, by what `old` knows better. What is taken from workers thereby,
-    from seed workers first, and how many pipelines go on where they are."""
+    from seed workers first, how many pipelines go on where they are, and their groups."""
     kept, go_on = _merge_groups(old, new, at)
     new.epochs, new.sessions = max(old.epochs, new.epochs), max(old.sessions, new.sessions)
     brought, new.workers = new.workers, dict(old.workers)
@@ -214,6 +220,8 @@ def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placem
             new.sessions += 1
             new.workers[name] = replace(worker, session=new.sessions, status=WorkerStatus.UNHEALTHY)
     new.strays, new.coordinators, new.audit = dict(old.strays), dict(old.coordinators), list(old.audit)
+    new.migrations, new.ended_migrations = dict(old.migrations), dict(old.ended_migrations)
+    new.drains, new.ended_drains = dict(old.drains), dict(old.ended_drains)
     older = {key: answer for key, answer in new.remembered.items() if key not in old.remembered}
     remembered = list((older | old.remembered).items())
     new.remembered = dict(remembered[-MAX_REMEMBERED:])
@@ -227,7 +235,7 @@ def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placem
         if placement.phase in HOLDING
     ]
     displaced.sort(key=lambda entry: entry[2].worker_id not in seeds)
-    return displaced, kept
+    return displaced, kept, go_on
 
 
 def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:

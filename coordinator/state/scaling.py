@@ -7,7 +7,8 @@
     fewer workers   when they would still be at `low` or below on fewer, and nothing waits
     hold            in between, so that the same load never asks for more and then for fewer
 
-A pipeline that waits counts as a slot wanted. One that waits although there is room waits for something
+A cordoned worker counts as none: it takes nothing new. A pipeline that waits, also for a place off a worker
+that is drained, counts as a slot wanted. One that waits although there is room waits for something
 else (its constraints, a worker that refused it), which any number of workers may not cure: that is said and
 nothing more is asked for.
 
@@ -22,7 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.state.model import Phase, State, WorkerStatus
+from coordinator.state.model import Phase, State
+from coordinator.state.strategy import takes_new
 
 UP: Final = "scale_up"
 DOWN: Final = "scale_down"
@@ -90,16 +92,18 @@ class Advice:
 
 def need(state: State, loads: Mapping[str, float], limits: Thresholds) -> Need:
     """What the cluster needs now. `loads`: of the workers that tell, 0 to 1."""
-    slots = {w.id: w.max_pipelines for w in state.workers.values() if w.status is WorkerStatus.READY}
+    slots = {w.id: w.max_pipelines for w in state.workers.values() if takes_new(w)}
     ready, capacity = len(slots), sum(slots.values())
-    assigned, waiting = 0, ""
-    pending = 0
+    assigned, pending, waiting = 0, 0, ""
+    moving = {(move.group, move.pipeline): move.to_worker for move in state.migrations.values()}
+    drained = {drain.worker_id: drain.reason for drain in state.drains.values()}
     for group, pipeline, placement in state.each_placement():
-        if placement.worker_id in slots:
+        if moving.get((group, pipeline), placement.worker_id) in slots:
             assigned += 1
-        elif placement.phase is Phase.PENDING:
+        elif placement.phase is Phase.PENDING or placement.worker_id in drained:
             pending += 1
-            waiting = waiting or f"{group}/{pipeline}: {placement.reason or 'not placed yet'}"
+            why = placement.reason or drained.get(placement.worker_id or "") or "not placed yet"
+            waiting = waiting or f"{group}/{pipeline}: {why}"
     load = sum(loads.get(worker, 0.0) for worker in slots)
     known = [worker.max_pipelines for worker in state.workers.values() if worker.max_pipelines]
     size = capacity / ready if capacity else (sum(known) / len(known) if known else 1.0)

@@ -31,8 +31,10 @@ import msgspec
 
 from coordinator.state.model import (
     Connector,
+    Drain,
     Event,
     Group,
+    Migration,
     Placement,
     Remembered,
     State,
@@ -59,6 +61,10 @@ _KINDS: Final = (
     "placements",
     "strays",
     "connectors",
+    "migrations",
+    "ended_migrations",
+    "drains",
+    "ended_drains",
     "remembered",
     "uploads",
     "parts",
@@ -128,6 +134,22 @@ class _Connectors(_Frame, frozen=True, tag="connectors"):
     items: dict[str, Connector]
 
 
+class _Migrations(_Frame, frozen=True, tag="migrations"):
+    items: dict[str, Migration]
+
+
+class _EndedMigrations(_Frame, frozen=True, tag="ended_migrations"):
+    items: dict[str, Migration]
+
+
+class _Drains(_Frame, frozen=True, tag="drains"):
+    items: dict[str, Drain]
+
+
+class _EndedDrains(_Frame, frozen=True, tag="ended_drains"):
+    items: dict[str, Drain]
+
+
 _AnyFrame = (
     _Coordinators
     | _Workers
@@ -135,6 +157,10 @@ _AnyFrame = (
     | _Placements
     | _Strays
     | _Connectors
+    | _Migrations
+    | _EndedMigrations
+    | _Drains
+    | _EndedDrains
     | _Remembered
     | _Uploads
     | _Parts

@@ -18,7 +18,8 @@ in this order:
 
 5. the id.
 
-Never above max_pipelines, counting what the same pass has promised (`take`).
+Never above max_pipelines, counting what is on its way there and what the same pass has promised (`take`);
+never a worker that is cordoned.
 
 A choice must not look at every worker. Those who can use the same workers share a heap of them (`_Pool`), and
 mostly its first element is the answer. A tie-break by group has to look past workers that hold something of
@@ -123,7 +124,7 @@ _BY_GROUP: Final = frozenset({"least_loaded", "spread"})
 
 def takes_new(worker: Worker) -> bool:
     """Whether anything may be placed on a worker, if there is room."""
-    return worker.status is WorkerStatus.READY
+    return worker.status is WorkerStatus.READY and not worker.cordoned
 
 
 class _Pool:
@@ -205,6 +206,9 @@ class Room:
         self._default = strategy
         self._turn = state.epochs
         self._known = len(state.workers)
+        self._cordoned = sum(
+            worker.cordoned and worker.status is WorkerStatus.READY for worker in state.workers.values()
+        )
         self.slots = {
             worker.id: Slots(worker, measured.get(worker.id, 0.0))
             for worker in state.workers.values()
@@ -222,6 +226,10 @@ class Room:
             if placement.worker_id is not None:
                 pipeline = twins_of(state, group, instance)
                 self._count(placement.worker_id, group, pipeline, placement.epoch)
+        for move in state.migrations.values():
+            if move.to_worker != move.from_worker:
+                pipeline = twins_of(state, move.group, move.pipeline)
+                self._count(move.to_worker, move.group, pipeline, move.to_epoch)
 
     def take(self, worker_id: str, group: str, pipeline: str | None = None) -> None:
         """Count one more pipeline of `group` on a worker; `pipeline`: whose instance it is, if replicated."""
@@ -292,14 +300,21 @@ class Room:
                 best = candidate if best is None else min(best, candidate)
         return best[1] if best is not None else None
 
-    def why_none(self, avoid: Set[str] = frozenset(), *, group: str = "", wants: Wants = NOTHING) -> str:
+    def why_none(
+        self,
+        avoid: Set[str] = frozenset(),
+        *,
+        suspects: Set[str] = frozenset(),
+        group: str = "",
+        wants: Wants = NOTHING,
+    ) -> str:
         """The reason when `choose` found nobody: how many workers each thing in the way excludes. One that
-        lacks two labels counts for both."""
-        simple = not avoid and not wants.distinct
+        lacks two labels counts for both. `suspects`: those that were avoided because they are late."""
+        simple = not avoid and not suspects and not wants.distinct
         known, reason = self._reasons.get(wants.signature, (-1, ""))
         if simple and known == len(self.taken):
             return reason
-        reason = self._reason(avoid, self._twins(group, wants), wants)
+        reason = self._reason(avoid, suspects, self._twins(group, wants), wants)
         if simple:
             self._reasons[wants.signature] = (len(self.taken), reason)
         return reason
@@ -313,7 +328,7 @@ class Room:
         missed = f"; {wants.affinity}, wished for, cannot take it" if wants.affinity is not None else ""
         return f"{(wants.strategy or self._default).replace('_', ' ')} {load}{missed}"
 
-    def _reason(self, avoid: Set[str], twins: Mapping[str, int], wants: Wants) -> str:
+    def _reason(self, avoid: Set[str], suspects: Set[str], twins: Mapping[str, int], wants: Wants) -> str:
         fitting = [slots for slots in self.slots.values() if wants.fits(slots.worker)]
         free = [slots for slots in fitting if not slots.full]
         apart = [slots for slots in free if not (wants.distinct and slots.worker.id in twins)]
@@ -325,8 +340,12 @@ class Room:
             foreign = sum(slots.worker.incarnation is None for slots in self.slots.values())
             parts.append((foreign, "know no replicas"))
         parts.append((len(free) - len(apart), f"hold another instance of {wants.pipeline}"))
-        parts.append((self._known - len(self.slots), "not ready"))
-        parts.append((sum(slots.worker.id in avoid for slots in apart), "refused it lately"))
+        parts.append((self._known - len(self.slots) - self._cordoned, "not ready"))
+        parts.append((self._cordoned, "cordoned"))
+        late = [slots for slots in apart if slots.worker.id in suspects]
+        parts.append((len(late), "late with their heartbeat"))
+        refused = sum(slots.worker.id in avoid and slots not in late for slots in apart)
+        parts.append((refused, "refused it lately"))
         told = ", ".join(f"{count} {what}" for count, what in parts if count)
         remedy = (
             "start a worker that fits, or ask for less" if wants.signature else "start a worker or make room"

@@ -72,6 +72,13 @@ def test_five_minutes_of_the_readme_lead_to_an_event(place: Path) -> None:
     assert "stopped 7 processes" in said
 
 
+def test_a_pipeline_moves_and_a_worker_is_drained_as_the_docs_tell(place: Path) -> None:
+    said = typed(script("workers"), place)
+    assert re.search(r"demo/filter +done +manual +worker-0 +worker-1", said)
+    assert re.search(r"worker-1 +done +2 +2", said)
+    assert "worker-1 is uncordoned" in said
+
+
 def test_the_failovers_of_the_docs_happen_as_told(place: Path) -> None:
     said = typed(script("failover"), place)
     assert re.search(r"filter +running +worker-1", said)

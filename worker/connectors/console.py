@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from transport.subscription import Handler
+from transport.subscription import Handler, Message
 from worker.connectors.base import (
     Connector,
     ConnectorError,
@@ -57,6 +57,12 @@ class ConsoleConnector(Connector):
         raise ConnectorError(
             f"connector {self.name}: a console brings no events: use nats or memory as a source"
         )
+
+    async def watch_source(self, params: Mapping[str, Any], see: Callable[[Message], None]) -> None:
+        raise ConnectorError(f"connector {self.name}: a console brings no events")
+
+    async def stop_watching(self) -> None:
+        return None
 
     async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
         known_params(f"sink of connector {self.name}", params)

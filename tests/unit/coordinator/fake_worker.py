@@ -143,8 +143,17 @@ class FakeWorker(SeedWorker):
     """Speaks all of the wire. `acks` keeps the answers to its heartbeats, `done` the commands that were not
     the same again."""
 
-    def __init__(self, worker_id: str, url: str, *, incarnation: str = "first", **options: Any) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        url: str,
+        *,
+        incarnation: str = "first",
+        labels: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(worker_id, url, **options)
+        self.labels = labels or {}
         self.incarnation = incarnation
         self.acks: list[dict[str, Any]] = []
         self.draining = False
@@ -157,7 +166,12 @@ class FakeWorker(SeedWorker):
         await self.client.subscribe(f"_INBOX.{self.id}.{self.incarnation}", cb=self._on_ack)
 
     def registration(self) -> dict[str, Any]:
-        return {**super().registration(), "incarnation": self.incarnation, "pipelines": self.running()}
+        return {
+            **super().registration(),
+            "incarnation": self.incarnation,
+            "labels": self.labels,
+            "pipelines": self.running(),
+        }
 
     def heartbeat(self) -> dict[str, Any]:
         self._seq += 1

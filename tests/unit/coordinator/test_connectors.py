@@ -203,6 +203,18 @@ async def test_a_deploy_carries_what_its_program_names_and_nothing_else() -> Non
     assert deploy.connectors == [ConnectorParams(name="Bus", connector_type="nats", params={"token": SECRET})]
 
 
+async def test_each_instance_of_a_pipeline_gets_the_connectors_that_the_pipeline_names() -> None:
+    stage = Stage()
+    await stage.join("w1", "w2")
+    await stage.say(SaveConnector, name="Bus", connector_type="memory", params={}, new=True)
+    spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="-", replicas=2)])
+    await stage.say(CreateGroup, spec=spec, consumes={}, connectors={"p": ["Bus"]})
+    await stage.settle()
+    assert [[each.name for each in deploy.connectors or ()] for _, deploy in stage.workers.deploys()] == [
+        ["Bus"]
+    ] * 2
+
+
 async def test_a_connector_that_does_not_open_fails_its_pipeline_with_the_reason() -> None:
     stage = Stage()
     stage.loop.placement._do._sealer = Sealer(KeyRing(text=new_key("k2")))

@@ -6,9 +6,10 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from coordinator.state.constraints import Wants
-from coordinator.state.model import Group, Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import Cause, Group, Migration, Phase, Placement, State, Worker, WorkerStatus
 from coordinator.state.rebalance import HOT, Board, Move, plan, survey
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
 
@@ -43,7 +44,11 @@ class Town:
                 name,
                 instance,
                 Placement(
-                    phase=Phase.RUNNING, epoch=self.state.epochs, worker_id=worker, pipeline_id=instance
+                    phase=Phase.RUNNING,
+                    epoch=self.state.epochs,
+                    worker_id=worker,
+                    pipeline_id=instance,
+                    queue=1,
                 ),
             )
 
@@ -152,6 +157,44 @@ def test_what_stands_where_it_must_not_moves_however_even_the_loads_are() -> Non
     town.many("b", 1, "w2")
     moves = plan(town.state, {}, tolerance=1.0)
     assert [move[:2] + move[3:] for move in moves] == [("a", "p0", "w1", "w2")]
+
+
+def test_what_moves_counts_where_it_goes_and_is_left_alone() -> None:
+    town = Town()
+    for name in ("w1", "w2"):
+        town.worker(name, 10)
+    town.many("a", 8, "w1")
+    first = plan(town.state, {})
+    assert len(first) == 4
+    for number, move in enumerate(first, start=100):
+        town.state.migrations[f"m-{number}"] = Migration(
+            id=f"m-{number}",
+            group=move.group,
+            pipeline=move.pipeline,
+            cause=Cause.REBALANCE,
+            from_worker=move.from_worker,
+            from_epoch=move.epoch,
+            to_worker=move.to_worker,
+            to_epoch=number,
+            to_session=1,
+            queue=1,
+            from_pipeline_id="p",
+            started_at=0,
+        )
+    assert plan(town.state, {}) == [], "asked again it finds nothing left to do"
+
+
+def test_what_an_older_version_placed_and_what_a_cordon_keeps_out_does_not_move() -> None:
+    town = Town()
+    for name in ("w1", "w2"):
+        town.worker(name, 10)
+    town.many("a", 8, "w1")
+    town.state.workers["w2"] = replace(town.state.workers["w2"], cordoned=True)
+    assert plan(town.state, {}) == []
+    town.state.workers["w2"] = replace(town.state.workers["w2"], cordoned=False)
+    for name, placement in list(town.state.placements["a"].items()):
+        town.state.write_placement("a", name, replace(placement, queue=0))
+    assert plan(town.state, {}) == [], "it cannot be handed over"
 
 
 def test_no_move_costs_a_soft_constraint() -> None:

@@ -26,17 +26,22 @@ from coordinator.state.commands import (
     PutPart,
     RaiseEpochs,
     SaveConnector,
+    StartDrain,
+    StartMigration,
     encode_command,
 )
 from coordinator.state.model import (
     MAX_COPY,
     MAX_STRAYS,
+    Cause,
     Done,
+    MovePhase,
     Phase,
     Placed,
     Placement,
     Refused,
     Restored,
+    Started,
     State,
     WorkerStatus,
 )
@@ -211,6 +216,42 @@ def test_replicas_share_a_queue_with_those_that_go_on_and_not_with_what_is_ended
     assert commit(world, "second").result == Restored(groups=1, pipelines=2, kept=0)
     assert world.state.groups["g"].created_at == world.now
     assert set(world.state.placements["g"]) == {"p-0", "p-1"}
+
+
+def test_a_move_of_what_goes_on_goes_on_and_any_other_ends_because_of_the_restore() -> None:
+    world = two_groups()
+    world.worker("w3")
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="b")
+    for pipeline in ("p", "q"):
+        world.step(LetGo, "b", pipeline, confirmed=True)
+    create(world, "b", "second")
+    world.run("b", "p", "w1")
+    ids = {}
+    for group in ("a", "b"):
+        started = world.step(StartMigration, group, "p", to_worker="w3", cause=Cause.MANUAL).result
+        assert isinstance(started, Started)
+        ids[group] = started.id
+    drain = world.do(StartDrain, worker_id="w2", cause=Cause.MANUAL).result
+    assert isinstance(drain, Started)
+    restored(world, data)
+    state = world.state
+    assert set(state.migrations) == {ids["a"]} and set(state.drains) == {drain.id}
+    assert state.workers["w2"].cordoned
+    ended = state.ended_migrations[ids["b"]]
+    assert (ended.phase, ended.reason) == (MovePhase.FAILED, "the state was restored")
+    assert state.slots_taken("w3") == 1
+
+
+def test_jobs_of_a_copy_do_not_come_back() -> None:
+    world = two_groups()
+    before = as_bytes(world.state)
+    world.step(StartMigration, "a", "p", to_worker="w2", cause=Cause.MANUAL)
+    world.do(StartDrain, worker_id="w2", cause=Cause.MANUAL)
+    data, then = as_bytes(world.state), two_groups()
+    assert as_bytes(then.state) == before
+    restored(then, data)
+    assert not then.state.migrations and not then.state.drains and not then.state.workers["w2"].cordoned
 
 
 def test_what_a_worker_holds_is_known_after_a_restore() -> None:

@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from coordinator.scaling import Scaling
-from coordinator.state.model import Group, Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import (
+    Cause,
+    Drain,
+    Group,
+    Migration,
+    Phase,
+    Placement,
+    State,
+    Worker,
+    WorkerStatus,
+)
 from coordinator.state.scaling import DOWN, HOLD, UP, Advisor, Need, Thresholds, need
 from coordinator.webhook import Webhook
 from proto_schemas.rest import GroupSpec, PipelineSpec
@@ -62,6 +73,33 @@ def test_what_waits_although_there_is_room_asks_for_nothing_that_would_not_help(
     """It would ask for one more for ever."""
     advice, wanted, reason = asked(cluster(4, 4, 1, reason="no worker has zone=b"))
     assert (advice, wanted) == (HOLD, 4) and "although 36 slots are free" in reason and "zone=b" in reason
+
+
+def test_a_cordoned_worker_is_no_room_and_what_is_to_leave_it_wants_some() -> None:
+    state = cluster(2, 10, slots=10)
+    state.workers["w0"] = replace(state.workers["w0"], cordoned=True)
+    now = need(state, {}, Thresholds())
+    assert (now.ready, now.capacity, now.assigned, now.pending) == (1, 10, 5, 0), "what it has may stay"
+    state.drains["d-1"] = Drain(
+        id="d-1", worker_id="w0", session=1, cause=Cause.MANUAL, total=5, reason="no room", started_at=1
+    )
+    assert asked(state)[:2] == (UP, 2) and "g/r0: no room" in asked(state)[2]
+    state.migrations["m-9"] = Migration(
+        id="m-9",
+        group="g",
+        pipeline="r0",
+        cause=Cause.DRAIN,
+        from_worker="w0",
+        from_epoch=0,
+        to_worker="w1",
+        to_epoch=9,
+        to_session=1,
+        queue=1,
+        from_pipeline_id="r0",
+        started_at=1,
+    )
+    now = need(state, {}, Thresholds())
+    assert (now.assigned, now.pending) == (6, 4), "what moves has its place"
 
 
 def test_without_any_worker_one_is_wanted_and_bounds_hold() -> None:

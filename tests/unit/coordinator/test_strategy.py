@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordinator.state.commands import CordonWorker, StartMigration
 from coordinator.state.constraints import NOTHING, Wants
-from coordinator.state.model import State, WorkerStatus
+from coordinator.state.model import Cause, State, WorkerStatus
 from coordinator.state.strategy import Room
 from proto_schemas.rest import Constraint
 from tests.unit.coordinator.worlds import World
@@ -322,3 +323,27 @@ def _by_looking(state: State, log: list[tuple[str, str, str | None]], group: str
         }
         found.append(((twins, wants.penalty(worker), *rank[wants.strategy or "least_loaded"]), name))
     return min(found)[1] if found else None
+
+
+def test_what_is_on_its_way_to_a_worker_takes_its_room_and_counts_as_of_its_group() -> None:
+    world = cluster(("w1", 2, 0), ("w2", 2, 0), ("w3", 10, 0))
+    world.group("g", "p")
+    world.run("g", "p", "w3")
+    world.step(StartMigration, "g", "p", to_worker="w1", cause=Cause.MANUAL)
+    room = Room(world.state, strategy="binpack")
+    assert room.slots["w1"].assigned == 1 and room.of_group("w1", "g") == 1
+    assert room.choose("g") == "w1"
+    room.take("w1", "g")
+    assert room.choose("g") == "w3", "w1 is full"
+
+
+@pytest.mark.parametrize("affinity", [None, "w1"])
+def test_a_cordoned_worker_is_never_chosen_and_what_stands_in_the_way_is_told_apart(
+    affinity: str | None,
+) -> None:
+    world = cluster(("w1", 10, 0), ("w2", 10, 0), ("w3", 10, 0))
+    world.do(CordonWorker, worker_id="w1", cordoned=True)
+    room = Room(world.state)
+    assert room.choose("g", affinity=affinity) == "w2"
+    why = room.why_none({"w2"}, suspects={"w3"})
+    assert "3 workers: 1 cordoned, 1 late with their heartbeat, 1 refused it lately;" in why
