@@ -19,6 +19,8 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.machine import ClusterMachine
 from coordinator.nats_handlers import WorkerListener
+from coordinator.security.door import Door
+from coordinator.security.origin import SameOrigin
 from coordinator.state.model import Phase, WorkerStatus
 from raft.counters import FSYNC_BOUNDS, Counters
 from raft.status import RaftStatus
@@ -35,6 +37,7 @@ class HttpCounts:
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self.limits: RequestLimits | None = None
+        self.origin: SameOrigin | None = None
 
     def answered(self, route: str, status: int) -> None:
         """Count one."""
@@ -53,6 +56,7 @@ class Sources:
     listener: WorkerListener
     loop: ControlLoop
     http: HttpCounts
+    door: Door
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
@@ -175,7 +179,9 @@ class ClusterCollector(Collector):
         yield http
         limits = part.http.limits
         refused = {"too_large": limits.too_large, "timed_out": limits.timed_out} if limits else {}
+        refused["foreign_origin"] = part.http.origin.refused if part.http.origin else 0
         yield _counter("http_refused", "Requests beyond their bounds.", "reason", refused)
+        yield _counter("auth_refused", "Requests not let in.", "reason", dict(part.door.refused.copy()))
         build = GaugeMetricFamily(_P + "build_info", "This program.", labels=("version", "node"))
         build.add_metric((part.version, part.node_id), 1)
         yield build

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from transport.errors import ConfigError
+from transport.tls import client_context
 
 __all__ = ["DEFAULT_URL", "ConfigError", "NatsConfig"]
 
@@ -106,19 +107,7 @@ class NatsConfig:
         Raises:
             ConfigError: a file is missing, no PEM, or encrypted, or key and certificate do not match.
         """
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca or None)
-        except OSError as error:
-            raise ConfigError(f"tls_ca {self.tls_ca}: {error}: give a readable PEM file") from None
-        if self.tls_cert:
-            try:
-                context.load_cert_chain(self.tls_cert, self.tls_key, password="")
-            except OSError as error:
-                raise ConfigError(
-                    f"tls_cert {self.tls_cert} with tls_key {self.tls_key}: {error}: "
-                    "give a readable certificate and its own, unencrypted key, both PEM"
-                ) from None
-        return context
+        return client_context(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
 
     def credentials(self) -> dict[str, str]:
         """The identity as keyword arguments of nats-py's `connect`.

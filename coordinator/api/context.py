@@ -17,6 +17,8 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
+from coordinator.security.door import Door
+from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
 from coordinator.state.views import Observed
 from coordinator.worker_commands import WorkerCommands
@@ -76,6 +78,8 @@ class Context:
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
+    door: Door
+    sealer: Sealer
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
 

@@ -1,6 +1,6 @@
 """Who may do what, and what may be seen.
 
-    keys      API keys: made, read, checked; the state holds digests only (they change in `coordinator.state.keys`)
+    keys      API keys: made, read, checked; the state holds digests (`coordinator.state.keys` changes them)
     roles     one table: which role each route of the API takes
     throttle  token buckets: requests per key, failed attempts per address
     door      the one hook before every request: key, role, rate

@@ -12,12 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import groups, members, placements
+from coordinator.state import groups, keys, members, placements
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     Announce,
     Command,
     CreateGroup,
+    CreateKey,
     DeleteGroup,
     Displace,
     Explain,
@@ -30,6 +31,7 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    RevokeKey,
     encode_command,
 )
 from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
@@ -58,6 +60,8 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     Displace: placements.displace,
     Explain: placements.explain,
     LetGo: placements.let_go,
+    CreateKey: keys.create_key,
+    RevokeKey: keys.revoke_key,
 }
 
 

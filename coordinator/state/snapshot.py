@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coordinator.state.model import Event, Group, Placement, Remembered, State, Stray, Worker
+from coordinator.state.model import ApiKey, Event, Group, Placement, Remembered, State, Stray, Worker
 
 FORMAT: Final = 2
 FRAME_ITEMS: Final = 200
@@ -27,7 +27,7 @@ FRAME_BYTES: Final = 128 * 1024
 _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
-_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
+_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "keys", "remembered", "audit")
 
 
 class _Format1(msgspec.Struct, frozen=True):
@@ -80,7 +80,11 @@ class _Audit(_Frame, frozen=True, tag="audit"):
     items: list[Event]
 
 
-_AnyFrame = _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit
+class _Keys(_Frame, frozen=True, tag="keys"):
+    items: dict[str, ApiKey]
+
+
+_AnyFrame = _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit | _Keys
 _encode: Final = msgspec.msgpack.Encoder().encode
 _format_1: "Final[msgspec.msgpack.Decoder[_Format1]]" = msgspec.msgpack.Decoder(_Format1)
 _versions: "Final[msgspec.msgpack.Decoder[_Version]]" = msgspec.msgpack.Decoder(_Version)
@@ -148,7 +152,7 @@ def _read_frames(data: bytes) -> State:
     for body in bodies:
         _add(state, _frames.decode(body))
     counts = {kind: len(getattr(state, kind)) for kind in _KINDS}
-    if counts != header.counts:
+    if counts != dict.fromkeys(_KINDS, 0) | header.counts:  # an older version knew fewer kinds
         raise ValueError(_damaged(f"it holds {counts}, and should hold {header.counts}"))
     return state
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from coordinator.machine import ClusterMachine
 from coordinator.state import snapshot
 from coordinator.state.model import (
+    ApiKey,
     Done,
     Event,
     Group,
+    KeyRole,
     Phase,
     Placed,
     Placement,
@@ -120,6 +122,7 @@ def one_of_each(copies: int = 1) -> State:
         epochs=11,
         sessions=12,
         remembered=dict.fromkeys(names, Remembered("create g", Done(), 77)),
+        keys=dict.fromkeys(names, ApiKey(id="k", role=KeyRole.VIEWER, salt=b"s", digest=b"d", created_at=1)),
         audit=[Event(at=at, by="api", what="w", about="g") for at in range(copies)],
     )
 
@@ -178,7 +181,7 @@ def test_parts_hold_the_state_of_the_moment_of_the_call(change: Callable[[State]
 
 def test_frames_are_small_by_items_and_by_bytes() -> None:
     parts = list(frames(one_of_each(FRAME_ITEMS * 2 + 1)))
-    assert len(parts) == 1 + 7 * 3
+    assert len(parts) == 1 + 8 * 3
     heavy = State()
     for number in range(100):
         spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 20_000)])

@@ -41,11 +41,13 @@ def group(name: str = "g", *pipelines: str, **more: Any) -> dict[str, Any]:
 class Three:
     """The coordinators by id, and requests to them."""
 
-    def __init__(self, nats_url: str, directory: Path) -> None:
+    def __init__(self, nats_url: str, directory: Path, key: str = "", verify: Any = True) -> None:
         self.nats_url = nats_url
         self.directory = directory
         self.nodes: dict[str, Coordinator] = {}
-        self.http = httpx.AsyncClient(timeout=30, trust_env=False)
+        self.http = httpx.AsyncClient(timeout=30, trust_env=False, verify=verify)
+        if key:
+            self.http.headers["x-api-key"] = key
 
     async def start(self, node_id: str, **changes: Any) -> Coordinator:
         node = Coordinator(config(node_id, self.nats_url, self.directory, **changes))
@@ -71,6 +73,8 @@ class Three:
             if sum(node.is_leader for node in self.nodes.values()) != 1:
                 return False
             answer = await self.http.get(self.leader.url + API_BASE + "/raft")
+            if answer.status_code == 401:
+                return False  # the key of the file is on its way into the state
             known = [peer["url"] for peer in answer.json()["nodes"] if peer["id"] in self.nodes]
             return all(known)
 
@@ -107,9 +111,11 @@ class Three:
 
 
 @contextlib.asynccontextmanager
-async def three(nats_url: str, directory: Path, **changes: Any) -> AsyncIterator[Three]:
-    """Started, with a leader; stopped at the end."""
-    stage = Three(nats_url, directory / secrets.token_hex(4))
+async def three(
+    nats_url: str, directory: Path, *, key: str = "", verify: Any = True, **changes: Any
+) -> AsyncIterator[Three]:
+    """Started, with a leader; stopped at the end. `key` and `verify`: what our requests show and trust."""
+    stage = Three(nats_url, directory / secrets.token_hex(4), key, verify)
     try:
         await asyncio.gather(*(stage.start(node_id, **changes) for node_id in NODES))
         await stage.has_leader()
