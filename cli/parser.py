@@ -21,6 +21,7 @@ _GROUPS: Final = {
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",
     "config": "the configuration",
+    "key": "API keys, and files of keys",
 }
 
 

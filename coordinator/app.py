@@ -40,6 +40,7 @@ from transport.errors import ConfigError, NatsTransportError
 from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
 from transport.keyring import KeyRing
 from transport.nats import NatsTransport
+from transport.signing import Signatures, SignedFrames, SignedTransport
 from transport.tls import client_context
 
 STOP_TIMEOUT: Final = 4.0
@@ -102,9 +103,15 @@ class Coordinator:
         ring = KeyRing(config.cluster_key_file) if config.cluster_key_file is not None else None
         files = KeyFiles({KeyRole.ADMIN: config.admin_key_file, KeyRole.WORKER: config.worker_key_file})
         nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
-        raft = self._raft = RaftNode(config.raft, nats, machine)
+        frames = SignedFrames(nats, Signatures(ring, "raft")) if ring is not None else nats
+        bus = (
+            SignedTransport(nats, Signatures(ring, "workers"), unsigned=config.allow_unsigned)
+            if ring is not None
+            else nats
+        )
+        raft = self._raft = RaftNode(config.raft, frames, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
-        commands = WorkerCommands(nats, subjects)
+        commands = WorkerCommands(bus, subjects)
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -114,7 +121,7 @@ class Coordinator:
             heartbeat_timeout=config.heartbeat_timeout,
         )
         door = Door(ledger, required=config.keys_required, rate=config.rate_limit, burst=config.rate_burst)
-        listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock, door)
+        listener = self._listener = WorkerListener(config, bus, ledger, table, loop, clock, door)
         _connect(machine, table, loop, nats, raft)
         counts = HttpCounts()
         sources = Sources(
@@ -130,6 +137,9 @@ class Coordinator:
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
+            signatures=tuple(
+                view.signatures for view in (frames, bus) if isinstance(view, SignedFrames | SignedTransport)
+            ),
         )
         context = Context(
             config=config,

@@ -210,14 +210,14 @@ class NatsTransport:
         """
         self._stats.requests += 1
         try:
-            return await self._request(subject, data, timeout, headers)
+            return (await self._exchange(subject, data, timeout, headers)).data
         except NatsTransportError as error:
             self._stats.request_errors[error.kind] += 1
             raise
 
-    async def _request(
+    async def _exchange(
         self, subject: str, data: bytes, timeout: float, headers: dict[str, str] | None
-    ) -> bytes:
+    ) -> Message:
         with self._replies.expect(timeout) as (reply, answer):
             if self._send(subject, data, reply, headers):
                 await self._client.make_room()
@@ -232,7 +232,7 @@ class NatsTransport:
         if message.no_responders:
             text = "nobody listens there: is the receiver running?"
             raise NatsTransportError(ErrorKind.NO_RESPONDERS, text, subject=subject)
-        return message.data
+        return message
 
     async def request_message(
         self, subject: str, message: msgspec.Struct, reply_type: type[T], *, timeout: float

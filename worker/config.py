@@ -28,6 +28,10 @@ class WorkerConfig:
         cpu_cores: told to the coordinators as capacity.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
+        cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
+        is
+            signed, and what is not signed by them is not followed.
+        allow_unsigned: with a cluster key: follow coordinators that do not sign, too.
     """
 
     worker_id: str
@@ -40,6 +44,8 @@ class WorkerConfig:
     cpu_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
+    cluster_key_file: Path | None = None
+    allow_unsigned: bool = False
 
     def __post_init__(self) -> None:
         try:

@@ -3,6 +3,7 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
+from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import OK, CliError, UsageError
@@ -11,6 +12,7 @@ from cli.resolve import Settings
 from cli.settings import NATS_KEYS
 from transport.config import NatsConfig
 from transport.errors import NatsTransportError
+from transport.keyring import read_secret
 from transport.loop import run
 
 _TIMES: Final = (
@@ -20,6 +22,17 @@ _TIMES: Final = (
     "raft_heartbeat",
     "election_timeout_min",
     "election_timeout_max",
+)
+
+_ACCESS: Final = (
+    "advertise_url",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "tls_ca",
+    "require_keys",
+    "rate_limit",
+    "rate_burst",
 )
 
 
@@ -41,9 +54,18 @@ def coordinator(call: Invocation) -> int:
         http_port=settings["coordinator.http_port"],
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
+        cluster_key_file=_path(settings["cluster.key_file"]),
+        allow_unsigned=settings["cluster.allow_unsigned"],
+        admin_key_file=_path(settings["coordinator.admin_key_file"]),
+        worker_key_file=_path(settings["coordinator.worker_key_file"]),
+        **{name: settings[f"coordinator.{name}"] for name in _ACCESS},
         **{name: settings[f"coordinator.{name}"] for name in _TIMES},
     )
     return run(serve(config))
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def worker(call: Invocation) -> int:
@@ -62,9 +84,16 @@ def worker(call: Invocation) -> int:
         data_dir=call.directory("worker", worker_id),
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
-        api_key=settings["worker.api_key"],
+        api_key=_worker_key(settings),
+        cluster_key_file=_path(settings["cluster.key_file"]),
+        allow_unsigned=settings["cluster.allow_unsigned"],
     )
     return run(serve(config))
+
+
+def _worker_key(settings: Settings) -> str:
+    file = settings["worker.api_key_file"]
+    return read_secret(Path(file), "worker.api_key_file") if file else str(settings["worker.api_key"])
 
 
 def demo_generator(call: Invocation) -> int:
