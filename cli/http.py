@@ -88,7 +88,9 @@ class Connections:
             if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
                 raise _untrusted(place, error) from None
             self._open.pop((scheme, place)).close()
-            raise NoAnswer(f"{type(error).__name__} {error}".strip()) from None
+            cut_off = scheme == "https" and isinstance(error, ConnectionError)
+            hint = ": is a client certificate asked for there (--tls-cert, --tls-key)?" if cut_off else ""
+            raise NoAnswer(f"{type(error).__name__} {error}".strip() + hint) from None
 
     def close(self) -> None:
         """Close all connections."""

@@ -35,7 +35,8 @@ class NatsConfig:
             or `nkey_seed`, a user seed (`SU...`) or the path of a file that holds one.
         tls_ca, tls_cert, tls_key: PEM files: whom we trust (default: the system's), who we are.
         tls_hostname: the name the server's certificate must carry, when it is not the URL's host.
-        name: how this connection is called in the server's monitoring.
+        name: how this connection is called in the server's monitoring, and how its inboxes begin
+            (`_INBOX.<name>.`), where it is 1 to 64 letters, digits, `_`, `-`.
         connect_timeout: seconds for each step of a connection attempt (TCP, greeting, TLS, login).
         ping_interval: seconds between pings; a server that froze is left after three. Shorter finds it
             sooner, and costs a packet each.

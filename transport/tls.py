@@ -5,19 +5,12 @@ import ssl
 from transport.errors import ConfigError
 
 
-def client_context(
-    *,
-    ca: str = "",
-    cert: str = "",
-    key: str = "",
-    names: tuple[str, str, str] = ("tls_ca", "tls_cert", "tls_key"),
-) -> ssl.SSLContext:
+def client_context(*, ca: str = "", cert: str = "", key: str = "") -> ssl.SSLContext:
     """What a TLS handshake needs.
 
     Args:
         ca: PEM file of the authorities to trust; empty: the system's.
         cert, key: PEM files of our certificate and its unencrypted key; empty: we show none.
-        names: how the three settings are called, for the errors.
 
     Raises:
         ConfigError: a file is missing, no PEM, or encrypted, or key and certificate do not match.
@@ -25,13 +18,13 @@ def client_context(
     try:
         context = ssl.create_default_context(cafile=ca or None)
     except OSError as error:
-        raise ConfigError(f"{names[0]} {ca}: {error}: give a readable PEM file") from None
+        raise ConfigError(f"tls_ca {ca}: {error}: give a readable PEM file") from None
     if cert:
         try:
             context.load_cert_chain(cert, key or None, password="")
         except OSError as error:
             raise ConfigError(
-                f"{names[1]} {cert} with {names[2]} {key}: {error}: "
+                f"tls_cert {cert} with tls_key {key}: {error}: "
                 "give a readable certificate and its own, unencrypted key, both PEM"
             ) from None
     return context

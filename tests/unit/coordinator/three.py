@@ -25,10 +25,15 @@ def config(node_id: str, nats_url: str, data_dir: Path, **changes: Any) -> Coord
     return CoordinatorConfig(
         node_id=node_id,
         cluster_id="test",
-        nats=NatsConfig(servers=(nats_url,)),
         data_dir=data_dir / node_id,
         http_port=0,
-        **{"members": NODES, "heartbeat_interval": 0.1, "heartbeat_timeout": 1.5, **changes},
+        **{
+            "nats": NatsConfig(servers=(nats_url,)),
+            "members": NODES,
+            "heartbeat_interval": 0.1,
+            "heartbeat_timeout": 1.5,
+            **changes,
+        },
     )
 
 
