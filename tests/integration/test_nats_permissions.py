@@ -284,6 +284,9 @@ async def test_a_whole_cluster_does_its_work_within_these_permissions(
         await asyncio.gather(*(worker.stop() for worker in workers))
         await asyncio.gather(client.close(), observer.close())
     assert "Violation" not in server.log[said_before:]
+    async with Intruder(server, "client") as intruder:
+        assert await intruder.refused("publish", "events.x")
+    assert "Violation" in server.log[said_before:], "it would have been seen there"
     for node in stage.nodes.values():
         assert node._nats is not None and node._nats.stats.server_errors == 0
 

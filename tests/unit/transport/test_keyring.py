@@ -34,7 +34,7 @@ def test_each_purpose_has_a_key_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "# nothing\n", "a\n", "a b c\n", "a short\n", "a !!!!\n", "a/b " + "A" * 43, new_key("a") * 2],
+    ["", "# nothing\n", "a\n", "a b c\n", "a short\n", "a !!!!\n", "a/b " + "A" * 43, f"a {'Z' * 43}\n" * 2],
 )
 def test_a_file_that_holds_no_keys_is_refused_without_a_word_of_it(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
