@@ -19,6 +19,7 @@ NAMES: Final = {
     "failover": "leader kill -9 to the next acknowledged write",
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
+    "security": "what API keys and signatures cost, as ratios",
     "transport": "NatsTransport beside bare nats-py",
     "worker_failover": "worker kill -9 to its pipelines processing elsewhere",
 }

@@ -68,18 +68,29 @@ class Signatures:
 
         self._keyed = {key.tag: keyed(key.derive(self._purpose)) for key in self._ring.keys}
         self.tag = self._ring.signing.tag
+        self._signing = self._keyed[self.tag]
 
-    def mac(self, tag: bytes, *parts: bytes) -> bytes | None:
-        """The MAC of parts under the key of a tag; None when there is no such key."""
+    def sign(self, head: str, data: bytes) -> bytes:
+        """The MAC of a message under the signing key, whose tag is `tag`.
+
+        Args:
+            head: subject, reply subject and whatever else counts, a line each: no line end is in any of them.
+        """
+        state = self._signing.copy()
+        state.update(head.encode())
+        state.update(data)
+        mac: bytes = state.digest()
+        return mac
+
+    def fault(self, tag: bytes, mac: bytes, head: str, data: bytes) -> str | None:
+        """Why a MAC does not count; None when it is right."""
         keyed = self._keyed.get(tag)
         if keyed is None:
-            return None
+            return "unknown_key"
         state = keyed.copy()
-        for part in parts:
-            state.update(len(part).to_bytes(4, "little"))
-            state.update(part)
-        digest: bytes = state.digest()
-        return digest
+        state.update(head.encode())
+        state.update(data)
+        return None if hmac.compare_digest(mac, state.digest()) else "wrong"
 
     def refuse(self, reason: str, subject: str) -> None:
         """Count one that is dropped."""
@@ -128,8 +139,7 @@ class SignedTransport(NatsTransport):
         self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None, *, wake: bool = True
     ) -> bool:
         signatures, at = self.signatures, f"{int(self._clock() * 1000):x}"
-        mac = signatures.mac(signatures.tag, subject.encode(), reply.encode(), at.encode(), data)
-        assert mac is not None, "the signing key is among the accepted ones"
+        mac = signatures.sign(f"{subject}\n{reply}\n{at}\n", data)
         signed = {**(headers or {}), HEADER: f"{signatures.tag.hex()}.{at}.{mac.hex()}"}
         return super()._send(subject, data, reply, signed, wake=wake)
 
@@ -178,14 +188,12 @@ class SignedTransport(NatsTransport):
         try:
             tag, at, given = header.split(".")
             sent, mac = int(at, 16) / 1000, bytes.fromhex(given)
-            parts = (message.subject.encode(), message.reply.encode(), at.encode(), message.data)
-            expected = self.signatures.mac(bytes.fromhex(tag), *parts)
-        except ValueError:
+            head = f"{message.subject}\n{message.reply}\n{at}\n"
+            fault = self.signatures.fault(bytes.fromhex(tag), mac, head, message.data)
+        except (ValueError, OverflowError):
             return "wrong"
-        if expected is None:
-            return "unknown_key"
-        if not hmac.compare_digest(mac, expected):
-            return "wrong"
+        if fault is not None:
+            return fault
         now = self._clock()
         if abs(now - sent) > WINDOW:
             return "old"
@@ -213,10 +221,9 @@ class SignedFrames(NatsTransport):
     def _send(
         self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None, *, wake: bool = True
     ) -> bool:
-        tag = self.signatures.tag
-        mac = self.signatures.mac(tag, subject.encode(), reply.encode(), data)
-        assert mac is not None, "the signing key is among the accepted ones"
-        return super()._send(subject, data + tag + mac, reply, headers, wake=wake)
+        signatures = self.signatures
+        signed = data + signatures.tag + signatures.sign(f"{subject}\n{reply}\n", data)
+        return super()._send(subject, signed, reply, headers, wake=wake)
 
     async def _exchange(
         self, subject: str, data: bytes, timeout: float, headers: dict[str, str] | None
@@ -248,16 +255,18 @@ class SignedFrames(NatsTransport):
         return await super().listen(subject, opened)
 
     def _opened(self, message: Message) -> Message | None:
-        if message.no_responders:
-            return message
+        """The message without what was behind its bytes, which nobody else has a hold of; None when that is
+        wrong."""
         data = message.data
-        end = len(data) - TRAILER
-        if end < 0:
+        if len(data) < TRAILER:
+            if message.no_responders:
+                return message
             self.signatures.refuse("unsigned", message.subject)
             return None
-        frame, tag, mac = data[:end], data[end : end + TAG_BYTES], data[end + TAG_BYTES :]
-        expected = self.signatures.mac(tag, message.subject.encode(), message.reply.encode(), frame)
-        if expected is None or not hmac.compare_digest(mac, expected):
-            self.signatures.refuse("unknown_key" if expected is None else "wrong", message.subject)
+        frame, tag, mac = data[:-TRAILER], data[-TRAILER:-MAC_BYTES], data[-MAC_BYTES:]
+        fault = self.signatures.fault(tag, mac, f"{message.subject}\n{message.reply}\n", frame)
+        if fault is not None:
+            self.signatures.refuse(fault, message.subject)
             return None
-        return Message(message.subject, frame, message.reply, message.headers)
+        message.data = frame
+        return message

@@ -21,8 +21,10 @@ import msgspec
 from benchmarks.raft.load import ANSWER_SECONDS, closed_loop
 from raft import NotLeader, OutcomeUnknown, RaftConfig, RaftError, RaftNode, Unavailable
 from transport.config import NatsConfig
+from transport.keyring import KeyRing
 from transport.loop import run
 from transport.nats import Message, NatsTransport
+from transport.signing import Signatures, SignedFrames
 
 PREFIX: Final = "varpulis.cluster"
 RETRY_SECONDS: Final = 2.0
@@ -185,10 +187,14 @@ class Desk:
         await self._bus.publish(message.reply, answer)
 
 
-async def serve(node_id: str, members: tuple[str, ...], url: str, data_dir: Path) -> int:
-    """Run the node until SIGTERM."""
+async def serve(
+    node_id: str, members: tuple[str, ...], url: str, data_dir: Path, key_file: Path | None = None
+) -> int:
+    """Run the node until SIGTERM, its frames signed where there is a key file."""
     bus = await NatsTransport.connect(NatsConfig(servers=(url,), name=node_id), wait=10.0)
-    node = RaftNode(RaftConfig(node_id, members, "bench", data_dir, prefix=PREFIX), bus, CountingMachine())
+    frames = bus if key_file is None else SignedFrames(bus, Signatures(KeyRing(key_file), "raft"))
+    config = RaftConfig(node_id, members, "bench", data_dir, prefix=PREFIX)
+    node = RaftNode(config, frames, CountingMachine())
     await node.start()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
@@ -208,9 +214,11 @@ def main() -> None:
     parser.add_argument("--members", required=True, help="comma-separated ids, this one included")
     parser.add_argument("--nats", required=True, help="nats://host:port")
     parser.add_argument("--data-dir", required=True, type=Path)
+    parser.add_argument("--cluster-key-file", type=Path)
     arguments = parser.parse_args()
     members = tuple(arguments.members.split(","))
-    run(serve(arguments.node_id, members, arguments.nats, arguments.data_dir))
+    key_file = arguments.cluster_key_file
+    run(serve(arguments.node_id, members, arguments.nats, arguments.data_dir, key_file))
 
 
 if __name__ == "__main__":

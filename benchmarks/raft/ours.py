@@ -37,9 +37,9 @@ class OrderFailed(Exception):
 class Nodes:
     """Three running nodes, and a connection to the server they talk over."""
 
-    def __init__(self, bus: NatsTransport, url: str, directory: Path) -> None:
+    def __init__(self, bus: NatsTransport, url: str, directory: Path, key_file: Path | None = None) -> None:
         self.bus, self.url = bus, url
-        self.processes = {member: _process(member, url, directory) for member in MEMBERS}
+        self.processes = {member: _process(member, url, directory, key_file) for member in MEMBERS}
 
     async def order(self, member: str, timeout: float, **order: Any) -> dict[str, Any]:
         """Have a node obey an `Order`. Raises `OrderFailed` and `NatsTransportError`."""
@@ -66,13 +66,15 @@ class Nodes:
 
 
 @asynccontextmanager
-async def nodes(directory: Path) -> AsyncIterator[Nodes]:
-    """A cluster that is ready, with its data under `directory`; gone with the block."""
+async def nodes(directory: Path, key_file: Path | None = None) -> AsyncIterator[Nodes]:
+    """A cluster that is ready, with its data under `directory`; gone with the block. With a cluster key file
+    its frames are signed.
+    """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(NatsServer())
         bus = await NatsTransport.connect(NatsConfig(servers=(server.url,), name="benchmark"), wait=10.0)
         stack.push_async_callback(bus.close)
-        cluster = Nodes(bus, server.url, directory)
+        cluster = Nodes(bus, server.url, directory, key_file)
         for process in cluster.processes.values():
             stack.enter_context(process)
         await cluster.leader()
@@ -104,7 +106,9 @@ async def put(bus: NatsTransport, member: str, command: bytes, timeout: float) -
         raise OrderFailed(f"{member}: {answer.decode()}")
 
 
-def _process(member: str, url: str, directory: Path) -> Process:
+def _process(member: str, url: str, directory: Path, key_file: Path | None) -> Process:
     command = [sys.executable, "-m", "benchmarks.raft.node", "--node-id", member]
     command += ["--members", ",".join(MEMBERS), "--nats", url, "--data-dir", str(directory / member)]
+    if key_file is not None:
+        command += ["--cluster-key-file", str(key_file)]
     return Process(command, directory / f"{member}.log")
