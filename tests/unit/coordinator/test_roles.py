@@ -1,8 +1,10 @@
 """The table of roles against the wire's document and against every route that the API really has."""
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from litestar import Litestar
@@ -14,6 +16,7 @@ from coordinator.security import roles
 from coordinator.security.door import Door
 from proto_schemas.rest import API_BASE
 from tests.unit.coordinator.test_api_keys import Book
+from transport.limits import RequestLimits
 
 WIRE = """
 POST operator /workers/register
@@ -58,12 +61,17 @@ GET viewer /stream
 
 
 @pytest.fixture
-def app() -> Litestar:
+def limits() -> RequestLimits:
+    """The whole application, as a server gets it."""
     counts: Any = HttpCounts()
     door = Door(Book(), required=True)
     context: Any = SimpleNamespace(counts=counts, door=door, config=SimpleNamespace(is_local=True))
-    build(context)
-    found: Any = counts.limits
+    return build(context)
+
+
+@pytest.fixture
+def app(limits: RequestLimits) -> Litestar:
+    found: Any = limits
     while not isinstance(found, Litestar):
         found = found._app
     return found
@@ -108,6 +116,39 @@ def test_reading_takes_a_viewer_and_what_is_removed_takes_an_admin_but_for_jobs(
             assert role.value != "viewer" or path == "/validate", path
         if method == "DELETE" and "drain" not in path and "migrations" not in path:
             assert role.value == "admin", path
+
+
+async def asked(app: Any, method: str, path: str, **more: Any) -> tuple[int, bool]:
+    """Status of an answer, and whether the body was asked for; the body never comes whole."""
+    sent, read = [], False
+
+    async def receive() -> Any:
+        nonlocal read
+        read = True
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    filled = path.replace("{key_id}", "k").replace("{", "").replace("}", "")
+    scope = {"type": "http", "method": method, "path": filled, "raw_path": filled.encode(), "scheme": "http"}
+    scope |= {"query_string": b"", "headers": [], "client": ("10.0.0.9", 1), "server": ("127.0.0.1", 1)}
+    async with asyncio.timeout(10):
+        await app({**scope, **more, "app": None, "state": {}, "http_version": "1.1"}, receive, send)
+    return sent[0]["status"], read
+
+
+async def test_no_route_reads_a_body_that_is_too_large_or_that_a_stranger_sends(
+    app: Litestar, limits: RequestLimits
+) -> None:
+    """The bounds hold in front of every route, whatever its handler does, and the door before the body."""
+    large = [(b"content-length", b"9999999999"), (b"content-type", b"application/json")]
+    limits_of = {"headers": large}
+    for method, path in routes(app):
+        if path.startswith(API_BASE):
+            assert await asked(limits._app, method, path) == (401, False), (method, path)
+        with patch("transport.limits.LINGER", 0.0):
+            assert (await asked(limits, method, path, **limits_of))[0] == 413, (method, path)
 
 
 def test_the_table_has_no_route_twice_under_other_names() -> None:
