@@ -137,9 +137,6 @@ class Coordinator:
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
-            signatures=tuple(
-                view.signatures for view in (frames, bus) if isinstance(view, SignedFrames | SignedTransport)
-            ),
         )
         context = Context(
             config=config,

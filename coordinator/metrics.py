@@ -25,7 +25,6 @@ from coordinator.state.model import Phase, WorkerStatus
 from raft.counters import FSYNC_BOUNDS, Counters
 from raft.status import RaftStatus
 from transport.limits import RequestLimits
-from transport.signing import Signatures
 from transport.stats import Stats
 
 _P: Final = "varpulis_cluster_"
@@ -61,7 +60,6 @@ class Sources:
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
-    signatures: tuple[Signatures, ...] = ()
 
 
 class ClusterCollector(Collector):
@@ -183,8 +181,12 @@ class ClusterCollector(Collector):
         refused = {"too_large": limits.too_large, "timed_out": limits.timed_out} if limits else {}
         refused["foreign_origin"] = part.http.origin.refused if part.http.origin else 0
         yield _counter("http_refused", "Requests beyond their bounds.", "reason", refused)
-        unsigned = sum((one.refused.copy() for one in part.signatures), Counter[str]())
-        yield _counter("signatures_refused", "Messages without a right signature.", "reason", unsigned)
+        yield _counter(
+            "signatures_refused",
+            "Messages without a right signature.",
+            "reason",
+            dict(part.nats.refused_signatures.copy()),
+        )
         yield _counter("auth_refused", "Requests not let in.", "reason", dict(part.door.refused.copy()))
         build = GaugeMetricFamily(_P + "build_info", "This program.", labels=("version", "node"))
         build.add_metric((part.version, part.node_id), 1)

@@ -33,6 +33,7 @@ from transport.errors import ErrorKind, NatsTransportError
 from transport.keyring import TAG_BYTES, KeyRing
 from transport.listener import Listener
 from transport.nats import NatsTransport
+from transport.stats import Stats
 from transport.subscription import Message, Subscription
 
 HEADER: Final = "Varpulis-Mac"
@@ -92,9 +93,10 @@ class Signatures:
         state.update(data)
         return None if hmac.compare_digest(mac, state.digest()) else "wrong"
 
-    def refuse(self, reason: str, subject: str) -> None:
-        """Count one that is dropped."""
+    def refuse(self, reason: str, subject: str, stats: Stats) -> None:
+        """Count one that is dropped, here and for the connection."""
         self.refused[reason] += 1
+        stats.refused_signatures[reason] += 1
         count = self.refused[reason]
         if count & (count - 1) == 0:
             log.warning("dropped a message on %s: %s (%d so far)", subject, _WHY[reason], count)
@@ -181,7 +183,7 @@ class SignedTransport(NatsTransport):
             return True
         reason = "unsigned" if header is None else self._fault(header, message)
         if reason is not None:
-            self.signatures.refuse(reason, message.subject)
+            self.signatures.refuse(reason, message.subject, self._stats)
         return reason is None
 
     def _fault(self, header: str, message: Message) -> str | None:
@@ -261,12 +263,12 @@ class SignedFrames(NatsTransport):
         if len(data) < TRAILER:
             if message.no_responders:
                 return message
-            self.signatures.refuse("unsigned", message.subject)
+            self.signatures.refuse("unsigned", message.subject, self._stats)
             return None
         frame, tag, mac = data[:-TRAILER], data[-TRAILER:-MAC_BYTES], data[-MAC_BYTES:]
         fault = self.signatures.fault(tag, mac, f"{message.subject}\n{message.reply}\n", frame)
         if fault is not None:
-            self.signatures.refuse(fault, message.subject)
+            self.signatures.refuse(fault, message.subject, self._stats)
             return None
         message.data = frame
         return message

@@ -54,7 +54,7 @@ def _foreign(scope: Any, local: bool) -> str | None:
             "Host is not this machine, and nobody is asked for a key here: ask http://127.0.0.1, or use keys"
         )
     origin = headers.get(b"origin")
-    if origin is not None and origin.lower() != f"{scope['scheme']}://".encode() + host.lower():
+    if origin is not None and origin.partition(b"://")[2].lower() != host.lower():  # a proxy may do the TLS
         return "requests of pages from elsewhere are refused (CORS is closed): use a program, or our own page"
     if headers.get(b"sec-fetch-site", b"none") not in _SAME and not _follows_a_link(scope, headers):
         return "requests of pages from elsewhere are refused (CORS is closed): use a program, or our own page"
