@@ -60,7 +60,13 @@ _UP_KEYS: Final = (
     "up.demo",
     "up.ready_timeout",
 )
-_NODE_KEYS: Final = (*NATS_KEYS, "cluster.prefix", "cluster.key_file", "cluster.allow_unsigned")
+_NODE_KEYS: Final = (
+    *NATS_KEYS,
+    "cluster.prefix",
+    "cluster.key_file",
+    "cluster.sign",
+    "cluster.allow_unsigned",
+)
 _COORDINATOR_KEYS: Final = (
     "coordinator.id",
     "coordinator.members",

@@ -94,9 +94,15 @@ SETTINGS: Final = (
         "text",
         "",
         "file of the cluster key (`varpulis key new FILE --cluster`), the same for all: with it Raft "
-        "frames and "
-        "what passes between coordinators and workers are signed, and secrets in the state sealed",
+        "frames and what passes between coordinators and workers are signed, and secrets in the state sealed",
         "--cluster-key-file",
+    ),
+    Setting(
+        "cluster.sign",
+        "switch",
+        True,
+        "sign with the cluster key, and drop what is not signed; off: only secrets are sealed with it",
+        "--sign",
     ),
     Setting(
         "cluster.allow_unsigned",

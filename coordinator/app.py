@@ -103,12 +103,10 @@ class Coordinator:
         ring = KeyRing(config.cluster_key_file) if config.cluster_key_file is not None else None
         files = KeyFiles({KeyRole.ADMIN: config.admin_key_file, KeyRole.WORKER: config.worker_key_file})
         nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
-        frames = SignedFrames(nats, Signatures(ring, "raft")) if ring is not None else nats
-        bus = (
-            SignedTransport(nats, Signatures(ring, "workers"), unsigned=config.allow_unsigned)
-            if ring is not None
-            else nats
-        )
+        frames = bus = nats
+        if ring is not None and config.sign:
+            frames = SignedFrames(nats, Signatures(ring, "raft"))
+            bus = SignedTransport(nats, Signatures(ring, "workers"), unsigned=config.allow_unsigned)
         raft = self._raft = RaftNode(config.raft, frames, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
         commands = WorkerCommands(bus, subjects)

@@ -77,6 +77,9 @@ class CoordinatorConfig:
     cluster_key_file: Path | None = None
     """The key that all processes of the cluster share (`transport.keyring`): with it Raft frames, commands
     and answers to workers are signed, and secrets in the state are sealed."""
+    sign: bool = True
+    """With a cluster key: sign, and drop what is not signed. Off: secrets are sealed, and nothing is
+    signed."""
     allow_unsigned: bool = False
     """With a cluster key: take in workers that do not sign, such as the seed's. Raft frames must be
     signed."""

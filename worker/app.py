@@ -110,7 +110,7 @@ class Worker:
     def _control(self, bus: NatsTransport) -> NatsTransport:
         """The connection for what passes between us and the coordinators: signed where there is a key."""
         config = self.config
-        if config.cluster_key_file is None:
+        if config.cluster_key_file is None or not config.sign:
             return bus
         ring = self._ring = KeyRing(config.cluster_key_file)
         signatures = Signatures(ring, "workers")

@@ -31,6 +31,7 @@ class WorkerConfig:
         cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
         is
             signed, and what is not signed by them is not followed.
+        sign: with a cluster key; off: nothing is signed, nor has to be.
         allow_unsigned: with a cluster key: follow coordinators that do not sign, too.
     """
 
@@ -45,6 +46,7 @@ class WorkerConfig:
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
     cluster_key_file: Path | None = None
+    sign: bool = True
     allow_unsigned: bool = False
 
     def __post_init__(self) -> None:

@@ -55,6 +55,7 @@ def coordinator(call: Invocation) -> int:
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
         cluster_key_file=_path(settings["cluster.key_file"]),
+        sign=settings["cluster.sign"],
         allow_unsigned=settings["cluster.allow_unsigned"],
         admin_key_file=_path(settings["coordinator.admin_key_file"]),
         worker_key_file=_path(settings["coordinator.worker_key_file"]),
@@ -86,6 +87,7 @@ def worker(call: Invocation) -> int:
         labels=labels(settings["worker.labels"]),
         api_key=_worker_key(settings),
         cluster_key_file=_path(settings["cluster.key_file"]),
+        sign=settings["cluster.sign"],
         allow_unsigned=settings["cluster.allow_unsigned"],
     )
     return run(serve(config))

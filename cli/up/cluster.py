@@ -183,7 +183,8 @@ class _Launch:
         """Where a process finds the keys it needs; that is, on its command line, paths."""
         directory, found = self._request.data_dir, []
         if self.record.cluster_key:
-            found += ["--cluster-key-file", str(keys.cluster(directory)), "--allow-unsigned"]
+            found += ["--cluster-key-file", str(keys.cluster(directory))]
+            found += ["--sign" if self.record.require_keys else "--no-sign"]
         if self.record.require_keys and process.role == "coordinator":
             found += ["--admin-key-file", str(keys.admin(directory))]
             found += ["--worker-key-file", str(keys.worker(directory))]

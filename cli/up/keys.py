@@ -2,7 +2,8 @@
 
 The cluster key is made with every new cluster: secrets in its state are sealed with it. API keys are made
 where somebody asked for them (`--require-keys`), since a cluster that only this machine reaches is open
-without; they are never shown but for the admin's, once, when it is made.
+without; they are never shown but for the admin's, once, when it is made. Only then is anything signed: to an
+open cluster everybody on this machine may add workers and coordinators that have no key.
 """
 
 import secrets

@@ -2,10 +2,11 @@
 
 There are no CORS headers, so a foreign page can read no answer; but a browser sends some requests without
 asking first. So a request that says it comes from another origin is refused, a preflight as well; and on a
-coordinator that anybody on this machine may command (loopback, no keys) the `Host` must be this machine's,
-or a page could have its own name resolved to 127.0.0.1 and be of the same origin.
+coordinator that anybody on this machine may command (loopback, no keys) the `Host` of a browser must be this
+machine's, or a page could have its own name resolved to 127.0.0.1 and be of the same origin.
 
-Programs that are no browsers send neither `Origin` nor `Sec-Fetch-Site`, and are not concerned.
+Programs that are no browsers send neither `Origin` nor `Sec-Fetch-Site` and do not call themselves Mozilla,
+as every browser does: they are not concerned.
 """
 
 import ipaddress
@@ -49,10 +50,9 @@ def _foreign(scope: Any, local: bool) -> str | None:
     """What is wrong with a request; None when nothing is."""
     headers = dict(scope["headers"])
     host = headers.get(b"host", b"")
-    if local and host and not _is_local(host.decode("latin-1")):
-        return (
-            "Host is not this machine, and nobody is asked for a key here: ask http://127.0.0.1, or use keys"
-        )
+    browser = headers.get(b"user-agent", b"").startswith(b"Mozilla/")
+    if local and browser and not _is_local(host.decode("latin-1")):
+        return "Host is not this machine, and nobody is asked for a key: ask http://127.0.0.1, or use keys"
     origin = headers.get(b"origin")
     if origin is not None and origin.partition(b"://")[2].lower() != host.lower():  # a proxy may do the TLS
         return "requests of pages from elsewhere are refused (CORS is closed): use a program, or our own page"

@@ -1,7 +1,6 @@
 """Keys on three real coordinators: who gets in where, what a revocation does, where a secret can be seen."""
 
 import asyncio
-import dataclasses
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -11,10 +10,12 @@ from typing import Any
 import nats
 import pytest
 
+from coordinator.app import Coordinator
 from coordinator.security import keys
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from tests.unit.coordinator.three import Three, group, three
+from tests.unit.coordinator.three import Three, config, group, three
+from transport.errors import ConfigError
 
 ADMIN, WORKER = keys.new_key(), keys.new_key()
 
@@ -115,9 +116,9 @@ async def test_the_last_admin_key_stays(stage: Three) -> None:
     assert (await stage.ask("DELETE", f"/keys/{ADMIN.id}", **under(other))).status_code == 200
     assert (await stage.ask("GET", "/keys")).status_code == 401
     for node_id in ("c0", "c1", "c2"):
-        config = stage.nodes[node_id].config
+        known = stage.nodes[node_id].config
         await stage.stop(node_id)
-        files = {"admin_key_file": config.admin_key_file, "worker_key_file": config.worker_key_file}
+        files = {"admin_key_file": known.admin_key_file, "worker_key_file": known.worker_key_file}
         await stage.start(node_id, **files)
     stage.http.headers["x-api-key"] = other.text
     await stage.has_leader()
@@ -227,22 +228,25 @@ async def test_pages_from_elsewhere_get_nothing(stage: Three) -> None:
         assert not any(name.startswith("access-control-") for name in own.headers)
 
 
-async def test_where_nobody_is_asked_for_a_key_the_name_must_be_this_machines(
+async def test_where_nobody_is_asked_for_a_key_browsers_must_use_a_name_of_this_machine(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     async with three(nats_server.url, tmp_path) as stage:
         url = f"{stage.leader.url}/api/v1/cluster/workers"
-        assert (await stage.http.get(url, headers={"host": "rebound.example"})).status_code == 403
+        browser = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64)"}
+        rebound = {"host": "rebound.example"}
+        assert (await stage.http.get(url, headers={**browser, **rebound})).status_code == 403
+        assert (await stage.http.get(url, headers=rebound)).status_code == 200, (
+            "a program may call us anything"
+        )
         for name in ("localhost", "localhost:9100", "127.0.0.1:1", "[::1]:9100"):
-            assert (await stage.http.get(url, headers={"host": name})).status_code == 200, name
+            assert (await stage.http.get(url, headers={**browser, "host": name})).status_code == 200, name
 
 
 async def test_a_key_file_that_holds_another_secret_under_a_known_id_is_told_of(
     stage: Three, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "forged").write_text(keys.Key(ADMIN.id, keys.new_key().secret).text)
-    config = stage.nodes["c1"].config
-    assert dataclasses.is_dataclass(config)
     await stage.stop("c1")
     await stage.start("c1", admin_key_file=tmp_path / "forged")
 
@@ -251,6 +255,18 @@ async def test_a_key_file_that_holds_another_secret_under_a_known_id_is_told_of(
 
     await until(told, timeout=15, what="the log line")
     assert (await stage.ask("GET", "/keys", node=stage.nodes["c1"])).status_code == 200
+
+
+@pytest.mark.parametrize("setting", ["admin_key_file", "worker_key_file", "cluster_key_file"])
+async def test_a_file_that_holds_no_key_keeps_the_coordinator_from_starting_and_is_not_quoted(
+    nats_server: NatsServer, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "wrong").write_text("hunter2 is no key")
+    for path, says in ((tmp_path / "wrong", "varpulis key new"), (tmp_path / "none", "cannot be read")):
+        node = Coordinator(config("c0", nats_server.url, tmp_path, members=("c0",), **{setting: path}))
+        with pytest.raises(ConfigError, match=str(path)) as caught:
+            await node.start()
+        assert says in str(caught.value) and "hunter2" not in str(caught.value)
 
 
 def _files_below(directory: Path) -> list[bytes]:

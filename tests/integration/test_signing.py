@@ -300,3 +300,14 @@ async def test_the_cluster_key_changes_while_writes_go_on(
         assert worker.health()["lease_open"]
     finally:
         await worker.stop()
+
+
+async def test_a_key_that_only_seals_signs_nothing_and_keeps_nobody_out(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    (tmp_path / "cluster").write_text(OLD)
+    async with three(nats_server.url, tmp_path, cluster_key_file=tmp_path / "cluster", sign=False) as stage:
+        raft = stage.leader._raft
+        assert raft is not None and not isinstance(raft._bus, SignedFrames)
+        async with SeedWorker("seed", nats_server.url):
+            assert (await stage.ask("POST", "/pipeline-groups?wait=10", group())).status_code == 201
