@@ -197,7 +197,11 @@ async def test_allowed(server: NatsServer, user: str, what: str, subject: str) -
 
 
 async def test_nobody_comes_in_without_a_password_or_with_that_of_another(server: NatsServer) -> None:
-    given = ({}, {"user": "worker-0", "password": password("worker-1")}, {"user": "x", "password": "y"})
+    given: tuple[dict[str, Any], ...] = (
+        {},
+        {"user": "worker-0", "password": password("worker-1")},
+        {"user": "x", "password": "y"},
+    )
     for login in given:
         with pytest.raises(NatsTransportError) as caught:
             await NatsTransport.connect(NatsConfig(servers=(server.url,), **login))
