@@ -41,6 +41,8 @@ MAC_BYTES: Final = 16
 WINDOW: Final = 60.0
 """Seconds by which the clocks of two processes and the way between them may differ."""
 MAX_SEEN: Final = 100_000
+HEADER_ROOM: Final = 128
+"""Bytes that the header of one message takes at most."""
 TRAILER: Final = TAG_BYTES + MAC_BYTES
 
 log = logging.getLogger(__name__)
@@ -137,6 +139,11 @@ class SignedTransport(NatsTransport):
         self._unsigned, self._once, self._clock = unsigned, once, clock
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes of one message that the server takes beside its signature."""
+        return super().max_payload - HEADER_ROOM
+
     def _send(
         self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None, *, wake: bool = True
     ) -> bool:
@@ -219,6 +226,11 @@ class SignedFrames(NatsTransport):
     def __init__(self, inner: NatsTransport, signatures: Signatures) -> None:
         self.__dict__ = inner.__dict__
         self.signatures = signatures
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of one frame that the server takes beside its signature."""
+        return super().max_payload - TRAILER
 
     def _send(
         self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None, *, wake: bool = True

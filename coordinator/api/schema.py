@@ -10,6 +10,8 @@ import msgspec
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from coordinator.security.door import HEADER
+
 
 def with_bodies(app: Litestar) -> dict[str, Any]:
     """The document as plain data."""
@@ -21,7 +23,10 @@ def with_bodies(app: Litestar) -> dict[str, Any]:
     for (path, method), reference in zip(bodies, references, strict=True):
         operation = document["paths"][path][method]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
-    document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    parts = document.setdefault("components", {})
+    parts.setdefault("schemas", {}).update(components)
+    parts["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": HEADER}}
+    document["security"] = [{"key": []}, {}]  # a coordinator may ask nobody for one
     return document
 
 

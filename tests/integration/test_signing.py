@@ -162,6 +162,15 @@ async def test_requests_are_answered_and_a_forged_answer_is_none(bus: NatsTransp
 
 
 @pytest.mark.parametrize("kind", [SignedTransport, SignedFrames])
+async def test_the_largest_message_it_promises_to_take_passes(bus: NatsTransport, kind: Any) -> None:
+    view = kind(bus, signatures())
+    heard = await Heard(view).on("t.large")
+    largest = b"x" * view.max_payload
+    await view.publish("t.large", largest)
+    assert await heard.after(bus, view, "t.large") == [largest]
+
+
+@pytest.mark.parametrize("kind", [SignedTransport, SignedFrames])
 async def test_keys_change_one_side_at_a_time_without_a_lost_message(
     bus: NatsTransport, kind: Any, tmp_path: Path
 ) -> None:
