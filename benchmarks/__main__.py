@@ -21,6 +21,7 @@ NAMES: Final = {
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
     "restore": "a copy of 50 MB becomes the state: what each step costs the event loop",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
+    "security": "what API keys and signatures cost, as ratios",
     "streams": "memory and processor that a client of /stream costs",
     "transport": "NatsTransport beside bare nats-py",
     "worker_failover": "worker kill -9 to its pipelines processing elsewhere",

@@ -63,10 +63,17 @@ _UP_KEYS: Final = (
     "up.http_port",
     "up.nats_port",
     "up.nats_server",
+    "up.require_keys",
     "up.demo",
     "up.ready_timeout",
 )
-_NODE_KEYS: Final = (*NATS_KEYS, "cluster.prefix")
+_NODE_KEYS: Final = (
+    *NATS_KEYS,
+    "cluster.prefix",
+    "cluster.key_file",
+    "cluster.sign",
+    "cluster.allow_unsigned",
+)
 _COORDINATOR_KEYS: Final = (
     "coordinator.id",
     "coordinator.members",
@@ -75,6 +82,14 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.http_host",
     "coordinator.http_port",
     "coordinator.insecure",
+    "coordinator.advertise_url",
+    "coordinator.tls_cert",
+    "coordinator.tls_key",
+    "coordinator.tls_client_ca",
+    "coordinator.tls_ca",
+    "coordinator.admin_key_file",
+    "coordinator.worker_key_file",
+    "coordinator.require_keys",
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
     "coordinator.placement",
@@ -93,6 +108,7 @@ _WORKER_KEYS: Final = (
     "worker.leave_timeout",
     "worker.checkpoint_dir",
     "worker.api_key",
+    "worker.api_key_file",
 )
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
 _YES: Final = Option("--yes", "do not ask", bool, False)
@@ -112,6 +128,8 @@ _FOLLOW: Final = Option(
     "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0
 )
 _WORKER: Final = Argument("id", "id of the worker")
+_KEY: Final = Argument("id", "id of the key, its middle part")
+_TO: Final = Option("--to", "write the key into this new file instead of showing it")
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
@@ -337,6 +355,45 @@ COMMANDS: Final = (
         arguments=(_FILE,),
         options=(Option("--connectors", "registered connectors it may name, comma-separated"),),
         example="varpulis check deploy/examples/doors.vpl",
+    ),
+    Command(
+        "key new",
+        "make a file with a fresh API key, or a cluster key; needs no cluster",
+        "cli.commands.keys:new",
+        arguments=(Argument("file", "where to; only you can read it"),),
+        options=(Option("--cluster", "a cluster key instead of an API key", bool, False),),
+        example="varpulis key new admin.key",
+    ),
+    Command(
+        "key create",
+        "make an API key; it is shown once, or goes to a file",
+        "cli.commands.keys:create",
+        CLIENT_KEYS,
+        (Argument("role", "worker, viewer, operator or admin"),),
+        (
+            Option("--note", "what it is for, shown in listings"),
+            Option("--expires-in", "seconds until it counts no longer; 0: never", float, 0.0),
+            _TO,
+        ),
+        example="varpulis key create operator --note 'deploy job' --to deploy.key",
+    ),
+    Command("key list", "the API keys, without their secrets", "cli.commands.keys:list_keys", CLIENT_KEYS),
+    Command(
+        "key revoke",
+        "end an API key at once",
+        "cli.commands.keys:revoke",
+        CLIENT_KEYS,
+        (_KEY,),
+        (Option("--force", "also the last key of an admin", bool, False),),
+    ),
+    Command(
+        "key rotate",
+        "make an API key in place of another, which goes on counting for a while",
+        "cli.commands.keys:rotate",
+        CLIENT_KEYS,
+        (_KEY,),
+        (Option("--overlap", "seconds that the old key goes on counting", float, 86_400.0), _TO),
+        example="varpulis key rotate 3f2a9c01d4e5 --overlap 3600 --to deploy.key.new",
     ),
     Command(
         "coordinator",

@@ -22,6 +22,7 @@ _GROUPS: Final = {
     "raft snapshot": "copies of the replicated state",
     "config": "the configuration",
     "connector": "connectors that programs may name without declaring them",
+    "key": "API keys, and files of keys",
 }
 
 

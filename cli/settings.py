@@ -47,6 +47,13 @@ SETTINGS: Final = (
         "path of a nats-server; empty: the packaged one, else PATH",
         "--nats-server",
     ),
+    Setting(
+        "up.require_keys",
+        "switch",
+        False,
+        "ask everybody for an API key, chosen at the first start; the keys are made in DATA_DIR/keys",
+        "--require-keys",
+    ),
     Setting("up.demo", "switch", True, "run the demo group and its generator", "--demo"),
     Setting(
         "up.ready_timeout",
@@ -82,6 +89,28 @@ SETTINGS: Final = (
     Setting(
         "cluster.prefix", "text", "varpulis.cluster", "prefix of all NATS subjects of the cluster", "--prefix"
     ),
+    Setting(
+        "cluster.key_file",
+        "text",
+        "",
+        "file of the cluster key (`varpulis key new FILE --cluster`), the same for all: with it Raft "
+        "frames and what passes between coordinators and workers are signed, and secrets in the state sealed",
+        "--cluster-key-file",
+    ),
+    Setting(
+        "cluster.sign",
+        "switch",
+        True,
+        "sign with the cluster key, and drop what is not signed; off: only secrets are sealed with it",
+        "--sign",
+    ),
+    Setting(
+        "cluster.allow_unsigned",
+        "switch",
+        False,
+        "with a cluster key: take messages of workers and to workers that are not signed (seed peers)",
+        "--allow-unsigned",
+    ),
     # -- one coordinator
     Setting("coordinator.id", "text", None, "id of this coordinator", "--id"),
     Setting(
@@ -112,7 +141,74 @@ SETTINGS: Final = (
         high=65535,
     ),
     Setting(
-        "coordinator.insecure", "switch", False, "listen beyond this machine, without keys", "--insecure"
+        "coordinator.insecure",
+        "switch",
+        False,
+        "listen beyond this machine although there are no keys, or no TLS",
+        "--insecure",
+    ),
+    Setting(
+        "coordinator.advertise_url",
+        "text",
+        "",
+        "where other coordinators reach this one; empty: at http_host",
+        "--advertise-url",
+    ),
+    Setting("coordinator.tls_cert", "text", "", "PEM file of the certificate for HTTPS", "--tls-cert"),
+    Setting("coordinator.tls_key", "text", "", "PEM file of that certificate's key", "--tls-key"),
+    Setting(
+        "coordinator.tls_client_ca",
+        "text",
+        "",
+        "PEM file of the authorities whose certificates clients must show; empty: none asked for",
+        "--tls-client-ca",
+    ),
+    Setting(
+        "coordinator.tls_ca",
+        "text",
+        "",
+        "PEM file of the authorities of the other coordinators; empty: the system's",
+        "--tls-ca",
+    ),
+    Setting(
+        "coordinator.admin_key_file",
+        "text",
+        "",
+        "file of an admin's API key to begin with (`varpulis key new FILE`); everybody is asked for a key "
+        "then",
+        "--admin-key-file",
+        "VARPULIS_ADMIN_KEY_FILE",
+    ),
+    Setting(
+        "coordinator.worker_key_file",
+        "text",
+        "",
+        "file of the API key that workers register with",
+        "--worker-key-file",
+        "VARPULIS_WORKER_KEY_FILE",
+    ),
+    Setting(
+        "coordinator.require_keys",
+        "switch",
+        False,
+        "ask everybody for an API key, those in the state counting",
+        "--require-keys",
+    ),
+    Setting(
+        "coordinator.rate_limit",
+        "number",
+        5000.0,
+        "requests a second of one API key; heartbeats do not count; 0: any number",
+        low=0,
+        high=1e6,
+    ),
+    Setting(
+        "coordinator.rate_burst",
+        "number",
+        10_000.0,
+        "requests that a key that was quiet may make at once",
+        low=1,
+        high=1e6,
     ),
     Setting(
         "coordinator.heartbeat_interval",
@@ -247,6 +343,13 @@ SETTINGS: Final = (
         "--checkpoint-dir",
     ),
     Setting("worker.api_key", "text", "", "key shown at registration", secret=True),
+    Setting(
+        "worker.api_key_file",
+        "text",
+        "",
+        "file of the key shown at registration",
+        "--api-key-file",
+    ),
     # -- asking a cluster
     Setting(
         "client.url",
@@ -256,6 +359,27 @@ SETTINGS: Final = (
         "else http://127.0.0.1:9100",
         "--url",
         "VARPULIS_URL",
+    ),
+    Setting("client.api_key", "text", "", "our API key", env="VARPULIS_API_KEY", secret=True),
+    Setting(
+        "client.api_key_file",
+        "text",
+        "",
+        "file of our API key; default: the one of a cluster that `up --require-keys` runs",
+        "--api-key-file",
+        "VARPULIS_API_KEY_FILE",
+    ),
+    Setting(
+        "client.tls_ca",
+        "text",
+        "",
+        "PEM file of the authorities to trust for https; empty: the system's",
+        "--tls-ca",
+        "VARPULIS_TLS_CA",
+    ),
+    Setting("client.tls_cert", "text", "", "PEM file of our certificate", "--tls-cert", "VARPULIS_TLS_CERT"),
+    Setting(
+        "client.tls_key", "text", "", "PEM file of our certificate's key", "--tls-key", "VARPULIS_TLS_KEY"
     ),
     Setting(
         "client.timeout",
@@ -271,4 +395,12 @@ SETTINGS: Final = (
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 NATS_KEYS: Final = tuple(setting.key for setting in SETTINGS if setting.key.startswith("nats."))
-CLIENT_KEYS: Final = ("client.url", "client.timeout", "up.data_dir")
+CLIENT_KEYS: Final = (
+    "client.url",
+    "client.timeout",
+    "client.api_key_file",
+    "client.tls_ca",
+    "client.tls_cert",
+    "client.tls_key",
+    "up.data_dir",
+)

@@ -31,9 +31,11 @@ from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
+from coordinator.security.door import Door
+from coordinator.security.files import KeyFiles
 from coordinator.security.sealing import Sealer
 from coordinator.state.commands import Announce, StartMigration
-from coordinator.state.model import Cause, Event, Started
+from coordinator.state.model import Cause, Event, KeyRole, Started
 from coordinator.state.rebalance import Move
 from coordinator.streams import Streams
 from coordinator.webhook import Webhook
@@ -44,10 +46,15 @@ from raft.errors import RaftError
 from raft.node import RaftNode
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
+from transport.keyring import KeyRing
 from transport.nats import NatsTransport
+from transport.signing import Signatures, SignedFrames, SignedTransport
+from transport.tls import client_context
 
 STOP_TIMEOUT: Final = 4.0
 LOOK_EVERY: Final = 0.25
+LOOK_AT_KEY: Final = 1.0
+"""Seconds between looks at the cluster key file."""
 START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
 """What stops a start with a text meant for people."""
 
@@ -63,7 +70,12 @@ class Coordinator:
         self._nats: NatsTransport | None = None
         self._raft: RaftNode | None = None
         self._http = httpcore.AsyncConnectionPool(
-            max_connections=MAX_CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=5.0
+            ssl_context=client_context(ca=config.tls_ca, cert=config.tls_cert, key=config.tls_key)
+            if config.tls_cert or config.tls_ca
+            else None,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,
         )
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
@@ -98,11 +110,17 @@ class Coordinator:
 
     async def _start(self) -> None:
         config, clock, machine = self.config, time.monotonic, ClusterMachine()
+        ring = KeyRing(config.cluster_key_file) if config.cluster_key_file is not None else None
+        files = KeyFiles({KeyRole.ADMIN: config.admin_key_file, KeyRole.WORKER: config.worker_key_file})
         nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
-        raft = self._raft = RaftNode(config.raft, nats, machine)
+        frames = bus = nats
+        if ring is not None and config.sign:
+            frames = SignedFrames(nats, Signatures(ring, "raft"))
+            bus = SignedTransport(nats, Signatures(ring, "workers"), unsigned=config.allow_unsigned)
+        raft = self._raft = RaftNode(config.raft, frames, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
-        commands = WorkerCommands(nats, subjects)
-        sealer = Sealer(None)
+        commands = WorkerCommands(bus, subjects)
+        sealer = Sealer(ring)
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -118,7 +136,8 @@ class Coordinator:
             rebalance=config.rebalance,
             rebalance_cooldown=config.rebalance_cooldown,
         )
-        listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
+        door = Door(ledger, required=config.keys_required, rate=config.rate_limit, burst=config.rate_burst)
+        listener = self._listener = WorkerListener(config, bus, ledger, table, loop, clock, door)
         _connect(machine, table, loop, nats, raft)
         streams = self._streams = Streams(lambda: machine.state)
         machine.watch(streams.changed)
@@ -145,6 +164,7 @@ class Coordinator:
             webhook=self._webhook,
             streams=streams,
             http=counts,
+            door=door,
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
@@ -162,12 +182,21 @@ class Coordinator:
             http=self._http,
             counts=counts,
             streams=streams,
+            door=door,
             sealer=sealer,
             scaling=scaling,
             clock=clock,
             exposition=exposition(sources),
         )
-        server = HttpServer(build(context), config.http_host, config.http_port, flag="--http-port")
+        server = HttpServer(
+            build(context),
+            config.http_host,
+            config.http_port,
+            flag="--http-port",
+            tls_cert=config.tls_cert or None,
+            tls_key=config.tls_key or None,
+            tls_client_ca=config.tls_client_ca or None,
+        )
         await server.start()
         self._server = server
         await raft.start()
@@ -178,8 +207,12 @@ class Coordinator:
             asyncio.create_task(scaling.run(), name="scaling"),
             asyncio.create_task(keep_sealed(ledger, sealer, lambda: loop.leads), name="sealing"),
             asyncio.create_task(streams.run(live_summary(context)), name="streams"),
-            asyncio.create_task(self._take_part(context, server.url), name="take part"),
+            asyncio.create_task(
+                self._take_part(context, config.advertise_url or server.url, files), name="take part"
+            ),
         ]
+        if ring is not None:
+            self._tasks.append(asyncio.create_task(_follow(ring), name="cluster key"))
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
     async def stop(self) -> None:
@@ -204,9 +237,9 @@ class Coordinator:
             await self._nats.close(timeout=1.0)
         self._tasks, self._raft, self._nats = [], None, None
 
-    async def _take_part(self, context: Context, url: str) -> None:
-        """As long as this node is a member: share in the registrations, and keep our URL in the state, where
-        followers look for the leader's.
+    async def _take_part(self, context: Context, url: str, files: KeyFiles) -> None:
+        """As long as this node is a member: share in the registrations, and keep in the state our URL, where
+        followers look for the leader's, and the keys we were started with.
         """
         node_id, ledger, was = self.config.node_id, context.ledger, None
         while True:
@@ -219,6 +252,8 @@ class Coordinator:
                 known = ledger.state.coordinators.get(node_id) == url
                 if reason is None and ledger.leader_id is not None and not known:
                     await ledger.propose(Announce(by=node_id, node_id=node_id, url=url))
+                if reason is None and ledger.leader_id is not None:
+                    await files.ensure(ledger)
             except (WireError, NatsTransportError) as error:
                 _log.info("%s", line("put_off", reason=error))
             await asyncio.sleep(LOOK_EVERY)
@@ -239,6 +274,13 @@ async def _start_move(ledger: Ledger, move: Move) -> str:
     if not isinstance(started, Started):
         raise WireError(ErrorCode.INTERNAL, "a defect: a migration began without an id")
     return started.id
+
+
+async def _follow(ring: KeyRing) -> None:
+    """Take over a cluster key file that changed."""
+    while True:
+        await asyncio.sleep(LOOK_AT_KEY)
+        ring.refresh()
 
 
 def _connect(

@@ -20,6 +20,8 @@ from coordinator.ledger import Ledger
 from coordinator.machine import ClusterMachine
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
+from coordinator.security.door import Door
+from coordinator.security.origin import SameOrigin
 from coordinator.state.model import Phase, WorkerStatus
 from coordinator.state.scaling import ADVICE
 from coordinator.streams import Streams
@@ -39,6 +41,7 @@ class HttpCounts:
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self.limits: RequestLimits | None = None
+        self.origin: SameOrigin | None = None
 
     def answered(self, route: str, status: int) -> None:
         """Count one."""
@@ -60,6 +63,7 @@ class Sources:
     webhook: Webhook | None
     streams: Streams
     http: HttpCounts
+    door: Door
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
@@ -223,7 +227,15 @@ class ClusterCollector(Collector):
         yield http
         limits = part.http.limits
         refused = {"too_large": limits.too_large, "timed_out": limits.timed_out} if limits else {}
+        refused["foreign_origin"] = part.http.origin.refused if part.http.origin else 0
         yield _counter("http_refused", "Requests beyond their bounds.", "reason", refused)
+        yield _counter(
+            "signatures_refused",
+            "Messages without a right signature.",
+            "reason",
+            dict(part.nats.refused_signatures.copy()),
+        )
+        yield _counter("auth_refused", "Requests not let in.", "reason", dict(part.door.refused.copy()))
         build = GaugeMetricFamily(_P + "build_info", "This program.", labels=("version", "node"))
         build.add_metric((part.version, part.node_id), 1)
         yield build

@@ -25,6 +25,7 @@ from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.door import Door
 from coordinator.state.commands import RegisterWorker
 from coordinator.state.model import WorkerStatus
 from proto_schemas.codec import decode, encode
@@ -88,6 +89,7 @@ class WorkerListener:
         table: HeartbeatTable,
         loop: ControlLoop,
         clock: Callable[[], float],
+        door: Door,
     ) -> None:
         self._config = config
         self._nats = nats
@@ -95,6 +97,7 @@ class WorkerListener:
         self._table = table
         self._loop = loop
         self._clock = clock
+        self._door = door
         self._subjects = Subjects(config.prefix)
         self._heartbeats: Subscription | None = None
         self._register_queue: Subscription | None = None
@@ -149,10 +152,13 @@ class WorkerListener:
 
     async def _register(self, message: Message, request: Register) -> None:
         try:
+            await self._door.admit_worker(request.api_key)
             answer: msgspec.Struct = await register(
                 self._ledger, self._config, request, request_id=f"register:{uuid.uuid4().hex}"
             )
         except WireError as error:
+            if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED):
+                self._count("register", error.code)
             _log.warning(
                 "%s", line("registration_refused", worker=request.worker_id, code=error.code, reason=error)
             )

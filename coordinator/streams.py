@@ -11,7 +11,7 @@ What goes over the wire, each event with its name:
     change    one decision; its `id` is its number, and `Last-Event-ID` resumes after it, at any node
     reset     load anew: the trail does not reach back to the `Last-Event-ID`, or the client was too slow
     summary   the cluster in a few numbers, at most once a second and only when they changed; has no id
-    end       this coordinator stops; ask another one
+    end       this coordinator stops: ask another one; or the key of the request counts no longer
 
 and a comment every `heartbeat` seconds in which there was nothing else.
 """
@@ -49,11 +49,13 @@ Receive = Callable[[], Any]
 
 
 class Client:
-    """One listener: how far it is. `sent`: events; `resets`: how often it was told to load anew."""
+    """One listener: how far it is. `admitted`: whether it may still listen. `sent`: events; `resets`: how
+    often it was told to load anew."""
 
-    def __init__(self, cursor: int | None, heartbeat: float) -> None:
+    def __init__(self, cursor: int | None, heartbeat: float, admitted: Callable[[], bool]) -> None:
         self.cursor = cursor
         self.heartbeat = heartbeat
+        self.admitted = admitted
         self.summary = 0
         self.wake = asyncio.Event()
         self.sent = 0
@@ -117,8 +119,10 @@ class Streams:
                 self.changed(())
             await asyncio.sleep(SUMMARY_EVERY)
 
-    def open(self, last_event_id: str | None) -> "Callable[[Any, Receive, Send], Any]":
-        """An ASGI application that streams to one client.
+    def open(
+        self, last_event_id: str | None, admitted: Callable[[], bool] = lambda: True
+    ) -> "Callable[[Any, Receive, Send], Any]":
+        """An ASGI application that streams to one client, for as long as it is `admitted`.
 
         Raises:
             WireError: `unavailable`, there are too many, or we stop.
@@ -129,7 +133,7 @@ class Streams:
             raise WireError(ErrorCode.UNAVAILABLE, f"{why}: ask another coordinator, or later")
         audit = self._state().audit
         cursor = trail.newest(audit) if last_event_id is None else _number(last_event_id)
-        client = Client(cursor, self._heartbeat)
+        client = Client(cursor, self._heartbeat, admitted)
 
         async def stream(scope: Any, receive: Receive, send: Send) -> None:
             self._clients.add(client)
@@ -149,13 +153,15 @@ class Streams:
     async def _feed(self, client: Client, send: Send, gone: "asyncio.Task[None]") -> None:
         part = _HELLO
         while not gone.done():
+            if not client.admitted():
+                await _end(send, "the key of this request counts no longer: come with another")
+                return
             async with asyncio.timeout(self._patience):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             client.wake.clear()
             part = self._next(client)
             if not part and self._closed:
-                last = _event("end", {"reason": "this coordinator stops: ask another one"})
-                await send({"type": "http.response.body", "body": last})
+                await _end(send, "this coordinator stops: ask another one")
                 return
             while not part and not gone.done() and not self._closed:
                 try:
@@ -192,6 +198,10 @@ def encoded(event: Event) -> bytes:
     """One change as it goes over the wire; made once for all clients."""
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
     return _event("change", fields, event.seq)
+
+
+async def _end(send: Send, reason: str) -> None:
+    await send({"type": "http.response.body", "body": _event("end", {"reason": reason})})
 
 
 def _event(name: str, data: Any, number: int | None = None) -> bytes:

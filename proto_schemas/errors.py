@@ -85,6 +85,7 @@ class WireError(Exception):
         leader: who leads, when the answering node knows somebody better to ask.
         diagnostics: findings in a VPL program (code `parse_error`).
         status: the HTTP status; derived from the code unless given (413 is a `bad_request`).
+        retry_after: seconds after which the same request may succeed, where that is known.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class WireError(Exception):
         leader: str | None = None,
         diagnostics: list[Diagnostic] | None = None,
         status: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(error)
         self.code = str(code)
@@ -103,6 +105,7 @@ class WireError(Exception):
         self.retryable = self.code in _RETRYABLE if retryable is None else retryable
         self.leader = leader
         self.diagnostics = diagnostics
+        self.retry_after = retry_after
         self.status = status if status is not None else HTTP_STATUS.get(self.code, 500)
 
     def reply(self) -> ErrorReply:

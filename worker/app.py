@@ -18,7 +18,9 @@ from typing import Any, Final
 from proto_schemas.subjects import Subjects
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse
+from transport.keyring import KeyRing
 from transport.nats import NatsTransport
+from transport.signing import Signatures, SignedTransport
 from worker.checkpoints import CheckpointStore
 from worker.commands import Commands
 from worker.config import WorkerConfig
@@ -41,6 +43,8 @@ SILENT_LEASES: Final = 2.0
 """Leases without an answer after which a worker that leaves does not count on a leader any more."""
 LOOK_EVERY: Final = 0.05
 """Seconds between looks at whether everything has been moved."""
+LOOK_AT_KEY: Final = 1.0
+"""Seconds between looks at the cluster key file."""
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class Worker:
         self._lease = Lease()
         self._cleanup = contextlib.AsyncExitStack()
         self._url = ""
+        self._ring: KeyRing | None = None
 
     @property
     def url(self) -> str:
@@ -81,13 +86,14 @@ class Worker:
         bus, _ = await asyncio.gather(NatsTransport.connect(config.nats, wait=NATS_WAIT), warm_up())
         self._bus = bus
         cleanup.push_async_callback(bus.close, CLOSE_WAIT)
-        await make_sure_of_id(bus, subjects, config.worker_id)
+        control = self._control(bus)
+        await make_sure_of_id(control, subjects, config.worker_id)
 
         store = CheckpointStore(config.checkpoint_dir or config.data_dir / "checkpoints")
         self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
         dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate, self.host.epoch_of)
-        self._membership = Membership(config, bus, subjects, self.host, self._lease, lambda: self._url)
+        self._membership = Membership(config, control, subjects, self.host, self._lease, lambda: self._url)
 
         collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._lease_open)
         app = HealthApp(self.health, collector)
@@ -96,15 +102,26 @@ class Worker:
         cleanup.push_async_callback(server.stop, CLOSE_WAIT)
         self._url = server.url
 
-        await dispatcher.serve(bus, subjects.commands(config.worker_id))
+        await dispatcher.serve(control, subjects.commands(config.worker_id))
         cleanup.push_async_callback(dispatcher.stop, CLOSE_WAIT)
         await bus.flush(NATS_WAIT)
         self._work = {
             asyncio.create_task(self._membership.run()),
             asyncio.create_task(self.host.run_timers()),
         }
+        if self._ring is not None:
+            self._work.add(asyncio.create_task(_follow(self._ring)))
         for task in self._work:
             cleanup.push_async_callback(_end, task)
+
+    def _control(self, bus: NatsTransport) -> NatsTransport:
+        """The connection for what passes between us and the coordinators: signed where there is a key."""
+        config = self.config
+        if config.cluster_key_file is None or not config.sign:
+            return bus
+        ring = self._ring = KeyRing(config.cluster_key_file)
+        signatures = Signatures(ring, "workers")
+        return SignedTransport(bus, signatures, unsigned=config.allow_unsigned, once=True)
 
     async def run_until(self, stopping: "asyncio.Task[Any]") -> None:
         """Work until `stopping` is done.
@@ -213,6 +230,13 @@ async def serve(config: WorkerConfig) -> int:
         return 1
     await worker.stop()
     return 0
+
+
+async def _follow(ring: KeyRing) -> None:
+    """Take over a cluster key file that changed."""
+    while True:
+        await asyncio.sleep(LOOK_AT_KEY)
+        ring.refresh()
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -29,8 +29,13 @@ class WorkerConfig:
         leave_timeout: seconds a worker that is told to stop works on until its pipelines have been moved to
             others; 0: it brings them to rest at once.
         checkpoint_dir: where checkpoints larger than a message lie; None: below `data_dir`. A pipeline with
-            such a state can be moved only between workers that share it. labels: told to the coordinators,
-            for placement. api_key: what the coordinators ask of a worker; never shown.
+            such a state can be moved only between workers that share it.
+        labels: told to the coordinators, for placement.
+        api_key: what the coordinators ask of a worker; never shown.
+        cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
+            is signed, and what is not signed by them is not followed.
+        sign: with a cluster key; off: nothing is signed, nor has to be.
+        allow_unsigned: with a cluster key: follow coordinators that do not sign, too.
     """
 
     worker_id: str
@@ -45,6 +50,9 @@ class WorkerConfig:
     checkpoint_dir: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
+    cluster_key_file: Path | None = None
+    sign: bool = True
+    allow_unsigned: bool = False
 
     def __post_init__(self) -> None:
         try:

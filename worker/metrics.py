@@ -100,6 +100,12 @@ class WorkerCollector(Collector):
         yield CounterMetricFamily(
             "varpulis_nats_refused_publishes", "Publishes refused", value=stats.refused_publishes
         )
+        refused = CounterMetricFamily(
+            "varpulis_signatures_refused", "Messages without a right signature", labels=["reason"]
+        )
+        for reason, count in sorted(stats.refused_signatures.items()):
+            refused.add_metric([reason], count)
+        yield refused
 
 
 def exposition(collector: Collector) -> bytes:

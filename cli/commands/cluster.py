@@ -16,7 +16,7 @@ _SILENT_MS: Final = 1_000
 def status(call: Invocation) -> int:
     """The summary, the coordinators, and every pipeline that does not run, with its reason."""
     with call.connect() as client:
-        summary, raft = client.get("/summary"), _raft(client)
+        summary, raft = client.get("/summary"), _raft(call, client)
         found = every(client, "/pipeline-groups", "pipeline_groups")
     rows = [(name.replace("_", " "), value) for name, value in summary.items()]
     tables = [Rows(("CLUSTER", ""), rows), _coordinators(raft)]
@@ -72,7 +72,7 @@ def scaling(call: Invocation) -> int:
 def raft_status(call: Invocation) -> int:
     """The Raft group as its leader sees it, or, without one, as the answering coordinator does."""
     with call.connect() as client:
-        raft = _raft(client)
+        raft = _raft(call, client)
     rows = [(name.replace("_", " "), value) for name, value in raft.items() if name != "nodes"]
     call.show(raft, Rows(("RAFT", ""), rows), _coordinators(raft))
     return OK
@@ -97,14 +97,14 @@ def rebalance(call: Invocation) -> int:
     return OK
 
 
-def _raft(client: ClusterClient) -> dict[str, Any]:
+def _raft(call: Invocation, client: ClusterClient) -> dict[str, Any]:
     """Only the leader knows how far behind the others are, so it is asked as soon as somebody names it."""
     seen: dict[str, Any] = client.get("/raft")
     urls = {node["id"]: node["url"] for node in seen["nodes"]}
     leader = urls.get(seen["leader_id"])
     if seen["leader_id"] == seen["this_node_id"] or leader is None:
         return seen
-    with ClusterClient([leader], timeout=_LEADER_PATIENCE) as there, contextlib.suppress(CliError):
+    with call.client([leader], _LEADER_PATIENCE) as there, contextlib.suppress(CliError):
         seen = there.get("/raft")
     return seen
 

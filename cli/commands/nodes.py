@@ -12,6 +12,7 @@ from cli.resolve import Settings
 from cli.settings import NATS_KEYS
 from transport.config import NatsConfig
 from transport.errors import NatsTransportError
+from transport.keyring import read_secret
 from transport.loop import run
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ _NUMBERS: Final = (
     "moves_at_once",
 )
 _THRESHOLDS: Final = ("high", "low", "up_after", "down_after", "min_workers", "max_workers")
+
+_ACCESS: Final = (
+    "advertise_url",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "tls_ca",
+    "require_keys",
+    "rate_limit",
+    "rate_burst",
+)
 
 
 def coordinator(call: Invocation) -> int:
@@ -53,6 +65,12 @@ def coordinator(call: Invocation) -> int:
         placement=settings["coordinator.placement"],
         rebalance=settings["coordinator.rebalance"],
         rebalance_cooldown=settings["coordinator.rebalance_cooldown"],
+        cluster_key_file=_path(settings["cluster.key_file"]),
+        sign=settings["cluster.sign"],
+        allow_unsigned=settings["cluster.allow_unsigned"],
+        admin_key_file=_path(settings["coordinator.admin_key_file"]),
+        worker_key_file=_path(settings["coordinator.worker_key_file"]),
+        **{name: settings[f"coordinator.{name}"] for name in _ACCESS},
         **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
     return run(serve(config))
@@ -65,6 +83,10 @@ def _thresholds(settings: Settings) -> "Thresholds":
         return Thresholds(**{name: settings[f"scaling.{name}"] for name in _THRESHOLDS})
     except ValueError as error:
         raise UsageError(f"settings under scaling: {error}") from None
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def worker(call: Invocation) -> int:
@@ -84,10 +106,18 @@ def worker(call: Invocation) -> int:
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
         leave_timeout=settings["worker.leave_timeout"],
-        checkpoint_dir=Path(shared) if (shared := settings["worker.checkpoint_dir"]) else None,
-        api_key=settings["worker.api_key"],
+        checkpoint_dir=_path(settings["worker.checkpoint_dir"]),
+        api_key=_worker_key(settings),
+        cluster_key_file=_path(settings["cluster.key_file"]),
+        sign=settings["cluster.sign"],
+        allow_unsigned=settings["cluster.allow_unsigned"],
     )
     return run(serve(config))
+
+
+def _worker_key(settings: Settings) -> str:
+    file = settings["worker.api_key_file"]
+    return read_secret(Path(file), "worker.api_key_file") if file else str(settings["worker.api_key"])
 
 
 def demo_generator(call: Invocation) -> int:

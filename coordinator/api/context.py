@@ -19,6 +19,7 @@ from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
+from coordinator.security.door import Door
 from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
 from coordinator.state.views import Observed
@@ -82,6 +83,7 @@ class Context:
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
     streams: Streams
+    door: Door
     sealer: Sealer
     scaling: Scaling
     clock: Callable[[], float]

@@ -11,6 +11,8 @@ import msgspec
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from coordinator.security.door import HEADER
+
 
 def with_bodies(app: Litestar) -> dict[str, Any]:
     """The document as plain data."""
@@ -29,7 +31,10 @@ def with_bodies(app: Litestar) -> dict[str, Any]:
     for (path, method), media_type in _bodies(app, "body_of_bytes").items():
         content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
         document["paths"][path][method]["requestBody"] = {"required": True, "content": content}
-    document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    parts = document.setdefault("components", {})
+    parts.setdefault("schemas", {}).update(components)
+    parts["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": HEADER}}
+    document["security"] = [{"key": []}, {}]  # a coordinator may ask nobody for one
     return document
 
 

@@ -29,7 +29,7 @@ async def stream(request: AnyRequest, context: Given, since: Since = None) -> AS
     reason = context.outside()
     if reason is not None:
         raise WireError(ErrorCode.UNAVAILABLE, reason)
-    return context.streams.open(request.headers.get("last-event-id", since))
+    return context.streams.open(request.headers.get("last-event-id", since), context.door.still())
 
 
 def live_summary(context: Context) -> Callable[[], bytes]:

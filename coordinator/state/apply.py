@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import connectors, groups, jobs, members, placements, restore
+from coordinator.state import connectors, groups, jobs, keys, members, placements, restore
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     AdvanceMigration,
@@ -23,6 +23,7 @@ from coordinator.state.commands import (
     CommitRestore,
     CordonWorker,
     CreateGroup,
+    CreateKey,
     DeleteConnector,
     DeleteGroup,
     Displace,
@@ -43,6 +44,7 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
     ResealConnector,
+    RevokeKey,
     SaveConnector,
     StartDrain,
     StartMigration,
@@ -90,6 +92,8 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     StartDrain: jobs.start_drain,
     ExplainDrain: jobs.explain_drain,
     EndDrain: jobs.end_drain,
+    CreateKey: keys.create_key,
+    RevokeKey: keys.revoke_key,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from coordinator.state.model import Cause, DrainPhase, MovePhase, WorkerStatus
+from coordinator.state.model import Cause, DrainPhase, KeyRole, MovePhase, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
@@ -389,6 +389,41 @@ class EndDrain(Command, frozen=True, kw_only=True):
         return self.drain_id
 
 
+class CreateKey(Command, frozen=True, kw_only=True):
+    """An API key is made; its secret stays with who made it. `expires_at` and `overlap_ms` in ms, 0: never,
+    and at once. `from_file`: a coordinator was started with it; one that is known already is none of its
+    business.
+    """
+
+    key_id: str
+    role: KeyRole
+    salt: bytes
+    digest: bytes
+    note: str = ""
+    expires_at: int = 0
+    replaces: str = ""
+    overlap_ms: int = 0
+    from_file: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.key_id
+
+    def __repr__(self) -> str:
+        return f"CreateKey({self.key_id!r}, {self.role.value})"
+
+
+class RevokeKey(Command, frozen=True, kw_only=True):
+    """An API key counts no longer; with `force` also the last one of an admin."""
+
+    key_id: str
+    force: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.key_id
+
+
 AnyCommand = (
     Announce
     | RegisterWorker
@@ -420,6 +455,8 @@ AnyCommand = (
     | StartDrain
     | ExplainDrain
     | EndDrain
+    | CreateKey
+    | RevokeKey
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -42,6 +42,7 @@ meanwhile holds the parts beside the state."""
 MAX_CONNECTORS: Final = 1_000
 MAX_JOBS: Final = 1_000
 """Migrations that ended, and likewise drains, that are remembered."""
+MAX_KEYS: Final = 10_000
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
@@ -273,6 +274,38 @@ class Event(Record, frozen=True, kw_only=True):
     why: str = ""
 
 
+class KeyRole(StrEnum):
+    """What an API key may do; `coordinator.security.roles` says on which route. A `worker` registers and
+    heartbeats, and nothing else."""
+
+    WORKER = "worker"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class ApiKey(Record, frozen=True, kw_only=True):
+    """An API key without its secret: `digest` is of the secret with `salt`. Times in ms since 1970, 0:
+    never."""
+
+    id: str
+    role: KeyRole
+    salt: bytes
+    digest: bytes
+    note: str = ""
+    created_at: int
+    expires_at: int = 0
+    revoked_at: int = 0
+    replaced_by: str | None = None
+
+    def counts(self, at: int) -> bool:
+        """Whether it is neither revoked nor expired at a time."""
+        return not self.revoked_at and (not self.expires_at or at < self.expires_at)
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.id!r}, {self.role.value})"
+
+
 class Upload(Record, frozen=True, kw_only=True):
     """A copy on its way into the state. `size` and `crc` (CRC-32C) are of all its parts together; `cluster`,
     `taken_at` (ms) and `last_index` tell which copy it is; after `until` (ms) it is given up."""
@@ -314,6 +347,7 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     groups: dict[str, Group] = {}
     placements: dict[str, dict[str, Placement]] = {}
     strays: dict[str, Stray] = {}
+    keys: dict[str, ApiKey] = {}
     epochs: int = 0
     sessions: int = 0
     connectors: dict[str, Connector] = {}

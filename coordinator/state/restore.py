@@ -20,6 +20,7 @@ running cluster:
 - *placements*: a group whose spec is the same as that of the running one goes on as it is, where it runs. All
   else is pending, under no epoch, and begins a life of its own (`created_at`), as if it were new, so that
   its replicas do not share their events with what runs otherwise, which is nobody's, and is ended;
+- *API keys*: the running cluster's, so that an old copy locks nobody out and lets nobody in;
 - *connectors*: the copy's, with their secrets as they were sealed then. What runs keeps what it was deployed
   with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command
@@ -219,6 +220,7 @@ def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placem
         if name not in new.workers and len(new.workers) < MAX_WORKERS:
             new.sessions += 1
             new.workers[name] = replace(worker, session=new.sessions, status=WorkerStatus.UNHEALTHY)
+    new.keys = dict(old.keys)
     new.strays, new.coordinators, new.audit = dict(old.strays), dict(old.coordinators), list(old.audit)
     new.migrations, new.ended_migrations = dict(old.migrations), dict(old.ended_migrations)
     new.drains, new.ended_drains = dict(old.drains), dict(old.ended_drains)

@@ -30,6 +30,7 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.state.model import (
+    ApiKey,
     Connector,
     Drain,
     Event,
@@ -60,6 +61,7 @@ _KINDS: Final = (
     "groups",
     "placements",
     "strays",
+    "keys",
     "connectors",
     "migrations",
     "ended_migrations",
@@ -122,6 +124,10 @@ class _Audit(_Frame, frozen=True, tag="audit"):
     items: list[Event]
 
 
+class _Keys(_Frame, frozen=True, tag="keys"):
+    items: dict[str, ApiKey]
+
+
 class _Uploads(_Frame, frozen=True, tag="uploads"):
     items: dict[str, Upload]
 
@@ -156,6 +162,7 @@ _AnyFrame = (
     | _Groups
     | _Placements
     | _Strays
+    | _Keys
     | _Connectors
     | _Migrations
     | _EndedMigrations

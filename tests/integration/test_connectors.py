@@ -16,6 +16,7 @@ from tests.support.poll import until
 from tests.unit.coordinator.fake_worker import FakeWorker
 from tests.unit.coordinator.test_connectors import SEALER, SECRET
 from tests.unit.coordinator.three import three
+from transport.keyring import new_key
 
 BY_NAME = 'stream Out = In.from(Bus, topic: "in").where(x > 0).emit(x: x)'
 BUS = {"name": "Bus", "connector_type": "nats", "params": {"servers": "nats://127.0.0.1:1"}}
@@ -24,6 +25,25 @@ BUS = {"name": "Bus", "connector_type": "nats", "params": {"servers": "nats://12
 def naming(connector: str, name: str = "g") -> dict[str, Any]:
     source = BY_NAME.replace("Bus", connector)
     return {"name": name, "pipelines": [{"name": "p", "source": source}]}
+
+
+async def test_with_a_cluster_key_a_secret_is_taken_shown_nowhere_and_opened_for_the_worker(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    (tmp_path / "cluster.key").write_text(new_key("k1"))
+    (tmp_path / "cluster.key").chmod(0o600)
+    own: dict[str, Any] = {"cluster_key_file": tmp_path / "cluster.key", "sign": False}
+    secret = {**BUS, "params": {"servers": "nats://127.0.0.1:1", "token": SECRET}}
+    async with (
+        three(nats_server.url, tmp_path, **own) as stage,
+        FakeWorker("w1", nats_server.url) as worker,
+    ):
+        created = await stage.ask("POST", "/connectors", secret, node=stage.follower)
+        assert created.status_code == 201 and created.json()["params"]["token"] == "***"
+        assert (await stage.ask("POST", "/pipeline-groups", naming("Bus"))).status_code == 201
+        (told,) = worker.told("deploy")
+        assert told["connectors"] == [secret]
+        assert SECRET.encode() not in (await stage.ask("GET", "/snapshot")).content
 
 
 async def test_a_connector_is_registered_named_by_a_program_and_kept_while_it_is(

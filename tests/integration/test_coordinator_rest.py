@@ -368,6 +368,8 @@ async def test_machines_that_watch_find_what_they_look_for(nats_server: NatsServ
         health = (await stage.ask("GET", "//health")).json()
         assert health["status"] == "ok" and health["is_leader"] is True
         document = (await stage.ask("GET", "//openapi.json")).json()
+        scheme = document["components"]["securitySchemes"]["key"]
+        assert (scheme["in"], scheme["name"]) == ("header", "x-api-key")
         create = document["paths"][API_BASE + GROUPS]["post"]
         assert create["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/GroupSpec")
         assert "PipelineSpec" in document["components"]["schemas"]

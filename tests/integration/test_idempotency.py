@@ -4,6 +4,7 @@ a new one without a case here fails.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,15 @@ async def joins(stage: Three) -> None:
     await stage.start("c3", join=True, members=NODES)
 
 
+KEY_ID: Final = hashlib.blake2b(b"key:a-key", digest_size=6).hexdigest()
+
+
+async def has_key(stage: Three) -> None:
+    headers = {"idempotency-key": "a-key"}
+    answer = await stage.ask("POST", "/keys", {"role": "viewer"}, headers=headers)
+    assert answer.json()["id"] == KEY_ID, answer.text
+
+
 async def moves_ended(stage: Three) -> None:
     async def none() -> bool:
         moves = (await stage.ask("GET", "/migrations")).json()["migrations"]
@@ -65,6 +75,7 @@ class Case:
             or the command a worker carries out; empty: none that is replicated.
         before: what must be so first.
         undo: what makes a second effect possible after the first, and would give another answer.
+        told_once: the first answer holds a secret, which is kept nowhere: later ones say so.
         changing: what its answer tells of the thing as it is now.
         refused: what must be so for a refusal, which the first answer then is; `before` or `undo` ends it.
     """
@@ -77,6 +88,7 @@ class Case:
     undo: Step = nothing
     changing: frozenset[str] = frozenset()
     refused: bool = True
+    told_once: bool = False
 
 
 def only_on_w1() -> dict[str, Any]:
@@ -128,6 +140,16 @@ CASES: Final = {
         "/pipeline-groups/g/inject-batch", {"events": [EVENT]}, "inject_batch", before=GROUP, refused=False
     ),
     ("POST", "/rebalance"): Case("/rebalance", refused=False),
+    ("POST", "/keys"): Case("/keys", {"role": "viewer"}, "key_created", refused=False, told_once=True),
+    ("POST", "/keys/{key_id}/rotate"): Case(
+        f"/keys/{KEY_ID}/rotate",
+        {"overlap_secs": 600},
+        "key_created",
+        before=has_key,
+        refused=False,
+        told_once=True,
+    ),
+    ("DELETE", "/keys/{key_id}"): Case(f"/keys/{KEY_ID}", effect="key_revoked", about=KEY_ID, before=has_key),
     ("POST", "/pipelines/{group_id}/{pipeline}/migrate"): Case(
         "/pipelines/g/p/migrate", effect="migration_started", about="g/p", before=GROUP, undo=moves_ended
     ),
@@ -255,6 +277,11 @@ async def test_a_write_is_done_once_and_the_first_answer_comes_again_from_every_
         before = await effects(stage, worker, case)
         nodes = [stage.nodes[name] for name in NODES]
         at_once = await asyncio.gather(*(send(stage, write, node) for node in nodes))
+        if case.told_once:
+            at_once.sort(key=lambda answer: answer.status_code)
+            assert at_once.pop(0).status_code == 201
+            assert {answer.status_code for answer in at_once} == {409}
+            at_once.append(at_once[0])
         first = told(at_once[0], case)
         assert [told(answer, case) for answer in at_once] == [first] * 3, "side by side"
         await another_leader(stage)

@@ -20,11 +20,13 @@ from coordinator.state.commands import (
     Command,
     CommitRestore,
     CreateGroup,
+    CreateKey,
     DeleteGroup,
     LetGo,
     Place,
     PutPart,
     RaiseEpochs,
+    RevokeKey,
     SaveConnector,
     StartDrain,
     StartMigration,
@@ -35,6 +37,7 @@ from coordinator.state.model import (
     MAX_STRAYS,
     Cause,
     Done,
+    KeyRole,
     MovePhase,
     Phase,
     Placed,
@@ -273,6 +276,20 @@ def test_connectors_are_those_of_the_copy() -> None:
     world.do(SaveConnector, name="b", connector_type="memory", params={}, new=True)
     restored(world, data)
     assert world.state.connectors == before and set(before) == {"a"}
+
+
+def test_api_keys_are_those_of_the_running_cluster() -> None:
+    """An old copy lets nobody in whose key was revoked since, and locks nobody out."""
+    world = World()
+    for name in ("old", "gone"):
+        world.do(CreateKey, key_id=name, role=KeyRole.ADMIN, salt=b"s", digest=b"d")
+    data = as_bytes(world.state)
+    world.do(RevokeKey, key_id="gone")
+    world.do(CreateKey, key_id="new", role=KeyRole.ADMIN, salt=b"s", digest=b"d")
+    before = dict(world.state.keys)
+    restored(world, data)
+    assert world.state.keys == before
+    assert [key.id for key in before.values() if key.counts(world.now)] == ["old", "new"]
 
 
 def test_the_trail_is_the_running_clusters_and_tells_who_restored_what_and_when() -> None:

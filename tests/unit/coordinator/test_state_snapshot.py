@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from coordinator.machine import ClusterMachine
 from coordinator.state import snapshot
 from coordinator.state.model import (
+    ApiKey,
     Cause,
     Connector,
     Done,
     Drain,
     Event,
     Group,
+    KeyRole,
     Migration,
     Phase,
     Placed,
@@ -160,6 +162,7 @@ def one_of_each(copies: int = 1) -> State:
         epochs=11,
         sessions=12,
         remembered=dict.fromkeys(names, Remembered("create g", Done(), 77)),
+        keys=dict.fromkeys(names, ApiKey(id="k", role=KeyRole.VIEWER, salt=b"s", digest=b"d", created_at=1)),
         audit=[Event(seq=at + 1, at=at, by="api", what="w", about="g") for at in range(copies)],
         uploads=dict.fromkeys(names, upload),
         parts=dict.fromkeys(range(copies), b"part"),
