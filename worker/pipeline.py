@@ -112,8 +112,9 @@ class Pipeline:
         self._inputs: list[Subscription] = []
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
-    async def start(self, bus: NatsTransport, subjects: Sequence[str], flush_wait: float) -> None:
-        """Make the sinks, then open the sources and `subjects`; on return the servers know all subscriptions.
+    async def start(self, bus: NatsTransport | None, subjects: Sequence[str], flush_wait: float) -> None:
+        """Make the sinks, then open the sources and `subjects` (none without `bus`); on return the servers know
+        all subscriptions.
 
         Raises:
             ConnectorError, NatsTransportError: and then `stop` cleans up.
@@ -122,10 +123,11 @@ class Pipeline:
             self._sinks.insert(position, await self.connectors.create_sink(sink))
         for source in self.program.sources:
             await self.connectors.start_source(source, self.receive)
+        if bus is None or not subjects:
+            return
         for subject in subjects:
             self._inputs.append(await bus.subscribe(subject, self.receive))
-        if subjects:
-            await bus.flush(flush_wait)
+        await bus.flush(flush_wait)
 
     # --- the path of an event
 
@@ -230,9 +232,10 @@ class Pipeline:
         await self.stop_intake()
         await self.connectors.shutdown(CLOSE_WAIT)
 
-    async def drain(self, bus: NatsTransport, timeout: float) -> None:
+    async def drain(self, bus: NatsTransport | None, timeout: float) -> None:
         """Handle what was sent until now, then take no more; the connectors stay until `stop`."""
-        await drain(bus, self._inputs, timeout)
+        if bus is not None:
+            await drain(bus, self._inputs, timeout)
         await self.connectors.drain_sources(timeout)
         if self.state is State.RUNNING:
             self.state = State.DRAINED

@@ -28,7 +28,7 @@ from worker.connectors.base import ConnectorError
 from worker.connectors.registry import ConnectorRegistry
 from worker.lease import Lease
 from worker.pipeline import Pipeline, RouteSink, State, now_ms
-from worker.routes import OutputRoutes, input_subjects
+from worker.routes import OutputRoutes, input_subjects, needs_nats
 
 START_WAIT: Final = 3.0
 """Seconds in which all connections and subscriptions of a deploy must stand."""
@@ -46,13 +46,16 @@ log = logging.getLogger(__name__)
 class PipelineHost:
     """Deploys, finds, drains and removes pipelines.
 
+    Args:
+        bus: what carries events between pipelines; None: this worker takes none that need it.
+
     Attributes:
         draining: no more deploys; set by `drain` for good.
     """
 
     def __init__(
         self,
-        bus: NatsTransport,
+        bus: NatsTransport | None,
         subjects: Subjects,
         store: CheckpointStore,
         *,
@@ -129,7 +132,7 @@ class PipelineHost:
         Raises:
             WireError: `unavailable` (draining), `conflict`, `parse_error` with diagnostics, `bad_request`,
                 `quota_exceeded`, `engine_error` (a connector; retryable where its cause may pass),
-                `not_found` (the checkpoint to start from).
+                `not_found` (the checkpoint to start from), `carrier_missing` (its routes need NATS).
         """
         if self.draining:
             raise _draining()
@@ -182,16 +185,23 @@ class PipelineHost:
 
     def _assemble(self, wanted: Deploy, program: Program) -> tuple[Pipeline, tuple[str, ...]]:
         group, routes = wanted.group or "", wanted.routes or []
+        if self._bus is None and (needed := needs_nats(wanted.name, routes)):
+            raise WireError(
+                ErrorCode.CARRIER_MISSING,
+                f"{wanted.name}: its route {needed} goes over NATS, and this worker has none: "
+                "place it on a worker with NATS",
+            )
         try:
             connectors = ConnectorRegistry.from_configs(program.connectors)
-            inputs = input_subjects(self._subjects, group, wanted.name, routes) if group else ()
+            hears = bool(group) and self._bus is not None
+            inputs = input_subjects(self._subjects, group, wanted.name, routes) if hears else ()
             outputs = OutputRoutes(self._subjects, group, wanted.name, routes if group else ())
         except (ConnectorError, ValueError) as error:
             raise WireError(ErrorCode.BAD_REQUEST, f"{wanted.name}: {error}") from None
         identity = RunningPipeline(
             pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
         )
-        sink = RouteSink(self._bus, outputs) if outputs else None
+        sink = RouteSink(self._bus, outputs) if outputs and self._bus is not None else None
         return Pipeline(identity, program, connectors, sink, self._lease), inputs
 
     # --- removing

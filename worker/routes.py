@@ -56,6 +56,14 @@ def input_subjects(subjects: Subjects, group: str, name: str, routes: Sequence[R
     return (inputs, *dict.fromkeys(own))
 
 
+def needs_nats(name: str, routes: Sequence[Route]) -> str | None:
+    """The first route of pipeline `name` that only NATS carries; None when it has none."""
+    for route in routes:
+        if route.over_nats and name in (route.from_pipeline, route.to_pipeline):
+            return f"{route.from_pipeline} -> {route.to_pipeline}"
+    return None
+
+
 def _matches(event_types: Sequence[str], event_type: str) -> bool:
     return any(
         event_type.startswith(wanted[:-1]) if wanted.endswith("*") else event_type == wanted
