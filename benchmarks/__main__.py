@@ -18,6 +18,7 @@ NAMES: Final = {
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
+    "restore": "a copy of 50 MB becomes the state: what each step costs the event loop",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
     "transport": "NatsTransport beside bare nats-py",
     "worker_failover": "worker kill -9 to its pipelines processing elsewhere",

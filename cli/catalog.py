@@ -192,12 +192,18 @@ COMMANDS: Final = (
     ),
     Command(
         "raft snapshot restore",
-        "make the data directory of one member of a new group from a copy; needs no cluster",
+        "replace the state of a running cluster by a copy (--into), or make the data directory of one member "
+        "of a new group from it (--id, --members, --data-dir)",
         "cli.commands.snapshot:restore",
-        (*_MEMBER_KEYS, "cluster.id"),
+        ("client.url", "client.timeout", *_MEMBER_KEYS, "cluster.id"),
         (_COPY,),
-        (_YES,),
-        example="varpulis raft snapshot restore monday.backup --id d1 --members d1,d2,d3 --data-dir d1",
+        (
+            Option("--into", "id of the running cluster whose whole state is replaced"),
+            Option("--from-cluster", "with --into: id of the copy's cluster, if that is another one"),
+            _YES,
+            _WAIT,
+        ),
+        example="varpulis raft snapshot restore monday.backup --into production",
     ),
     Command(
         "raft recover",

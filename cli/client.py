@@ -84,6 +84,10 @@ class ClusterClient:
         """The answer to `POST`; raises as `get` does. `wait` in the query prolongs the deadline by itself."""
         return self._call("POST", path, body=body, query=query)
 
+    def upload(self, path: str, data: bytes, **query: Any) -> Any:
+        """The answer to `POST` of bytes as they are; otherwise as `post`."""
+        return self._call("POST", path, body=data, query=query)
+
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to `DELETE`; raises as `get` does."""
         return self._call("DELETE", path, query=query)
@@ -103,7 +107,7 @@ class ClusterClient:
         method: str,
         path: str,
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         query: Mapping[str, Any],
         read: Callable[[Answer, str], Any] | None = None,
     ) -> Any:
@@ -111,22 +115,24 @@ class ClusterClient:
         deadline = time.monotonic() + wait + self.timeout
         target = API_BASE + path + (f"?{urlencode(query)}" if query else "")
         request = _Request(method, target, body, patience=wait + self.timeout / 2)
-        pause, last = _FIRST_PAUSE, ""
+        pause, last, told = _FIRST_PAUSE, "", ""
         while True:
             listening = False
             for url in self.urls:
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    within = f"--timeout {self.timeout:g} s" + (f" and --wait {wait:g} s" if wait else "")
                     raise Unreachable(
-                        f"no coordinator could answer within --timeout {self.timeout:g} s; "
-                        f"the last said: {last}"
+                        f"no coordinator could answer within {within}; the last said: {told or last}"
                     )
                 try:
                     return (read or _document)(request.ask(self._exchange, url, left), url)
                 except NotListening as error:
                     last = f"{url}: {error}"
-                except (NoAnswer, _MayPass) as error:
+                except NoAnswer as error:
                     listening, last = True, f"{url}: {error}"
+                except _MayPass as error:  # says more than the last try, which the deadline cut off
+                    listening, told = True, f"{url}: {error}"
             if not listening:
                 raise Unreachable(
                     f"no coordinator listens at {', '.join(self.urls)} ({last}): "
@@ -147,14 +153,20 @@ class _Request:
         patience: seconds for one try: a coordinator that froze must not use up the time of the others.
     """
 
-    def __init__(self, method: str, target: str, body: Mapping[str, Any] | None, *, patience: float) -> None:
+    def __init__(
+        self, method: str, target: str, body: Mapping[str, Any] | bytes | None, *, patience: float
+    ) -> None:
         self._method = method
         self._target = target
         self._patience = patience
-        self._body = None if body is None else msgspec.json.encode(body)
         self._headers = {} if method == "GET" else {"Idempotency-Key": uuid.uuid4().hex}
+        if body is None or isinstance(body, bytes):
+            self._body = body
+        else:
+            self._body = msgspec.json.encode(body)
         if body is not None:
-            self._headers["Content-Type"] = "application/json"
+            kind = "octet-stream" if isinstance(body, bytes) else "json"
+            self._headers["Content-Type"] = f"application/{kind}"
 
     def ask(self, exchange: Exchange, url: str, left: float) -> Answer:
         """What the coordinator at `url` answers; raises `_MayPass` or `Refused` when it says no."""

@@ -144,7 +144,7 @@ def console_on_stdout() -> "Console":
 
 
 def _cell(value: Any) -> str:
-    if value is None or value in ("", [], {}):
+    if value is None or value in ("", [], {}, ()):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"

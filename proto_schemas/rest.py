@@ -217,6 +217,18 @@ class GenerationView(View, frozen=True, kw_only=True):
     retired: list[str]
 
 
+class RestoreResult(View, frozen=True, kw_only=True):
+    """Answer to `POST /snapshot`: the copy that is the state now; `kept` of its pipelines went on where they
+    ran."""
+
+    cluster_id: str
+    last_index: int
+    taken_at_ms: int
+    groups: int
+    pipelines: int
+    kept: int
+
+
 class RouteView(View, frozen=True, kw_only=True):
     """One arrow of the topology."""
 

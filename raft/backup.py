@@ -22,6 +22,7 @@ _FAMILY = b"VARPBKP"
 MAGIC = _FAMILY + b"%d" % FORMAT
 _LENGTH = struct.Struct("<I")
 _CRC = struct.Struct("<I")
+_PIECE = 1024 * 1024
 
 
 class BackupInfo(msgspec.Struct, frozen=True):
@@ -89,20 +90,21 @@ def pack(
 
 def inspect(path: Path) -> BackupInfo:
     """What the copy at `path` says of itself, and whether it is whole. Raises OSError."""
-    return _read(path.read_bytes()).info
+    return unpack(path.read_bytes())[0]
 
 
 def load(path: Path) -> Backup:
     """The copy at `path`; raises `RecoveryRefused` when it is damaged, and OSError."""
-    backup = _read(path.read_bytes())
-    if not backup.info.ok:
+    info, machine = unpack(path.read_bytes())
+    if not info.ok:
         raise RecoveryRefused(
-            f"{path} cannot be restored: {backup.info.problem}", "Take another copy, and inspect it first"
+            f"{path} cannot be restored: {info.problem}", "Take another copy, and inspect it first"
         )
-    return backup
+    return Backup(info, bytes(machine))
 
 
-def _read(data: bytes) -> Backup:
+def unpack(data: bytes) -> tuple[BackupInfo, memoryview]:
+    """What the copy in `data` says of itself, whole or not, and the state's bytes: a view of `data`."""
     magic, header_at = data[: len(MAGIC)], len(MAGIC) + _LENGTH.size
     if not magic.startswith(_FAMILY):
         return _broken(f"it begins with {magic!r}, not with {MAGIC!r}")
@@ -115,10 +117,10 @@ def _read(data: bytes) -> Backup:
         header = msgspec.msgpack.decode(data[header_at:machine_at], type=_Header)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return _broken(f"its header cannot be read ({error})")
-    body, problem = data[: -_CRC.size], None
+    body, problem = memoryview(data)[: -_CRC.size], None
     if len(body) - machine_at != header.bytes:
         problem = f"it should hold {header.bytes} bytes of state, and holds {len(body) - machine_at}"
-    elif google_crc32c.value(body) != _CRC.unpack(data[-_CRC.size :])[0]:
+    elif checksum(body) != _CRC.unpack(data[-_CRC.size :])[0]:
         problem = "its checksum does not match"
     info = BackupInfo(
         header.format,
@@ -133,8 +135,16 @@ def _read(data: bytes) -> Backup:
         problem is None,
         problem,
     )
-    return Backup(info, body[machine_at:])
+    return info, body[machine_at:]
 
 
-def _broken(problem: str) -> Backup:
-    return Backup(BackupInfo(0, "", 0, (), (), 0, 0, 0, 0, False, problem), b"")
+def checksum(data: memoryview) -> int:
+    """CRC-32C, a piece at a time: the library reads only `bytes`, and one copy of it all is enough."""
+    crc = 0
+    for at in range(0, len(data), _PIECE):
+        crc = google_crc32c.extend(crc, bytes(data[at : at + _PIECE]))
+    return crc
+
+
+def _broken(problem: str) -> tuple[BackupInfo, memoryview]:
+    return BackupInfo(0, "", 0, (), (), 0, 0, 0, 0, False, problem), memoryview(b"")

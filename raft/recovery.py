@@ -21,6 +21,7 @@ from pathlib import Path
 
 from raft.backup import load
 from raft.base import Base
+from raft.config import MOST_MEMBERS
 from raft.disk import Disk
 from raft.entries import NOOP, SEAL, Entry, from_engine
 from raft.errors import RecoveryRefused
@@ -41,6 +42,8 @@ def restore(
     Raises `RecoveryRefused`, `DirectoryInUse`, OSError.
     """
     info, machine = load(backup)
+    if directory.exists() and not directory.is_dir():
+        raise RecoveryRefused(f"{directory} is no directory", "Name a directory that is empty or new")
     if directory.exists() and {path.name for path in directory.iterdir()} - _HELD:
         raise RecoveryRefused(f"{directory} holds something already", "Name a directory that is empty or new")
     former = Generation(info.generation, info.members, info.retired)
@@ -134,6 +137,10 @@ def _newest_seal(files: Files, entries: list[Entry]) -> int:
 def _after(former: Generation, number: int, node_id: str, members: Sequence[str]) -> Generation:
     """The generation after `number`, of these members."""
     wanted = tuple(sorted(set(members)))
+    if len(wanted) != len(members) or len(wanted) > MOST_MEMBERS:
+        raise RecoveryRefused(
+            f"{', '.join(members)} are not 1 to {MOST_MEMBERS} different ids", "Remove the surplus"
+        )
     if node_id not in wanted:
         raise RecoveryRefused(f"{node_id!r} is not among the members {', '.join(wanted)}", "Add it")
     if gone := sorted(set(wanted) & set(former.retired)):

@@ -14,6 +14,7 @@ Both answers are the wire's error object. What the application still says after 
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 from proto_schemas.codec import encode
@@ -30,6 +31,7 @@ class RequestLimits:
     Args:
         app: the application behind it.
         max_body: bytes of a request body.
+        larger: the same for single paths that take more.
         timeout: seconds from the request's head to the start of its response.
 
     Attributes:
@@ -37,9 +39,17 @@ class RequestLimits:
         timed_out: requests answered with 504.
     """
 
-    def __init__(self, app: Any, *, max_body: int = MAX_BODY, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        max_body: int = MAX_BODY,
+        larger: Mapping[str, int] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
         self._app = app
         self._max_body = max_body
+        self._larger = larger or {}
         self._timeout = timeout
         self.too_large = 0
         self.timed_out = 0
@@ -48,9 +58,10 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(self, receive, send)
+        max_body = self._larger.get(scope["path"], self._max_body)
+        exchange = _Exchange(self, max_body, receive, send)
         length = _content_length(scope["headers"])
-        if length > self._max_body:
+        if length > max_body:
             await exchange.refuse_body(length)
             return
         try:
@@ -66,8 +77,9 @@ class RequestLimits:
 class _Exchange:
     """One request and its response, between server and application."""
 
-    def __init__(self, limits: RequestLimits, receive: Any, send: Any) -> None:
+    def __init__(self, limits: RequestLimits, max_body: int, receive: Any, send: Any) -> None:
         self._limits = limits
+        self._max_body = max_body
         self._receive = receive
         self._send = send
         self._seen = 0
@@ -83,7 +95,7 @@ class _Exchange:
         if message["type"] == "http.request":
             self._seen += len(message.get("body", b""))
             self._more = message.get("more_body", False)
-            if self._seen > self._limits._max_body:
+            if self._seen > self._max_body:
                 await self.refuse_body(self._seen)
                 return {"type": "http.disconnect"}
         return message
@@ -99,8 +111,7 @@ class _Exchange:
 
     async def refuse_body(self, size: int) -> None:
         self._limits.too_large += 1
-        limit = self._limits._max_body
-        text = f"request body of {size} bytes or more, the limit is {limit}: send it in parts"
+        text = f"request body of {size} bytes or more, the limit is {self._max_body}: send it in parts"
         await self._refuse(413, ErrorReply(text, ErrorCode.BAD_REQUEST, retryable=False))
 
     async def refuse_late(self) -> None:

@@ -9,6 +9,8 @@ from cli.invocation import Invocation, Rows
 
 _PAGE: Final = 1000
 _LEADER_PATIENCE: Final = 2.0
+_SILENT_MS: Final = 1_000
+"""Beyond the time after which a leader without answers gives up."""
 
 
 def status(call: Invocation) -> int:
@@ -93,7 +95,7 @@ def _coordinators(raft: dict[str, Any]) -> Rows:
     rows = [
         (
             node["id"],
-            node["role"],
+            _role(node),
             node["match_index"],
             node["lag"],
             _age(node["last_contact_ms"]),
@@ -102,6 +104,12 @@ def _coordinators(raft: dict[str, Any]) -> Rows:
         for node in raft["nodes"]
     ]
     return Rows(headings, rows)
+
+
+def _role(node: dict[str, Any]) -> str:
+    """A member that is not heard has the role it had, as far as anybody knows; that is not worth telling."""
+    silent = (node["last_contact_ms"] or 0) > _SILENT_MS
+    return "silent" if silent else str(node["role"])
 
 
 def _placements(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

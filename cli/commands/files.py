@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.commands.raft import show_generation
+from cli.commands.raft import checked, show_generation
 from cli.errors import FAILED, OK, CliError, UsageError
 from cli.invocation import Invocation, Rows
 
@@ -46,6 +46,8 @@ def recover(call: Invocation) -> int:
 
     settings = call.settings
     node_id, members = settings.required("coordinator.id"), settings.required("coordinator.members")
+    for name in (node_id, *members):
+        checked(name)
     directory = call.directory("coordinator", node_id)
     if not call.arguments["i_accept_lost_writes"]:
         raise UsageError(

@@ -4,23 +4,29 @@ Each says what is to be, so it may be repeated: what is so already is shown and 
 """
 
 from typing import Any
-from urllib.parse import quote
 
-from cli.errors import OK
+from cli.errors import OK, UsageError
 from cli.invocation import Invocation, Rows
+from proto_schemas.subjects import check_id
 
 
 def transfer(call: Invocation) -> int:
     """Give leadership to a coordinator, or to the one that is best prepared."""
+    target = call.arguments["id"]
+    body = {"to": None if target is None else checked(target)}
     with call.connect() as client:
-        answer = client.post("/raft/transfer", {"to": call.arguments["id"]}, wait=call.wait)
+        answer = client.post("/raft/transfer", body, wait=call.wait)
     call.show(answer, Rows((), (), f"{answer['leader_id']} leads"))
     return OK
 
 
 def add(call: Invocation) -> int:
     """Make a coordinator that was started with `--join` a member."""
-    body = {"id": call.arguments["id"], "replaces": call.arguments["replaces"]}
+    replaced = call.arguments["replaces"]
+    body = {
+        "id": checked(call.arguments["id"]),
+        "replaces": None if replaced is None else checked(replaced),
+    }
     with call.connect() as client:
         show_generation(call, client.post("/raft/members", body, wait=call.wait))
     return OK
@@ -28,11 +34,23 @@ def add(call: Invocation) -> int:
 
 def remove(call: Invocation) -> int:
     """Remove a member for good."""
-    member = call.arguments["id"]
+    member = checked(call.arguments["id"])
     call.confirm(f"{member} leaves the group for good, and its id can never be used again", member)
     with call.connect() as client:
-        show_generation(call, client.delete(f"/raft/members/{quote(member, safe='')}", wait=call.wait))
+        show_generation(call, client.delete(f"/raft/members/{member}", wait=call.wait))
     return OK
+
+
+def checked(member: str) -> str:
+    """An id that can be one.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        return check_id(member, "coordinator id")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def show_generation(call: Invocation, generation: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from coordinator.api import cluster, groups, inject, members, probes, workers
+from coordinator.api import cluster, groups, inject, members, probes, restore, workers
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.cut_off import CutOff
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
@@ -39,6 +39,7 @@ def build(context: Context) -> CutOff:
             *inject.HANDLERS,
             *cluster.HANDLERS,
             *members.HANDLERS,
+            *restore.HANDLERS,
         ],
         before_request=to_leader,
     )
@@ -55,7 +56,9 @@ def build(context: Context) -> CutOff:
         logging_config=None,
     )
     app.state.context = context
-    limits = context.counts.limits = RequestLimits(app, timeout=MAX_WAIT + DEADLINE)
+    limits = context.counts.limits = RequestLimits(
+        app, larger={API_BASE + restore.PATH: restore.MAX_BODY}, timeout=MAX_WAIT + DEADLINE
+    )
     return CutOff(limits)
 
 

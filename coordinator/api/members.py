@@ -44,6 +44,8 @@ async def add_member(request: AnyRequest, context: Given, wait: Wait = DEFAULT_W
     asked = await read_body(request, MemberRequest)
 
     async def add(timeout: float) -> GenerationView:
+        if asked.replaces not in {None, *(node.id for node in context.raft.status().nodes)}:
+            await _change(context, remove=asked.replaces, timeout=timeout)  # gone, or never was a member
         return await _change(context, add=asked.id, remove=asked.replaces, timeout=timeout)
 
     return await _by_the_leader(request, context, add, wait)
@@ -53,8 +55,8 @@ async def add_member(request: AnyRequest, context: Given, wait: Wait = DEFAULT_W
 async def remove_member(
     request: AnyRequest, context: Given, member_id: FromPath[str], wait: Wait = DEFAULT_WAIT
 ) -> Response[bytes]:
-    """Remove a coordinator for good; 409 with the reason when that cannot be done. One that is gone: how it
-    is.
+    """Remove a coordinator for good; 409 with the reason when that cannot be done, 404 when it never was a
+    member. One that is gone: how it is.
     """
     try:
         check_id(member_id)
@@ -86,6 +88,11 @@ async def _change(
     context: Context, *, add: str | None = None, remove: str | None = None, timeout: float
 ) -> GenerationView:
     now = await context.raft.change_members(add=add, remove=remove, timeout=timeout)
+    if remove is not None and remove not in {*now.members, *now.retired}:
+        raise WireError(
+            ErrorCode.NOT_FOUND,
+            f"{remove!r} never was a member, so nothing was changed: see `varpulis raft status` for who is",
+        )
     return GenerationView(number=now.number, members=list(now.members), retired=list(now.retired))
 
 

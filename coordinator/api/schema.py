@@ -1,7 +1,8 @@
 """The OpenAPI document: what the framework knows, with the request bodies that the handlers read themselves.
 
 They do so because their errors are to name the path of a wrong field in the wire's own words. Each names its
-body's type in `opt["body"]`; the schemas come from the same Structs that decode them.
+body's type in `opt["body"]`; the schemas come from the same Structs that decode them. A body that is no JSON
+has its media type in `opt["body_of_bytes"]`.
 """
 
 from typing import Any
@@ -21,16 +22,19 @@ def with_bodies(app: Litestar) -> dict[str, Any]:
     for (path, method), reference in zip(bodies, references, strict=True):
         operation = document["paths"][path][method]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+    for (path, method), media_type in _bodies(app, "body_of_bytes").items():
+        content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+        document["paths"][path][method]["requestBody"] = {"required": True, "content": content}
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return document
 
 
-def _bodies(app: Litestar) -> dict[tuple[str, str], Any]:
+def _bodies(app: Litestar, name: str = "body") -> dict[tuple[str, str], Any]:
     return {
-        (route.path_format, method.lower()): handler.opt["body"]
+        (route.path_format, method.lower()): handler.opt[name]
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in handler.http_methods
-        if "body" in handler.opt
+        if name in handler.opt
     }

@@ -12,11 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import groups, members, placements
+from coordinator.state import groups, members, placements, restore
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     Announce,
+    BeginRestore,
     Command,
+    CommitRestore,
     CreateGroup,
     DeleteGroup,
     Displace,
@@ -25,6 +27,7 @@ from coordinator.state.commands import (
     LetGo,
     MarkWorker,
     Place,
+    PutPart,
     RaiseEpochs,
     RegisterWorker,
     RemoveWorker,
@@ -58,6 +61,9 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     Displace: placements.displace,
     Explain: placements.explain,
     LetGo: placements.let_go,
+    BeginRestore: restore.begin_restore,
+    PutPart: restore.put_part,
+    CommitRestore: restore.commit_restore,
 }
 
 
@@ -70,6 +76,7 @@ def apply(state: State, command: Command) -> Applied:
         same = (first.about, first.words) == (about, words)
         return Applied(first.result if same else _id_spent(command, first), ())
     change = Change(state, command)
+    restore.give_up_late(change)
     try:
         result: AnyResult = _HANDLERS[type(command)](change)
     except Refusal as refusal:

@@ -177,6 +177,44 @@ class RaiseEpochs(Command, frozen=True, kw_only=True):
         return f"@{self.epoch}"
 
 
+class BeginRestore(Command, frozen=True, kw_only=True):
+    """A copy will come in parts; `key` is the request id that its commit will have. See `restore`."""
+
+    upload: str
+    size: int
+    crc: int
+    cluster: str
+    taken_at: int
+    last_index: int
+    key: str
+
+    @property
+    def about(self) -> str:
+        return self.upload
+
+
+class PutPart(Command, frozen=True, kw_only=True):
+    """One part of the copy, by number from 0."""
+
+    upload: str
+    number: int
+    data: bytes
+
+    @property
+    def about(self) -> str:
+        return f"{self.upload}#{self.number}"
+
+
+class CommitRestore(Command, frozen=True, kw_only=True):
+    """All parts are there: the state becomes that of the copy."""
+
+    upload: str
+
+    @property
+    def about(self) -> str:
+        return self.upload
+
+
 AnyCommand = (
     Announce
     | RegisterWorker
@@ -192,6 +230,9 @@ AnyCommand = (
     | LetGo
     | ForgetStray
     | RaiseEpochs
+    | BeginRestore
+    | PutPart
+    | CommitRestore
 )
 
 _encoder = msgspec.msgpack.Encoder()

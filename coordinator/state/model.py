@@ -27,6 +27,9 @@ MAX_GROUPS: Final = 10_000
 MAX_REMEMBERED: Final = 10_000
 MAX_AUDIT: Final = 1_000
 MAX_STRAYS: Final = 10_000
+MAX_COPY: Final = 128 * 1024 * 1024
+"""Bytes of a copy that is restored: half of `RaftConfig.max_snapshot_bytes`, because a snapshot that is taken
+meanwhile holds the parts beside the state."""
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
@@ -132,8 +135,35 @@ class Event(Record, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Upload(Record, frozen=True, kw_only=True):
+    """A copy on its way into the state. `size` and `crc` (CRC-32C) are of all its parts together; `cluster`,
+    `taken_at` (ms) and `last_index` tell which copy it is; after `until` (ms) it is given up."""
+
+    id: str
+    size: int
+    crc: int
+    cluster: str
+    taken_at: int
+    last_index: int
+    began: int
+    until: int
+
+
+class Unpacked(msgspec.Struct, kw_only=True):
+    """What the parts of an upload give so far, in their order: follows from them, and is no part of a
+    snapshot. `rest`: the beginning of a frame; `problem`: why no state will come of it."""
+
+    state: "State"
+    counts: dict[str, int] | None = None
+    parts: int = 0
+    crc: int = 0
+    rest: bytes = b""
+    problem: str | None = None
+
+
 class State(msgspec.Struct, kw_only=True):
-    """The whole. Groups and placements are keyed by name; `strays` by `worker/pipeline_id`."""
+    """The whole. Groups and placements are keyed by name; `strays` by `worker/pipeline_id`; `uploads` holds
+    one at most, and `parts` what came of it, by number."""
 
     coordinators: dict[str, str] = {}
     workers: dict[str, Worker] = {}
@@ -144,6 +174,9 @@ class State(msgspec.Struct, kw_only=True):
     sessions: int = 0
     remembered: "dict[str, Remembered]" = {}
     audit: list[Event] = []
+    uploads: dict[str, Upload] = {}
+    parts: dict[int, bytes] = {}
+    unpacked: Unpacked | None = None
 
     def each_placement(self) -> Iterator[tuple[str, str, Placement]]:
         """(group, pipeline, placement) of every pipeline, in a stable order."""
@@ -196,6 +229,14 @@ class Placed(Result, frozen=True, kw_only=True):
     epoch: int
 
 
+class Restored(Result, frozen=True, kw_only=True):
+    """The state is that of the copy; `kept` of its `pipelines` go on where they run."""
+
+    groups: int
+    pipelines: int
+    kept: int
+
+
 class Refused(Result, frozen=True, kw_only=True):
     """Nothing was changed; `code` is one of the wire's."""
 
@@ -204,7 +245,7 @@ class Refused(Result, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-AnyResult = Done | Joined | Placed | Refused
+AnyResult = Done | Joined | Placed | Restored | Refused
 
 
 class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):

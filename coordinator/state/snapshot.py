@@ -1,6 +1,6 @@
 """The state as bytes, in small parts.
 
-Format 2: the magic ``CLUSTATE``, then frames: four bytes of length (little-endian) and a msgpack array. The
+Format 3: the magic ``CLUSTATE``, then frames: four bytes of length (little-endian) and a msgpack array. The
 first frame is the header: the format, the two counters, and how many items follow of each kind. The others
 hold slices of the state's dictionaries and of the audit trail, in the order in which the state holds them:
 the same state gives the same bytes. A frame ends at `FRAME_ITEMS` items or `FRAME_BYTES` bytes, whichever
@@ -9,7 +9,8 @@ comes first, so that making one takes a moment.
 `frames` copies the dictionaries, and only them, when it is called: their values are frozen, and `placements`
 is copied in both its levels. The frames are made when they are asked for, by any thread, from those copies.
 
-Format 1, one msgpack map of everything, is still read.
+Format 2, which knew no uploads, and format 1, one msgpack map of everything, are still read. `read_on` takes
+the bytes in pieces, as they come.
 """
 
 import struct
@@ -19,15 +20,37 @@ from typing import Any, Final
 
 import msgspec
 
-from coordinator.state.model import Event, Group, Placement, Remembered, State, Stray, Worker
+from coordinator.state.model import (
+    Event,
+    Group,
+    Placement,
+    Remembered,
+    State,
+    Stray,
+    Unpacked,
+    Upload,
+    Worker,
+)
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 FRAME_ITEMS: Final = 200
 FRAME_BYTES: Final = 128 * 1024
+LARGEST_FRAME: Final = 32 * 1024 * 1024
+"""Bytes of a frame that `read_on` waits for; the largest group gives a few MiB."""
 _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
-_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
+_KINDS: Final = (
+    "coordinators",
+    "workers",
+    "groups",
+    "placements",
+    "strays",
+    "remembered",
+    "uploads",
+    "parts",
+    "audit",
+)
 
 
 class _Format1(msgspec.Struct, frozen=True):
@@ -80,7 +103,17 @@ class _Audit(_Frame, frozen=True, tag="audit"):
     items: list[Event]
 
 
-_AnyFrame = _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit
+class _Uploads(_Frame, frozen=True, tag="uploads"):
+    items: dict[str, Upload]
+
+
+class _Parts(_Frame, frozen=True, tag="parts"):
+    items: dict[int, bytes]
+
+
+_AnyFrame = (
+    _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit | _Uploads | _Parts
+)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _format_1: "Final[msgspec.msgpack.Decoder[_Format1]]" = msgspec.msgpack.Decoder(_Format1)
 _versions: "Final[msgspec.msgpack.Decoder[_Version]]" = msgspec.msgpack.Decoder(_Version)
@@ -140,17 +173,81 @@ def _read_frames(data: bytes) -> State:
     if not data.startswith(_MAGIC):
         raise ValueError(_damaged(f"it begins with {data[:8]!r}"))
     bodies = _bodies(memoryview(data)[len(_MAGIC) :])
-    first = next(bodies, memoryview(b""))
-    if (version := _versions.decode(first).format) != FORMAT:
-        raise ValueError(_other_format(version))
-    header = _headers.decode(first)
+    header = _read_header(next(bodies, memoryview(b"")))
     state = State(epochs=header.epochs, sessions=header.sessions)
     for body in bodies:
         _add(state, _frames.decode(body))
-    counts = {kind: len(getattr(state, kind)) for kind in _KINDS}
-    if counts != header.counts:
-        raise ValueError(_damaged(f"it holds {counts}, and should hold {header.counts}"))
+    check_counts(state, header.counts)
     return state
+
+
+def read_on(so_far: Unpacked, data: bytes) -> None:
+    """Take in the next bytes of joined frames; the first ones hold the header whole. `check_counts` tells in
+    the end whether all came.
+
+    Raises:
+        ValueError: they are damaged, or of a format that is not read in pieces.
+    """
+    view = memoryview(so_far.rest + data if so_far.rest else data)
+    try:
+        if so_far.counts is None:
+            _check_magic(view)
+            view = view[len(_MAGIC) :]
+            end = _end_of_frame(view, 0) or 0
+            header = _read_header(view[_LENGTH.size : end])
+            so_far.state.epochs, so_far.state.sessions = header.epochs, header.sessions
+            so_far.counts, view = header.counts, view[end:]
+        at = 0
+        while (end := _end_of_frame(view, at) or 0) > 0:
+            _add(so_far.state, _frames.decode(view[at + _LENGTH.size : end]))
+            at = end
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(_damaged(str(error))) from None
+    so_far.rest = bytes(view[at:])
+
+
+def as_newest(data: memoryview) -> memoryview:
+    """The same state in a format that `read_on` reads; `data` itself if it is.
+
+    Raises:
+        ValueError: it is damaged at its beginning, or of a format this version does not know.
+    """
+    if data[:1] == bytes([_FIRST_BYTE_OF_FORMAT_1]):
+        return memoryview(b"".join(frames(read(bytes(data)))))
+    _check_magic(data)
+    beginning = data[: len(_MAGIC) + FRAME_BYTES]
+    end = _end_of_frame(beginning, len(_MAGIC))
+    read_on(Unpacked(state=State()), bytes(beginning[:end]))
+    return data
+
+
+def check_counts(state: State, counts: dict[str, int]) -> None:
+    """Whether as much came as the header said; raises ValueError."""
+    found = {kind: len(getattr(state, kind)) for kind in _KINDS}
+    if found != dict.fromkeys(_KINDS, 0) | counts:
+        raise ValueError(_damaged(f"it holds {found}, and should hold {counts}"))
+
+
+def _check_magic(data: memoryview) -> None:
+    if (beginning := bytes(data[: len(_MAGIC)])) != _MAGIC:
+        raise ValueError(_damaged(f"it begins with {beginning!r}"))
+
+
+def _read_header(body: memoryview) -> _Header:
+    if (version := _versions.decode(body).format) not in (2, FORMAT):
+        raise ValueError(_other_format(version))
+    return _headers.decode(body)
+
+
+def _end_of_frame(data: memoryview, at: int) -> int | None:
+    """Where the frame that begins at `at` ends; None while it is not here whole."""
+    if at + _LENGTH.size > len(data):
+        return None
+    length = _LENGTH.unpack_from(data, at)[0]
+    if length > LARGEST_FRAME:
+        raise ValueError(_damaged(f"a frame of {length} bytes"))
+    end: int = at + _LENGTH.size + length
+    return end if end <= len(data) else None
 
 
 def _bodies(data: memoryview) -> Iterator[memoryview]:
@@ -170,7 +267,7 @@ def _add(state: State, frame: _AnyFrame) -> None:
         state.audit.extend(frame.items)
         return
     kind = type(frame).__struct_config__.tag
-    held: dict[str, Any] = getattr(state, str(kind))
+    held: dict[Any, Any] = getattr(state, str(kind))
     held.update(frame.items)
 
 

@@ -29,7 +29,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.removeprefix("/api/v1/cluster")
-        self.server.asked.append((self.command, path, json.loads(body) if body else None))
+        as_json = self.headers.get("Content-Type") == "application/json"
+        self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
         answer = self.server.answer
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))

@@ -36,7 +36,6 @@ def coordinator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Coo
             ("POST", "/raft/members?wait=30.0", {"id": "c4", "replaces": "c3"}),
         ),
         (["remove", "c3", "--yes"], ("DELETE", "/raft/members/c3?wait=30.0", None)),
-        (["remove", "a/b", "--yes"], ("DELETE", "/raft/members/a%2Fb?wait=30.0", None)),
     ],
 )
 def test_a_change_is_one_request_and_its_answer_is_shown(
@@ -72,6 +71,34 @@ def test_a_wait_beyond_what_the_cluster_waits_is_wrong_usage(
     assert main(["raft", *arguments, "--wait", "61"]) == 2
     assert main(["raft", *arguments, "--wait", "-1"]) == 2
     assert coordinator.asked == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["transfer", ""],
+        ["add", "a b"],
+        ["add", "c4", "--replaces", "c/3"],
+        ["remove", "a/b", "--yes"],
+        ["recover", "--id", "c 1", "--members", "c 1", "--i-accept-lost-writes"],
+    ],
+)
+def test_an_id_that_cannot_be_one_is_wrong_usage(
+    coordinator: Coordinator, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["raft", *arguments]) == 2
+    assert "use 1 to 64 letters" in capsys.readouterr().err
+    assert coordinator.asked == []
+
+
+def test_what_a_coordinator_said_is_told_rather_than_that_time_was_up(
+    coordinator: Coordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = {"error": "no leader within 1.5 s", "code": "unavailable"}
+    coordinator.status, coordinator.answer = 503, json.dumps(refusal).encode()
+    assert main(["raft", "transfer", "--wait", "0.2", "--timeout", "0.3"]) == 1
+    said = capsys.readouterr().err
+    assert "no leader within 1.5 s" in said and "--timeout 0.3 s and --wait 0.2 s" in said
 
 
 class Terminal(io.StringIO):

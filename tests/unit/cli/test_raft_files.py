@@ -26,6 +26,7 @@ class Info(msgspec.Struct):
     problem: str | None
     cluster: str = "x"
     last_index: int = 7
+    taken_at_ms: int = 0
 
 
 class Generation(msgspec.Struct):
@@ -166,6 +167,78 @@ def test_a_restore_has_to_be_meant(
     out, err = capsys.readouterr()
     assert json.loads(out)["members"] == ["d1", "d2"]
     assert "varpulis coordinator --id d1 --members d1,d2 --cluster-id x --data-dir there" in err
+
+
+INTO = ["raft", "snapshot", "restore", "a.backup", "--into", "x"]
+RESTORED = {"cluster_id": "x", "last_index": 7, "taken_at_ms": 0, "groups": 2, "pipelines": 3, "kept": 1}
+
+
+def test_a_running_cluster_gets_a_copy_only_when_its_id_is_said_and_meant(
+    coordinator: Coordinator, offline: Offline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.backup").write_bytes(DATA)
+    coordinator.answer = json.dumps(RESTORED).encode()
+    assert main(INTO) == 2
+    said = capsys.readouterr().err
+    assert "the whole state of the running cluster x" in said and "say --yes" in said
+    assert coordinator.asked == []
+    assert main([*INTO, "--yes", "--wait", "3", "-o", "json"]) == 0
+    assert coordinator.asked == [("POST", "/snapshot?wait=3.0&confirm=x", DATA)]
+    out, err = capsys.readouterr()
+    assert json.loads(out) == RESTORED and "2 of 3 pipelines are being placed" in err
+    assert offline.called == []
+
+
+@pytest.mark.parametrize(("word", "exit_code"), [("x\n", 0), ("yes\n", 2), ("\n", 2)])
+def test_on_a_terminal_the_id_of_the_cluster_is_typed(
+    coordinator: Coordinator, tmp_path: Path, word: str, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.backup").write_bytes(DATA)
+    coordinator.answer = json.dumps(RESTORED).encode()
+    terminal = io.StringIO(word)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert main(INTO) == exit_code
+    assert len(coordinator.asked) == (1 if exit_code == 0 else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (RESTORE[:4], "--into CLUSTER replaces the state of the running cluster"),
+        ([*INTO[:-1], "y"], "say --from-cluster x if that is meant"),
+        ([*INTO[:-1], "y", "--from-cluster", "z"], "say --from-cluster x if that is meant"),
+        ([*INTO, "--id", "c1"], "--id for a directory"),
+        ([*INTO, "--data-dir", "d"], "--url names the coordinators"),
+        ([*RESTORE, "--from-cluster", "x"], "belongs to --into"),
+        ([*RESTORE[:4], "--id", "c 1", "--members", "c 1"], "use 1 to 64 letters"),
+    ],
+)
+def test_which_restore_is_meant_has_to_be_said(
+    coordinator: Coordinator,
+    offline: Offline,
+    tmp_path: Path,
+    arguments: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.backup").write_bytes(DATA)
+    assert main([*arguments, "--yes"]) == 2
+    assert text in capsys.readouterr().err
+    assert coordinator.asked == [] and offline.called == []
+
+
+def test_a_copy_of_another_cluster_goes_when_that_is_said_and_a_damaged_one_never(
+    coordinator: Coordinator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.backup").write_bytes(DATA)
+    coordinator.answer = json.dumps(RESTORED).encode()
+    foreign = [*INTO[:-1], "y", "--from-cluster", "x", "--yes"]
+    assert main(foreign) == 0
+    assert [asked[1] for asked in coordinator.asked] == ["/snapshot?wait=30.0&confirm=y&from_cluster=x"]
+    (tmp_path / "a.backup").write_bytes(b"damaged")
+    assert main(foreign) == 1
+    assert "checksum" in capsys.readouterr().err and len(coordinator.asked) == 1
 
 
 def test_a_recovery_has_to_be_meant_in_words(offline: Offline, capsys: pytest.CaptureFixture[str]) -> None:

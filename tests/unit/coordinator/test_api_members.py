@@ -137,11 +137,21 @@ async def test_leadership_goes_where_it_was_asked_to_go(stage: Stage) -> None:
 
 async def test_members_are_added_replaced_and_removed_and_the_answer_is_the_generation(stage: Stage) -> None:
     added = await stage.ask(**ADD)
-    replaced = await stage.ask("POST", "/raft/members", json={"id": "c5", "replaces": "c4"})
+    replaced = await stage.ask("POST", "/raft/members", json={"id": "c5", "replaces": "old"})
     removed = await stage.ask(**REMOVE)
     for answer in (added, replaced, removed):
         assert (answer.status_code, answer.json()) == (200, AS_JSON)
-    assert [call[1:3] for call in stage.raft.asked] == [("c4", None), ("c5", "c4"), (None, "old")]
+    assert [call[1:3] for call in stage.raft.asked] == [("c4", None), ("c5", "old"), (None, "old")]
+
+
+async def test_who_never_was_a_member_is_neither_removed_nor_replaced(stage: Stage) -> None:
+    for gone in ("gone", "stranger"):
+        removed = await stage.ask("DELETE", f"/raft/members/{gone}")
+        replaced = await stage.ask("POST", "/raft/members", json={"id": "c5", "replaces": gone})
+        expected = 200 if gone == "gone" else 404
+        assert (removed.status_code, replaced.status_code) == (expected, expected)
+    assert "never was a member" in replaced.json()["error"]
+    assert stage.raft.asked[-1][1:3] == (None, "stranger"), "c5 was not added"
 
 
 @pytest.mark.parametrize("request_", [ADD, REMOVE, TRANSFER, SNAPSHOT], ids=lambda one: one["path"])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import google_crc32c
 import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -9,7 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import (
+    BeginRestore,
     Command,
+    CommitRestore,
     CreateGroup,
     DeleteGroup,
     Displace,
@@ -18,6 +21,7 @@ from coordinator.state.commands import (
     LetGo,
     MarkWorker,
     Place,
+    PutPart,
     RaiseEpochs,
     RegisterWorker,
     RemoveWorker,
@@ -25,7 +29,8 @@ from coordinator.state.commands import (
     ReportRunning,
     encode_command,
 )
-from coordinator.state.model import HOLDING, MAX_FOREIGN_EPOCH, Phase, WorkerStatus
+from coordinator.state.model import HOLDING, MAX_FOREIGN_EPOCH, Phase, Restored, WorkerStatus
+from coordinator.state.restore import PART_BYTES
 from coordinator.state.strategy import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
 from proto_schemas.messages import RunningPipeline
@@ -45,14 +50,14 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.machine, self.other = ClusterMachine(), ClusterMachine()
         self.index = 0
-        self.epochs_seen: list[int] = []
+        self.copy = b"".join(self.machine.snapshot())
 
     def say(self, kind: type[Command], **fields: Any) -> None:
         self.index += 1
         data = encode_command(kind(at=self.index, by="x", **fields))
         before = self.machine.state.epochs
         assert self.machine.apply(self.index, data) == self.other.apply(self.index, data)
-        told = kind in (RaiseEpochs, RegisterWorker)
+        told = kind in (RaiseEpochs, RegisterWorker, CommitRestore)
         assert self.machine.state.epochs in (before, before + 1) or (
             told and self.machine.state.epochs > before
         )
@@ -161,6 +166,22 @@ class Histories(RuleBasedStateMachine):
     def forget_a_stray(self) -> None:
         for stray in list(self.machine.state.strays.values())[:1]:
             self.say(ForgetStray, worker_id=stray.worker_id, pipeline_id=stray.pipeline_id)
+
+    @rule()
+    def save(self) -> None:
+        self.copy = b"".join(self.machine.snapshot())
+
+    @rule()
+    def restore_the_copy(self) -> None:
+        data, crc, key = self.copy, google_crc32c.value(self.copy), f"restore {self.index}"
+        about = {"cluster": "x", "taken_at": 1, "last_index": 1, "key": key}
+        self.say(BeginRestore, upload=key, size=len(data), crc=crc, **about)
+        for number, at in enumerate(range(0, len(data), PART_BYTES)):
+            self.say(PutPart, upload=key, number=number, data=data[at : at + PART_BYTES])
+        before = self.machine.state.workers
+        self.say(CommitRestore, upload=key, request_id=key)
+        assert isinstance(self.machine.state.remembered[key].result, Restored)
+        assert before.items() <= self.machine.state.workers.items(), "nobody who is here is forgotten"
 
     @rule()
     def restart_the_other(self) -> None:

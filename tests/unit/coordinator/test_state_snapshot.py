@@ -21,6 +21,8 @@ from coordinator.state.model import (
     Remembered,
     State,
     Stray,
+    Unpacked,
+    Upload,
     Worker,
     WorkerStatus,
 )
@@ -98,6 +100,7 @@ STATES = st.builds(
         ),
     ),
     audit=st.lists(st.builds(Event, at=NUMBERS, by=TEXT, what=TEXT, about=TEXT, why=TEXT)),
+    parts=st.dictionaries(st.integers(0, 500), st.binary(max_size=50)),
 )
 
 
@@ -111,6 +114,7 @@ def one_of_each(copies: int = 1) -> State:
     spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 50)])
     worker = Worker(id="w", session=1, address="a", cpu_cores=1, max_pipelines=5, registered_at=7)
     stray = Stray(worker_id="w", pipeline_id="p-1", group="g", pipeline="p", epoch=3)
+    upload = Upload(id="u", size=4, crc=1, cluster="x", taken_at=1, last_index=2, began=3, until=4)
     return State(
         coordinators=dict.fromkeys(names, "url"),
         workers=dict.fromkeys(names, worker),
@@ -121,6 +125,8 @@ def one_of_each(copies: int = 1) -> State:
         sessions=12,
         remembered=dict.fromkeys(names, Remembered("create g", Done(), 77)),
         audit=[Event(at=at, by="api", what="w", about="g") for at in range(copies)],
+        uploads=dict.fromkeys(names, upload),
+        parts=dict.fromkeys(range(copies), b"part"),
     )
 
 
@@ -142,10 +148,11 @@ def test_a_snapshot_of_format_1_is_read(state: State) -> None:
 
 
 def test_every_field_of_the_state_is_in_the_snapshot() -> None:
-    """A field that is added to `State` has to be added here too."""
-    assert set(State.__struct_fields__) == {*snapshot._KINDS, "epochs", "sessions"}
+    """A field that is added to `State` has to be added here too; what follows from others does not."""
+    kept = {*snapshot._KINDS, "epochs", "sessions"}
+    assert set(State.__struct_fields__) == {*kept, "unpacked"}
     empty, full = State(), read(whole(one_of_each()))
-    assert all(getattr(full, field) != getattr(empty, field) for field in State.__struct_fields__)
+    assert all(getattr(full, field) != getattr(empty, field) for field in kept)
 
 
 def forget_placement(state: State) -> None:
@@ -178,7 +185,7 @@ def test_parts_hold_the_state_of_the_moment_of_the_call(change: Callable[[State]
 
 def test_frames_are_small_by_items_and_by_bytes() -> None:
     parts = list(frames(one_of_each(FRAME_ITEMS * 2 + 1)))
-    assert len(parts) == 1 + 7 * 3
+    assert len(parts) == 1 + 9 * 3
     heavy = State()
     for number in range(100):
         spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 20_000)])
@@ -215,7 +222,7 @@ def test_a_part_that_is_missing_or_there_twice_is_refused() -> None:
             read(b"".join(wrong))
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, 99])
+@pytest.mark.parametrize("version", [0, 1, 4, 99])
 def test_a_format_of_the_future_is_refused_by_its_number(version: int) -> None:
     header = snapshot._framed((version, {"another": "header"}, 3))
     with pytest.raises(ValueError, match=f"has format {version}, .* run the version that wrote it"):
@@ -223,3 +230,44 @@ def test_a_format_of_the_future_is_refused_by_its_number(version: int) -> None:
     if version != 1:
         with pytest.raises(ValueError, match=f"has format {version}, "):
             read(msgspec.msgpack.encode({"format": version, "state": State()}))
+
+
+@given(STATES, st.lists(st.integers(0, 2_000), max_size=10))
+@settings(max_examples=60, deadline=None)
+def test_a_state_that_comes_in_pieces_is_the_same_wherever_it_was_cut(state: State, cuts: list[int]) -> None:
+    data, so_far = whole(state), Unpacked(state=State())
+    at = len(data) - len(b"".join(list(frames(state))[1:]))
+    for end in [*sorted(cut for cut in cuts if at < cut < len(data)), len(data)]:
+        snapshot.read_on(so_far, data[0 if so_far.counts is None else at : end])
+        at = end
+    snapshot.check_counts(so_far.state, so_far.counts or {})
+    assert so_far.state == state and not so_far.rest
+
+
+def test_pieces_that_are_no_state_are_refused_at_once() -> None:
+    data = whole(one_of_each())
+    for wrong in (b"", b"CLUSTAT", b"nothing of ours", data[:20], data[8:], b"CLUSTATE\xff\xff\xff\xff"):
+        with pytest.raises(ValueError, match="cannot be read"):
+            snapshot.read_on(Unpacked(state=State()), wrong)
+    so_far = Unpacked(state=State())
+    snapshot.read_on(so_far, data)
+    with pytest.raises(ValueError, match=r"a frame of \d+ bytes"):
+        snapshot.read_on(so_far, b"\xff\xff\xff\xff")
+
+
+def test_a_snapshot_of_format_2_is_read_and_one_of_format_1_is_made_new_for_reading_in_pieces() -> None:
+    state = one_of_each(2)
+    state.uploads, state.parts = {}, {}
+    newest = whole(state)
+    first = next(iter(frames(state)))
+    counts = dict.fromkeys(set(snapshot._KINDS) - {"uploads", "parts"}, 2)
+    second = b"CLUSTATE" + snapshot._framed((2, state.epochs, state.sessions, counts)) + newest[len(first) :]
+    assert read(second) == state
+    assert (
+        snapshot.as_newest(memoryview(second)) == second and snapshot.as_newest(memoryview(newest)) == newest
+    )
+    first_format = msgspec.msgpack.encode({"format": 1, "state": state})
+    assert snapshot.as_newest(memoryview(first_format)) == newest
+    for wrong in (b"", b"xyz", b"CLUSTATE" + snapshot._framed((9, "a header of the future"))):
+        with pytest.raises(ValueError, match=r"cannot be read|has format 9"):
+            snapshot.as_newest(memoryview(wrong))

@@ -64,7 +64,13 @@ def test_a_restored_cluster_takes_newcomers(town: Town, copy: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("node", "members", "why"),
-    [("m1", ("m2",), "not among"), ("n0", ("n0",), "never used again"), ("m1", ("m1", "n0"), "n0")],
+    [
+        ("m1", ("m2",), "not among"),
+        ("n0", ("n0",), "never used again"),
+        ("m1", ("m1", "n0"), "n0"),
+        ("m1", ("m1", "m1"), "1 to 9 different ids"),
+        ("m1", tuple(f"m{number}" for number in range(10)), "1 to 9 different ids"),
+    ],
 )
 def test_a_wrong_list_of_members_is_refused(
     copy: Path, tmp_path: Path, node: str, members: tuple[str, ...], why: str
@@ -78,6 +84,8 @@ def test_a_directory_that_holds_anything_is_refused(copy: Path, tmp_path: Path) 
     restore(copy, tmp_path / "m1", cluster_id="cluster", node_id="m1", members=("m1",))
     with pytest.raises(RecoveryRefused, match="holds something"):
         restore(copy, tmp_path / "m1", cluster_id="cluster", node_id="m1", members=("m1",))
+    with pytest.raises(RecoveryRefused, match="is no directory"):
+        restore(copy, copy, cluster_id="cluster", node_id="m1", members=("m1",))
 
 
 def test_one_survivor_goes_on_alone_with_all_it_holds_and_then_grows(town: Town, tmp_path: Path) -> None:

@@ -1,0 +1,396 @@
+"""A copy becomes the state: whole or not at all, by one command, and nothing that counts on the old state is
+cheated."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import google_crc32c
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from coordinator.machine import ClusterMachine
+from coordinator.state import restore
+from coordinator.state.apply import Applied
+from coordinator.state.commands import (
+    BeginRestore,
+    Command,
+    CommitRestore,
+    CreateGroup,
+    DeleteGroup,
+    LetGo,
+    Place,
+    PutPart,
+    RaiseEpochs,
+    encode_command,
+)
+from coordinator.state.model import (
+    MAX_COPY,
+    MAX_STRAYS,
+    Done,
+    Phase,
+    Placed,
+    Placement,
+    Refused,
+    Restored,
+    State,
+    WorkerStatus,
+)
+from coordinator.state.restore import PATIENCE_MS
+from coordinator.state.snapshot import frames
+from proto_schemas.rest import GroupSpec, PipelineSpec
+from tests.unit.coordinator.worlds import World
+
+PART = 200
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_parts() -> Iterator[None]:
+    """So that a small state has many."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(restore, "PART_BYTES", PART)
+        yield
+
+
+def as_bytes(state: State) -> bytes:
+    return b"".join(frames(state))
+
+
+def begin(data: bytes, upload: str = "u", **changes: Any) -> dict[str, Any]:
+    fields = {"upload": upload, "size": len(data), "crc": google_crc32c.value(data), "key": f"key:{upload}"}
+    return {**fields, "cluster": "x", "taken_at": 5, "last_index": 17, **changes}
+
+
+def parts(data: bytes, upload: str = "u") -> list[dict[str, Any]]:
+    cut = [data[at : at + PART] for at in range(0, len(data), PART)]
+    return [{"upload": upload, "number": number, "data": part} for number, part in enumerate(cut)]
+
+
+def send(world: World, data: bytes, **changes: Any) -> None:
+    assert world.do(BeginRestore, **begin(data, **changes)).result == Done()
+    for part in parts(data):
+        assert world.do(PutPart, **part).result == Done()
+
+
+def commit(world: World, upload: str = "u") -> Applied:
+    return world.do(CommitRestore, f"key:{upload}", upload=upload)
+
+
+def restored(world: World, data: bytes) -> Restored:
+    send(world, data)
+    result = commit(world).result
+    assert isinstance(result, Restored)
+    return result
+
+
+def create(world: World, name: str, source: str) -> None:
+    spec = GroupSpec(name=name, pipelines=[PipelineSpec(name="p", source=source)])
+    assert world.do(CreateGroup, spec=spec, consumes={}).result == Done()
+
+
+def two_groups() -> World:
+    """`a` and `b` run on `w1` and `w2`."""
+    world = World()
+    for name in ("w1", "w2"):
+        world.worker(name)
+    for name in ("a", "b"):
+        world.group(name, "p", "q")
+        world.run(name, "p", "w1")
+        world.run(name, "q", "w2")
+    return world
+
+
+def refusal(applied: Applied) -> Refused:
+    assert isinstance(applied.result, Refused)
+    return applied.result
+
+
+# -- what the new state is made of ----------------------------------------------------------------
+
+
+def test_what_the_copy_has_and_runs_unchanged_goes_on_and_the_rest_is_as_the_copy_says() -> None:
+    world = two_groups()
+    data, a_before = as_bytes(world.state), dict(world.state.placements["a"])
+    world.do(DeleteGroup, group="b")
+    world.group("c", "p")
+    newest = world.run("c", "p", "w1")
+    result = restored(world, data)
+    state = world.state
+    assert result == Restored(groups=2, pipelines=4, kept=2)
+    assert set(state.groups) == set(state.placements) == {"a", "b"}
+    assert state.placements["a"] == a_before, "nobody touches what runs as it should"
+    assert set(state.placements["b"].values()) == {Placement()}, "b was let go of, and is placed anew"
+    assert not state.groups["b"].deleting
+    assert state.epochs == newest
+    assert {(stray.group, stray.epoch) for stray in state.strays.values()} == {("b", 3), ("b", 4), ("c", 5)}
+    assert not state.uploads and not state.parts and state.unpacked is None
+
+
+def test_every_epoch_after_a_restore_is_above_all_that_either_state_gave() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    world.do(RaiseEpochs, epoch=900)
+    world.do(DeleteGroup, group="b")
+    restored(world, data)
+    assert world.place("b", "p", "w1") == 901
+    fresh = World()
+    fresh.worker("w1")
+    world.do(RaiseEpochs, epoch=5_000)
+    restored(fresh, as_bytes(world.state))
+    assert fresh.place("a", "p", "w1") == 5_001
+
+
+def test_a_group_of_the_same_name_and_another_program_is_placed_anew_and_no_old_copy_passes_for_it() -> None:
+    world = World()
+    world.worker("w1")
+    create(world, "g", "first")
+    old = world.run("g", "p", "w1")
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="g")
+    world.do(RaiseEpochs, epoch=old)
+    world.step(LetGo, "g", "p", confirmed=True)
+    create(world, "g", "second")
+    running = world.run("g", "p", "w1")
+    assert restored(world, data).kept == 0
+    assert world.state.groups["g"].spec.pipelines[0].source == "first"
+    assert world.placement("g", "p") == Placement(), "under no epoch: neither the first nor the second passes"
+    (stray,) = world.state.strays.values()
+    assert (stray.group, stray.epoch) == ("g", running)
+
+
+def test_a_group_that_was_being_torn_down_is_not_brought_back() -> None:
+    world = two_groups()
+    world.do(DeleteGroup, group="a")
+    data = as_bytes(world.state)
+    assert restored(world, data).groups == 1
+    assert set(world.state.groups) == {"b"}
+
+
+def test_workers_stay_and_those_only_the_copy_knows_wait_to_be_heard_in_a_session_of_their_own() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    now = World()
+    now.worker("w2", incarnation="another life")
+    now.worker("w3")
+    kept = dict(now.state.workers)
+    sessions = {worker.session for worker in kept.values()}
+    restored(now, data)
+    assert now.state.workers | kept == now.state.workers and set(now.state.workers) == {"w1", "w2", "w3"}
+    back = now.state.workers["w1"]
+    assert back.status is WorkerStatus.UNHEALTHY
+    assert back.session > max(sessions | {worker.session for worker in world.state.workers.values()})
+
+
+def test_the_trail_is_the_running_clusters_and_tells_who_restored_what_and_when() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    world.group("c", "p")
+    world.do(DeleteGroup, group="b")
+    for pipeline in ("p", "q"):
+        world.step(LetGo, "b", pipeline, confirmed=True)
+    before = list(world.state.audit)
+    restored(world, data)
+    assert world.state.audit[: len(before)] == before
+    last = world.state.audit[-1]
+    assert (last.what, last.about, last.by, last.at) == ("state_restored", "x@17", "test", world.now)
+    assert "gone: c; back: b" in last.why and "taken at 5 ms" in last.why
+
+
+def test_writes_of_before_and_of_the_copy_get_their_first_answers() -> None:
+    world = World()
+    world.worker("w1")
+    world.group("a", "p", request_id="old")
+    data = as_bytes(world.state)
+    world.group("b", "p", request_id="new")
+    result = restored(world, data)
+    events = len(world.state.audit)
+    assert world.group("b", "p", request_id="new").result == Done()
+    assert world.group("a", "p", request_id="old").result == Done()
+    assert commit(world).result == result, "the restore itself too"
+    assert len(world.state.audit) == events and set(world.state.groups) == {"a"}
+
+
+def test_what_a_seed_worker_runs_is_written_down_first_when_there_is_not_room_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    data = as_bytes(world.state)
+    world.worker("ours")
+    world.worker("seed", incarnation=None)
+    world.group("g", "a", "b", "c")
+    for pipeline, worker in (("a", "ours"), ("b", "ours"), ("c", "seed")):
+        world.run("g", pipeline, worker)
+    monkeypatch.setattr(restore, "MAX_STRAYS", 2)
+    restored(world, data)
+    assert [stray.pipeline for stray in world.state.strays.values()] == ["c", "a"]
+    assert MAX_STRAYS > 2
+
+
+# -- refusals ----------------------------------------------------------------------------------------
+
+
+def damaged(data: bytes) -> bytes:
+    return data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (damaged, "checksum"),
+        (lambda data: data[:-5], "not whole"),
+        (lambda data: b"nothing" * 50, "begins with"),
+        (lambda data: data[: len(data) // 2], "not whole|should hold"),
+    ],
+)
+def test_a_copy_that_is_none_is_refused_and_changes_nothing(
+    spoil: Callable[[bytes], bytes], text: str
+) -> None:
+    world = two_groups()
+    good = as_bytes(world.state)
+    world.group("c", "p")
+    data = spoil(good)
+    crc = google_crc32c.value(good if spoil is damaged else data)
+    send(world, data, crc=crc)
+    before = as_bytes(replace(world.state, remembered={}))
+    refused = refusal(commit(world))
+    assert refused.code == "bad_request" and not refused.retryable
+    assert re.search(text, refused.error)
+    assert as_bytes(replace(world.state, remembered={})) == before
+    assert restored_under(world, good, "again").groups == 2, "another upload takes its place"
+
+
+def restored_under(world: World, data: bytes, upload: str) -> Restored:
+    assert world.do(BeginRestore, **begin(data, upload)).result == Done()
+    for part in parts(data, upload):
+        world.do(PutPart, **part)
+    result = commit(world, upload).result
+    assert isinstance(result, Restored)
+    return result
+
+
+def test_a_commit_before_the_copy_is_whole_can_be_repeated_once_it_is() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    assert refusal(commit(world)).retryable
+    world.do(BeginRestore, **begin(data))
+    first, *others = parts(data)
+    for part in reversed(others):
+        assert world.do(PutPart, **part).result == Done()
+        assert refusal(commit(world)).code == "not_found"
+    world.do(PutPart, **first)
+    assert isinstance(commit(world).result, Restored)
+
+
+@pytest.mark.parametrize("size", [0, -1, MAX_COPY + 1])
+def test_a_size_that_cannot_be_is_refused_at_once(size: int) -> None:
+    assert refusal(World().do(BeginRestore, **begin(b"x", size=size))).code == "bad_request"
+
+
+def test_a_part_has_its_number_and_its_size_and_is_what_it_was() -> None:
+    world = World()
+    data = b"d" * (PART + 10)
+    world.do(BeginRestore, **begin(data))
+    for number, part in ((-1, data[:PART]), (2, b""), (0, data[:9]), (1, data[:PART])):
+        assert refusal(world.do(PutPart, upload="u", number=number, data=part)).code == "bad_request"
+    assert world.do(PutPart, upload="u", number=1, data=b"d" * 10).result == Done()
+    assert world.do(PutPart, upload="u", number=1, data=b"d" * 10).result == Done()
+    assert refusal(world.do(PutPart, upload="u", number=1, data=b"e" * 10)).code == "conflict"
+    assert refusal(world.do(PutPart, upload="v", number=1, data=b"d" * 10)).code == "not_found"
+
+
+def test_a_newer_begin_takes_the_place_and_an_older_one_that_was_held_up_does_not() -> None:
+    world = World()
+    data = as_bytes(two_groups().state)
+    world.do(BeginRestore, **begin(data, "u"))
+    world.do(PutPart, **parts(data)[0])
+    world.do(BeginRestore, **begin(data, "v"))
+    assert list(world.state.uploads) == ["v"] and not world.state.parts
+    world.now -= 2
+    assert refusal(world.do(BeginRestore, **begin(data, "u"))).code == "conflict"
+    assert restored_under(world, data, "v").groups == 2
+    assert world.do(BeginRestore, **begin(data, "v")).result == Done()
+    assert not world.state.uploads, "what was done is not begun again"
+
+
+def test_a_silent_upload_is_given_up_by_the_next_command_and_one_that_goes_on_is_not() -> None:
+    world = World()
+    data = as_bytes(two_groups().state)
+    world.do(BeginRestore, **begin(data))
+    for part in parts(data):
+        world.now += PATIENCE_MS - 10
+        assert world.do(PutPart, **part).result == Done()
+    world.now += PATIENCE_MS + 1
+    world.worker("w1")
+    assert not world.state.uploads and not world.state.parts and world.state.unpacked is None
+    assert [event.what for event in world.state.audit][-2:] == ["restore_given_up", "worker_registered"]
+    assert refusal(commit(world)).code == "not_found"
+
+
+# -- every replica, every interleaving ---------------------------------------------------------------
+
+
+def copies() -> tuple[bytes, bytes]:
+    other = World()
+    other.worker("w9")
+    other.group("z", "p")
+    return as_bytes(two_groups().state), as_bytes(other.state)
+
+
+ONE, OTHER = copies()
+
+
+def script(data: bytes, upload: str) -> list[tuple[type[Command], dict[str, Any]]]:
+    end = (CommitRestore, {"upload": upload, "request_id": f"key:{upload}"})
+    return [(BeginRestore, begin(data, upload)), *((PutPart, part) for part in parts(data, upload)), end]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_two_uploaders_in_any_interleaving_give_the_old_state_or_one_copy_whole(draw: st.DataObject) -> None:
+    """Commands are lost, repeated and out of order; replicas restart from snapshots; all stay the same."""
+    said = script(ONE, "one") + script(OTHER, "two")
+    order = draw.draw(st.lists(st.integers(0, len(said) - 1), max_size=3 * len(said)))
+    if draw.draw(st.booleans()):
+        order += range(len(said))
+    restarts = draw.draw(st.sets(st.integers(0, len(order)), max_size=5))
+    world = World()
+    world.worker("w1")
+    world.group("now", "p")
+    machine, other = ClusterMachine(), ClusterMachine()
+    machine.restore(as_bytes(world.state))
+    other.restore(as_bytes(world.state))
+    seen = {"now"}
+    for index, number in enumerate(order):
+        kind, fields = said[number]
+        if index in restarts:
+            fresh = ClusterMachine()
+            fresh.restore(b"".join(other.snapshot()))
+            other = fresh
+        data = encode_command(kind(at=index + 100, by="t", **fields))
+        result = machine.apply(index + 1, data)
+        assert result == other.apply(index + 1, data)
+        assert as_bytes(machine.state) == as_bytes(other.state)
+        groups = set(machine.state.groups)
+        assert groups in ({"now"}, {"a", "b"}, {"z"}) and groups == set(machine.state.placements)
+        if groups != seen:
+            assert kind is CommitRestore and msgspec.msgpack.decode(result)["is"] == "restored"
+        seen = groups
+        assert len(machine.state.uploads) <= 1
+        held = next((upload.size for upload in machine.state.uploads.values()), 0)
+        assert sum(map(len, machine.state.parts.values())) <= held
+    if order[-len(said) :] == list(range(len(said))):
+        assert seen == {"z"} or "key:two" in machine.state.remembered
+
+
+def test_placements_of_the_new_state_move_as_ever() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="b")
+    restored(world, data)
+    stale = world.do(Place, group="b", pipeline="p", epoch=3, worker_id="w1")
+    assert refusal(stale).code == "stale_epoch"
+    applied = world.step(Place, "b", "p", worker_id="w1")
+    assert isinstance(applied.result, Placed) and world.placement("b", "p").phase is Phase.DEPLOYING
