@@ -68,6 +68,7 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.http_host",
     "coordinator.http_port",
     "coordinator.insecure",
+    "coordinator.worker_ca",
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
     "cluster.id",
@@ -80,6 +81,13 @@ _WORKER_KEYS: Final = (
     "worker.max_pipelines",
     "worker.labels",
     "worker.api_key",
+    "worker.coordinators",
+    "worker.address",
+    "worker.worker_key_file",
+    "worker.tls_cert",
+    "worker.tls_key",
+    "worker.tls_ca",
+    "worker.insecure",
 )
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
 _YES: Final = Option("--yes", "do not ask", bool, False)

@@ -10,6 +10,7 @@ What keeps a node from starting is one line on stderr, cause and remedy, and exi
 import asyncio
 import logging
 import signal
+import ssl
 import sys
 import time
 from typing import Final
@@ -29,12 +30,14 @@ from coordinator.nats_handlers import WorkerListener
 from coordinator.state.commands import Announce
 from coordinator.state.model import Event
 from coordinator.worker_commands import WorkerCommands
+from coordinator.worker_rest import RestCarrier
 from proto_schemas.errors import WireError
 from proto_schemas.subjects import Subjects
 from raft.errors import RaftError
 from raft.node import RaftNode
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
+from transport.http_client import HttpClient
 from transport.nats import NatsTransport
 
 STOP_TIMEOUT: Final = 4.0
@@ -55,6 +58,9 @@ class Coordinator:
         self._raft: RaftNode | None = None
         self._http = httpcore.AsyncConnectionPool(
             max_connections=MAX_CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=5.0
+        )
+        self._to_workers = HttpClient(
+            ssl.create_default_context(cafile=config.worker_ca) if config.worker_ca else None
         )
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
@@ -90,7 +96,8 @@ class Coordinator:
         nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
         raft = self._raft = RaftNode(config.raft, nats, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
-        commands = WorkerCommands(nats, subjects)
+        by_rest = RestCarrier(self._to_workers, lambda worker_id: machine.state.workers.get(worker_id))
+        commands = WorkerCommands(nats, subjects, by_rest)
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -100,7 +107,7 @@ class Coordinator:
             heartbeat_timeout=config.heartbeat_timeout,
         )
         listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
-        _connect(machine, table, loop, nats, raft)
+        _connect(machine, table, loop, nats, raft, by_rest)
         counts = HttpCounts()
         sources = Sources(
             node_id=config.node_id,
@@ -111,6 +118,7 @@ class Coordinator:
             listener=listener,
             loop=loop,
             http=counts,
+            asked_by_rest=by_rest.asked,
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
@@ -123,6 +131,7 @@ class Coordinator:
             table=table,
             listener=listener,
             commands=commands,
+            by_rest=by_rest,
             subjects=subjects,
             http=self._http,
             counts=counts,
@@ -155,6 +164,7 @@ class Coordinator:
         if self._raft is not None:
             await self._raft.stop()
         await self._http.aclose()
+        await self._to_workers.close()
         if self._nats is not None:
             await self._nats.close(timeout=1.0)
         self._tasks, self._raft, self._nats = [], None, None
@@ -180,7 +190,12 @@ class Coordinator:
 
 
 def _connect(
-    machine: ClusterMachine, table: HeartbeatTable, loop: ControlLoop, nats: NatsTransport, raft: RaftNode
+    machine: ClusterMachine,
+    table: HeartbeatTable,
+    loop: ControlLoop,
+    nats: NatsTransport,
+    raft: RaftNode,
+    by_rest: RestCarrier,
 ) -> None:
     """Tell the parts of each other's changes."""
 
@@ -192,6 +207,7 @@ def _connect(
                 table.registered(worker.id, worker.incarnation, time.monotonic())
             elif event.what == "worker_removed":
                 table.forget(event.about)
+                by_rest.forget(event.about)
 
     def on_connection(connected: bool) -> None:
         loop.could_not_hear()

@@ -5,7 +5,6 @@ death; and the lease a worker gets is `0.8 * heartbeat_timeout`, so that it is o
 pipelines are placed elsewhere.
 """
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from raft.config import RaftConfig
 from raft.errors import ConfigInvalid
 from transport.config import NatsConfig
 from transport.errors import ConfigError
+from transport.http_client import check_ca, is_loopback
 
 LEASE_PART: Final = 0.8
 """Of `heartbeat_timeout`. Nearer to 1 leaves less room for clocks that run apart; lower pauses workers that
@@ -48,6 +48,8 @@ class CoordinatorConfig:
     """Port to listen on; 0 takes any free one."""
     insecure: bool = False
     """Listen beyond this machine although nobody is asked for a key."""
+    worker_ca: str = ""
+    """PEM file of the authorities of the certificates of workers that speak REST; empty: the system's."""
     prefix: str = DEFAULT_PREFIX
     """Of all NATS subjects; one per cluster on a shared NATS."""
     heartbeat_interval: float = 1.0
@@ -74,7 +76,8 @@ class CoordinatorConfig:
             raise ConfigError(f"nats_wait is {self.nats_wait}: give 0 to 600 seconds")
         if not 0 <= self.http_port <= 65535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any) to 65535")
-        if not self.insecure and not _is_loopback(self.http_host):
+        check_ca(self.worker_ca, "worker_ca")
+        if not self.insecure and not is_loopback(self.http_host):
             raise ConfigError(
                 f"http_host is {self.http_host} with insecure off: anybody who reaches it could command the "
                 "cluster. Listen on 127.0.0.1, or say insecure"
@@ -106,12 +109,3 @@ class CoordinatorConfig:
             election_timeout_max=self.election_timeout_max,
             leader_fallback=max(self.election_timeout_max, 4 * self.raft_heartbeat),
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -8,7 +8,8 @@
     POST   /api/v1/{command}                        each other command
 
 The body is the message of the command without its `pipeline_id`, which stands in the path; the answer is the
-one of NATS, with the status of `errors.HTTP_STATUS`. A command that is added to `COMMANDS` is served with that.
+one of NATS, with the status of `errors.HTTP_STATUS`. A command that is added to `COMMANDS` is served with
+that.
 """
 
 from typing import Any, Final

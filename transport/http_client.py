@@ -1,11 +1,12 @@
 """HTTP as a client, with the bounds and the errors of the other carrier.
 
-One exchange is one request and one whole answer: a deadline over all of it, a bound on the bytes of the answer,
-at most `PER_HOST` of them under way to one host, so that one that froze does not use up the connections to the
-others. A redirect is an answer like any other, never followed: a key must not go where a stranger points.
+One exchange is one request and one whole answer: a deadline over all of it, a bound on the bytes of the
+answer, at most `PER_HOST` of them under way to one host, so that one that froze does not use up the
+connections to the others. A redirect is an answer like any other, never followed: a key must not go where a
+stranger points.
 
-What goes wrong is a `NatsTransportError` of the kind that NATS would give, so that who asks need not know what
-carried it (the name is older than the second carrier):
+What goes wrong is a `NatsTransportError` of the kind that NATS would give, so that who asks need not know
+what carried it (the name is older than the second carrier):
 
     the connection is refused               NO_RESPONDERS   surely not heard
     no way there, TLS fails                 DISCONNECTED
@@ -182,6 +183,15 @@ def base_url(given: str, what: str) -> str:
         raise ConfigError(f"{what} is {given[:200]!r}: give scheme, host and port, and nothing after them")
     place = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{place}:{port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def check_ca(file: str, what: str) -> None:
+    """Raises `ConfigError` when a file of authorities (PEM; empty: none) cannot be used."""
+    try:
+        if file:
+            ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise ConfigError(f"{what} {file}: {error}: give a readable PEM file") from None
 
 
 def keeps_secrets(base: str) -> bool:

@@ -1,8 +1,9 @@
 """A worker as a process: its parts made and joined, started in order, stopped in order.
 
-Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. A worker
-that is given coordinators speaks REST to them and connects to no NATS; its id is then the coordinators' affair.
-Stop (SIGTERM): drain the pipelines (their states go to disk), say so in a last heartbeat, let go of the rest.
+Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. A
+worker that is given coordinators speaks REST to them and connects to no NATS; its id is then the
+coordinators' affair. Stop (SIGTERM): drain the pipelines (their states go to disk), say so in a last
+heartbeat, let go of the rest.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ from typing import Final
 from proto_schemas.subjects import DEFAULT_PREFIX, Subjects, check_id
 from transport.config import NatsConfig
 from transport.errors import ConfigError
-from transport.http_client import base_url, is_loopback, keeps_secrets
+from transport.http_client import base_url, check_ca, is_loopback, keeps_secrets
 
 MAX_PIPELINES: Final = 1000
 MAX_KEY: Final = 512
@@ -33,7 +33,8 @@ class WorkerConfig:
         coordinators: URLs of coordinators, tried in turn. With them this worker speaks REST and uses no NATS:
             it takes no pipelines that exchange events with others.
         address: where the coordinators reach it then; empty: at `http_host`.
-        worker_key_file: a file with the key that commands must show, 16 characters or more; None: a new one at
+        worker_key_file: a file with the key that commands must show, 16 characters or more; None: a new one
+        at
             each start. The coordinators are told it either way.
         tls_cert, tls_key: PEM files; with them it serves HTTPS.
         tls_ca: PEM file of the authorities of the coordinators' certificates; empty: the system's.
@@ -73,6 +74,7 @@ class WorkerConfig:
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
             raise ConfigError(f"{given} is given without {missing}: give both or neither")
+        check_ca(self.tls_ca, "tls_ca")
         if self.coordinators:
             self._check_rest()
         elif self.address or self.worker_key_file:
@@ -90,8 +92,8 @@ class WorkerConfig:
             address = base_url(self.address, "address")
             if not keeps_secrets(address) and not self.insecure:
                 raise ConfigError(
-                    f"address is {address}: keys would travel in the clear. Give tls_cert and tls_key and use "
-                    "https, or say insecure"
+                    f"address is {address}: keys would travel in the clear. Give tls_cert and tls_key "
+                    "and use https, or say insecure"
                 )
         elif self.http_host in ("", "0.0.0.0", "::"):
             raise ConfigError(
@@ -99,8 +101,8 @@ class WorkerConfig:
             )
         if not (is_loopback(self.http_host) or self.tls_cert or self.insecure):
             raise ConfigError(
-                f"http_host is {self.http_host} without TLS: keys would travel in the clear. Give tls_cert and "
-                "tls_key, listen on 127.0.0.1, or say insecure"
+                f"http_host is {self.http_host} without TLS: keys would travel in the clear. Give "
+                "tls_cert and tls_key, listen on 127.0.0.1, or say insecure"
             )
 
     @property

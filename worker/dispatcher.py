@@ -1,7 +1,8 @@
 """From a command to its answer: one table, any carrier (`worker.nats_carrier`, `worker.http_carrier`).
 
 A carrier brings the name of a command and a way to read its message, and takes back an answer's bytes or the
-error. It knows nothing of pipelines, and this module nothing of subjects and statuses. Rules, in the order they are applied:
+error. It knows nothing of pipelines, and this module nothing of subjects and statuses. Rules, in the order
+they are applied:
 
 1. Only commands of `COMMANDS` (`unknown_command`), only JSON that fits (`bad_request`, with the path).
 2. At most `MAX_IN_FLIGHT` commands at a time (`unavailable`): a flood is answered, not queued.

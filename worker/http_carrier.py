@@ -1,9 +1,9 @@
 """Commands over HTTP: the paths of `proto_schemas.worker_rest`, behind the worker's own key.
 
-In order: the key (401, before a byte of the body is read, compared in constant time), the path (404, 405), the
-type of the body (415), its size and the time until the answer (413, 504; `transport.limits`), the message (400),
-and then the dispatcher with its rules. Answers are those of NATS with a status; 429 and 503 say when to come
-back. Every answer is counted by route template and status, never by path: that would be unbounded.
+In order: the key (401, before a byte of the body is read, compared in constant time), the path (404, 405),
+the type of the body (415), its size and the time until the answer (413, 504; `transport.limits`), the message
+(400), and then the dispatcher with its rules. Answers are those of NATS with a status; 429 and 503 say when
+to come back. Every answer is counted by route template and status, never by path: that would be unbounded.
 """
 
 import secrets
@@ -47,7 +47,7 @@ class HttpCarrier:
             await self.limits(scope, receive, send)
         else:
             self._dispatcher.count("?", ErrorCode.UNAUTHORIZED)
-            text = f"{KEY_HEADER} is missing or wrong: only coordinators this worker registered with know its key"
+            text = f"{KEY_HEADER} is missing or wrong: only this worker's coordinators know its key"
             await self._answer(send, "?", WireError(ErrorCode.UNAUTHORIZED, text))
 
     def _admits(self, scope: Any) -> bool:
@@ -55,14 +55,15 @@ class HttpCarrier:
         return secrets.compare_digest(shown, self._key)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
-        route, outcome = "?", None
+        route = command = "?"
+        outcome: bytes | WireError
         try:
             path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
             command, route, pipeline_id = route_of(scope["method"], path)
             _check_type(scope)
             body = await _whole_body(receive)
         except WireError as error:
-            self._dispatcher.count("?" if route == "?" else command, error.code)
+            self._dispatcher.count(command, error.code)
             outcome = error
         else:
             query = scope["query_string"].decode("latin-1")

@@ -1,7 +1,7 @@
 """The way to the coordinators: what a membership needs of a carrier, and NATS as one.
 
-A link registers, sends heartbeats, and reports what comes back to the `Ears` it was opened with. The other link
-is `worker.rest_link`.
+A link registers, sends heartbeats, and reports what comes back to the `Ears` it was opened with. The other
+link is `worker.rest_link`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -61,8 +61,8 @@ class Link(Protocol):
 
 
 class NatsLink:
-    """Over NATS. A heartbeat carries a reply subject of its own, so an answer tells which one it belongs to; it
-    counts as gone out once the server has confirmed it, and nobody has to answer.
+    """Over NATS. A heartbeat carries a reply subject of its own, so an answer tells which one it belongs to;
+    it counts as gone out once the server has confirmed it, and nobody has to answer.
     """
 
     def __init__(self, bus: NatsTransport, subjects: Subjects, worker_id: str) -> None:

@@ -1,4 +1,5 @@
-"""Commands over NATS: what comes on `cmd.{worker_id}.>` goes to the dispatcher, its answer to the reply subject."""
+"""Commands over NATS: what comes on `cmd.{worker_id}.>` goes to the dispatcher, its answer to the reply
+subject."""
 
 import asyncio
 import logging

@@ -113,8 +113,8 @@ class Pipeline:
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
     async def start(self, bus: NatsTransport | None, subjects: Sequence[str], flush_wait: float) -> None:
-        """Make the sinks, then open the sources and `subjects` (none without `bus`); on return the servers know
-        all subscriptions.
+        """Make the sinks, then open the sources and `subjects` (none without `bus`); on return the servers
+        know all subscriptions.
 
         Raises:
             ConnectorError, NatsTransportError: and then `stop` cleans up.

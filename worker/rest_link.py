@@ -1,15 +1,15 @@
 """The way to the coordinators over HTTP: any of several, tried in turn; the one that answered stays first.
 
-- Each of them takes a request to the leader, so any will do. One that does not answer, or says that there is no
-  leader, is left for the next; a request goes round once, and the next beat, or the next attempt to register,
-  begins where the last one was answered.
+- Each of them takes a request to the leader, so any will do. One that does not answer, or says that there is
+  no leader, is left for the next; a request goes round once, and the next beat, or the next attempt to
+  register, begins where the last one was answered.
 - A heartbeat that comes twice because the first answer was lost has the number of the first and counts once.
-- A heartbeat went out when the leader took it, or when a coordinator answered that nobody leads now: that is no
-  sign that we are cut off, and pipelines run on without coordinators, as over NATS (`worker.lease`). When no
-  coordinator answers at all, nothing tells their death from our being cut off, so the lease runs out.
+- A heartbeat went out when the leader took it, or when a coordinator answered that nobody leads now: that is
+  no sign that we are cut off, and pipelines run on without coordinators, as over NATS (`worker.lease`). When
+  no coordinator answers at all, nothing tells their death from our being cut off, so the lease runs out.
 - 404: the cluster does not know us, so we register again. 409: another process has our id, and is newer.
-- The key for our commands goes with registrations and heartbeats in a header, so that each new leader learns it
-  with the next beat and nobody has to store it.
+- The key for our commands goes with registrations and heartbeats in a header, so that each new leader learns
+  it with the next beat and nobody has to store it.
 """
 
 import logging
@@ -31,8 +31,8 @@ from worker.link import Ears
 REGISTER_TIMEOUT: Final = 5.0
 """Seconds one coordinator is given to register us."""
 BEAT_TIMEOUT: Final = (0.2, 1.0)
-"""Seconds one coordinator is given to take a heartbeat: an interval, within these. Longer would use up the lease
-on one that froze."""
+"""Seconds one coordinator is given to take a heartbeat: an interval, within these. Longer would use up the
+lease on one that froze."""
 _NOBODY_LEADS: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.NOT_LEADER, ErrorCode.TIMEOUT})
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -71,7 +71,7 @@ class RestLink:
         self._ears = ears
 
     async def register(self, request: Register) -> Registered:
-        """See `Link`. One attempt has one id, whichever coordinators it goes to: what arrives late counts not."""
+        """See `Link`. One attempt has one id, whichever coordinators it goes to: it counts once."""
         once = {"idempotency-key": f"register:{uuid.uuid4().hex}"}
         try:
             return await self._ask("/workers/register", request, Registered, once, REGISTER_TIMEOUT)
@@ -108,7 +108,8 @@ class RestLink:
             WireError: one refused it; `unavailable` and the like only when none did better.
             NatsTransportError: none answered.
         """
-        body, failure = encode(message), None
+        body = encode(message)
+        failure: NatsTransportError | WireError | None = None
         for url in list(self._urls):
             try:
                 answer = await self._http.send(

@@ -3,6 +3,7 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
+from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import OK, CliError, UsageError
@@ -21,6 +22,8 @@ _TIMES: Final = (
     "election_timeout_min",
     "election_timeout_max",
 )
+
+_REST: Final = ("address", "tls_cert", "tls_key", "tls_ca", "insecure")
 
 
 def coordinator(call: Invocation) -> int:
@@ -41,6 +44,7 @@ def coordinator(call: Invocation) -> int:
         http_port=settings["coordinator.http_port"],
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
+        worker_ca=settings["coordinator.worker_ca"],
         **{name: settings[f"coordinator.{name}"] for name in _TIMES},
     )
     return run(serve(config))
@@ -63,6 +67,9 @@ def worker(call: Invocation) -> int:
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
         api_key=settings["worker.api_key"],
+        coordinators=settings["worker.coordinators"],
+        worker_key_file=Path(key).expanduser() if (key := settings["worker.worker_key_file"]) else None,
+        **{name: settings[f"worker.{name}"] for name in _REST},
     )
     return run(serve(config))
 

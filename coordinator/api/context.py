@@ -20,6 +20,7 @@ from coordinator.nats_handlers import WorkerListener
 from coordinator.standing import outside
 from coordinator.state.views import Observed
 from coordinator.worker_commands import WorkerCommands
+from coordinator.worker_rest import RestCarrier
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import Pagination
@@ -73,6 +74,7 @@ class Context:
     table: HeartbeatTable
     listener: WorkerListener
     commands: WorkerCommands
+    by_rest: RestCarrier
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts

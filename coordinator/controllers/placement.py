@@ -19,6 +19,7 @@ from coordinator.controllers.deployment import (
 )
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
+from coordinator.state.carriers import told, without_carrier
 from coordinator.state.model import Phase, Placement, Worker
 from coordinator.state.strategy import Room
 
@@ -75,10 +76,11 @@ class PlacementController:
         state = self._ledger.state
         avoid = self._avoided(target)
         affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
-        choice = room.choose(target.group, affinity=affinity, avoid=avoid)
+        blocked = without_carrier(state, target.group, target.pipeline)
+        choice = room.choose(target.group, affinity=affinity, avoid=avoid | blocked)
         worker = state.ready(choice)
         if worker is None:
-            reason = room.why_none(avoid)
+            reason = room.why_none(avoid - blocked) + told(blocked)
             if placement.phase is Phase.PENDING and placement.reason != reason:
                 self._actions.start(target.key, partial(self._do.explain, target, reason))
             return

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from coordinator.state.model import WorkerStatus
+from coordinator.state.model import NATS, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
@@ -52,6 +52,7 @@ class RegisterWorker(Command, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     version: str | None = None
     pipelines: list[RunningPipeline] = []
+    carrier: str = NATS
 
     @property
     def about(self) -> str:

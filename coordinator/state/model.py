@@ -34,6 +34,11 @@ MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
 
+NATS: Final = "nats"
+REST: Final = "rest"
+"""The carriers of a worker's commands."""
+
+
 class WorkerStatus(StrEnum):
     """Whether pipelines may be placed on a worker. Only a `ready` one takes any."""
 
@@ -65,7 +70,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class Worker(Record, frozen=True, kw_only=True):
-    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970."""
+    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970; `carrier`: `nats`,
+    or `rest` when it has no NATS and its commands go to its address."""
 
     id: str
     session: int
@@ -77,6 +83,7 @@ class Worker(Record, frozen=True, kw_only=True):
     version: str | None = None
     status: WorkerStatus = WorkerStatus.READY
     registered_at: int
+    carrier: str = NATS
 
 
 class Placement(Record, frozen=True, kw_only=True):
