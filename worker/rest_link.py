@@ -24,7 +24,7 @@ from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Heartbeat, HeartbeatAck, Register, Registered
 from proto_schemas.rest import API_BASE, Acknowledged
 from proto_schemas.worker_rest import KEY_HEADER, WORKER_KEY_HEADER
-from transport.errors import NatsTransportError
+from transport.errors import ErrorKind, NatsTransportError
 from transport.http_client import HttpClient, message_of
 from worker.link import Ears
 
@@ -82,7 +82,8 @@ class RestLink:
 
     async def beat(self, seq: int, heartbeat: Heartbeat, interval: float) -> None:
         """See `Link`."""
-        assert self._ears is not None, "open comes first"
+        if self._ears is None:  # a stop before membership began
+            raise NatsTransportError(ErrorKind.DISCONNECTED, "no heartbeat went out yet: register first")
         shortest, longest = BEAT_TIMEOUT
         path = f"/workers/{self._worker_id}/heartbeat"
         try:
