@@ -2,14 +2,21 @@
 and bad requests get.
 """
 
+import asyncio
 import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from proto_schemas.messages import COMMANDS
+from proto_schemas.messages import COMMANDS, Heartbeat, HeartbeatAck
+from tests.support.cluster import environment
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.support.ports import free_port
@@ -18,14 +25,19 @@ from tests.unit.worker.support import (
     PASS,
     Commander,
     FakeRestCoordinator,
+    bare_client,
+    collect,
     command,
     config,
     coordinated_over_rest,
     over_rest,
     running,
 )
+from transport.http_client import HttpClient
 from worker.app import Worker, serve
 from worker.identity import Superseded
+from worker.link import Ears
+from worker.rest_link import RestLink
 
 DOWN: tuple[int, dict[str, Any]] = (503, {"error": "no leader", "code": "unavailable", "retryable": True})
 
@@ -59,6 +71,106 @@ async def test_one_that_knows_of_no_leader_is_left_for_the_next(
         given = over_rest(tmp_path, first.url, second.url)
         async with running(nats_server, tmp_path, **given):
             await until(lambda: second.heartbeats, what="heartbeats at the other")
+
+
+async def test_one_that_froze_costs_a_heartbeat_its_patience_and_no_more(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async def accept_and_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(100))
+        await reader.read()
+        writer.close()
+
+    asked: list[bytes] = []
+    frozen = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{frozen.sockets[0].getsockname()[1]}"
+    async with frozen, coordinated_over_rest(lease_secs=5) as coordinator:
+        link = RestLink(HttpClient(), (url, coordinator.url), "w", api_key="", worker_key=KEY)
+        acks: list[HeartbeatAck] = []
+
+        async def acknowledged(seq: int, ack: HeartbeatAck) -> None:
+            acks.append(ack)
+
+        nothing: Any = lambda *_: None  # noqa: E731
+        await link.open(Ears(acknowledged, nothing, nothing, nothing, nothing, nothing))
+        beat = Heartbeat(events_processed=0, pipelines_running=0, seq=1)
+        await link.beat(1, beat, 0.2)
+        await link.beat(2, beat, 0.2)
+        await link._http.close()
+    assert len(asked) == 1 and len(acks) == 2 and link.coordinator == coordinator.url
+
+
+@asynccontextmanager
+async def process(url: str, tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker process that speaks REST to `url`; killed at the end if it still runs."""
+    (tmp_path / "worker.key").write_text(KEY)
+    command = [sys.executable, "-m", "cli.main", "worker", "--id", "worker-0", "--coordinators", url]
+    command += ["--worker-key-file", str(tmp_path / "worker.key"), "--data-dir", str(tmp_path / "data")]
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+async def test_a_thawed_worker_drops_what_it_would_have_put_out_until_it_is_acknowledged(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    source = f'connector Bus = nats(url: "{nats_server.url}")\n{PASS}.to(Bus, topic: "out")'
+    async with (
+        coordinated_over_rest(lease_secs=0.5) as coordinator,
+        bare_client(nats_server) as client,
+        process(coordinator.url, tmp_path) as child,
+    ):
+        heard = await collect(client, "out")
+        await until(lambda: coordinator.heartbeats, timeout=30, what="a heartbeat")
+        url = coordinator.registrations[0]["address"]
+        commander = Commander(url)
+        async with commander.http, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            deployed = await command(commander, "deploy", {"name": "p", "source": source})
+            event = {"pipeline_id": deployed["id"], "event_type": "In"}
+            beats = len(coordinator.heartbeats)
+            await until(lambda: len(coordinator.heartbeats) > beats + 2, what="acknowledged heartbeats")
+            child.send_signal(signal.SIGSTOP)
+            coordinator.answers = False
+            late = asyncio.create_task(command(commander, "inject", {**event, "fields": {"n": 1}}))
+            await asyncio.sleep(0.7)  # the lease runs out: it is real time that must pass
+            child.send_signal(signal.SIGCONT)
+            assert (await late)["ok"]
+
+            async def dropped() -> bool:
+                return 'dropped_total{reason="lease_expired"} 2.0' in (await http.get("/metrics")).text
+
+            await until(dropped, what="the dropped output")
+            coordinator.answers = True
+
+            async def lease_open() -> bool:
+                return bool((await http.get("/health")).json()["lease_open"])
+
+            await until(lease_open, what="the acknowledgement")
+            await command(commander, "inject", {**event, "fields": {"n": 2}})
+            await until(lambda: heard.messages, what="the next output")
+    assert heard.fields == [{"n": 2}]
+
+
+async def test_sigterm_drains_and_exits_with_zero(tmp_path: Path) -> None:
+    async with coordinated_over_rest(lease_secs=5) as coordinator:
+        async with process(coordinator.url, tmp_path) as child:
+            await until(lambda: coordinator.heartbeats, timeout=30, what="a heartbeat")
+            commander = Commander(coordinator.registrations[0]["address"])
+            async with commander.http:
+                pipeline_id = (await command(commander, "deploy", {"name": "p", "source": PASS}))["id"]
+            child.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                _, errors = await child.communicate()
+        assert child.returncode == 0, errors.decode()
+        assert b"Traceback" not in errors and KEY.encode() not in errors
+        assert coordinator.heartbeats[-1]["draining"] is True
+    assert (tmp_path / "data" / "checkpoints" / f"{pipeline_id}.json.gz").exists()
 
 
 async def test_a_worker_that_the_cluster_does_not_know_registers_again_as_the_same_incarnation(
