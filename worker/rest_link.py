@@ -30,9 +30,10 @@ from worker.link import Ears
 
 REGISTER_TIMEOUT: Final = 5.0
 """Seconds one coordinator is given to register us."""
-BEAT_TIMEOUT: Final = (0.2, 1.0)
+BEAT_TIMEOUT: Final = (0.5, 1.0)
 """Seconds one coordinator is given to take a heartbeat: an interval, within these. Longer would use up the
-lease on one that froze."""
+lease on one that froze; shorter would not wait for one that looks for a leader (0.2 s) to say that there is
+none."""
 _NOBODY_LEADS: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.NOT_LEADER, ErrorCode.TIMEOUT})
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -5,7 +5,7 @@ answers: a worker that speaks REST is heard by the leader alone, and a new leade
 timeout before it judges (`controllers.liveness`).
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from litestar import delete, get, post
 from litestar.params import FromPath, QueryParameter
@@ -31,6 +31,9 @@ from proto_schemas.messages import Heartbeat, Register, Registered
 from proto_schemas.rest import Acknowledged, Removed, WorkerList, WorkerView
 from proto_schemas.worker_rest import WORKER_KEY_HEADER
 
+HEARTBEAT_PATIENCE: Final = 0.2
+"""Seconds a heartbeat waits for a leader; a worker gives each coordinator at least half a second."""
+
 Force = Annotated[bool, QueryParameter(name="force", description="also when it holds pipelines")]
 
 
@@ -51,7 +54,11 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
     return joined
 
 
-@post("/workers/{worker_id:str}/heartbeat", status_code=200, opt={"body": Heartbeat})
+@post(
+    "/workers/{worker_id:str}/heartbeat",
+    status_code=200,
+    opt={"body": Heartbeat, "patience": HEARTBEAT_PATIENCE},
+)
 async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str]) -> Acknowledged:
     """A worker is alive, as over NATS; 404 tells it to register again."""
     message = await read_body(request, Heartbeat)

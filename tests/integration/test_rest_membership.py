@@ -4,6 +4,7 @@ goes.
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from proto_schemas.subjects import Subjects
 from tests.support.certificates import Authority
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from tests.unit.coordinator.three import Three, group, three
+from tests.unit.coordinator.three import NODES, Three, group, three
 from tests.unit.worker.support import KEY, config, over_rest
 from transport.config import NatsConfig
 from transport.nats import NatsTransport
@@ -186,6 +187,31 @@ async def test_a_new_leader_commands_the_worker_with_the_key_that_its_heartbeat_
         assert await stage.placements() == [before], "nothing was moved"
         assert (await stage.ask("DELETE", "/pipeline-groups/g")).json()["torn_down"] is True
         assert not worker.host.pipelines
+
+
+async def test_pipelines_run_on_without_a_majority(nats_server: NatsServer, tmp_path: Path) -> None:
+    async with (
+        three(nats_server.url, tmp_path / "c") as stage,
+        working(stage, nats_server, tmp_path) as worker,
+    ):
+        follower = stage.follower.config.node_id
+        for node_id in [node_id for node_id in stage.nodes if node_id != follower]:
+            await stage.stop(node_id)
+        lost = time.monotonic()
+        lease = worker._lease.secs
+        before = worker._membership.acknowledged
+
+        async def leases_went_by() -> bool:
+            assert worker.health()["lease_open"]
+            return time.monotonic() > lost + 3 * lease
+
+        await until(leases_went_by, what="several leases without a leader")
+        assert worker._membership.acknowledged - before < 10, "nobody grants anything"
+        await stage.start(next(node for node in NODES if node not in stage.nodes))
+        await stage.has_leader()
+        again = worker._membership.acknowledged
+        await until(lambda: worker._membership.acknowledged > again, what="a new leader's word")
+        assert worker.health()["lease_open"] and worker.health()["ready"]
 
 
 async def test_over_tls_from_end_to_end(nats_server: NatsServer, tmp_path: Path) -> None:
