@@ -145,12 +145,14 @@ async def test_a_thawed_worker_drops_what_it_would_have_put_out_until_it_is_ackn
             async def dropped() -> bool:
                 return 'dropped_total{reason="lease_expired"} 2.0' in (await http.get("/metrics")).text
 
-            await until(dropped, what="the dropped output")
-            coordinator.answers = True
-
             async def lease_open() -> bool:
                 return bool((await http.get("/health")).json()["lease_open"])
 
+            await until(dropped, what="the dropped output")
+            beats = len(coordinator.heartbeats)
+            await until(lambda: len(coordinator.heartbeats) > beats + 2, what="heartbeats without a lease")
+            assert not await lease_open(), "that they go out is not enough"
+            coordinator.answers = True
             await until(lease_open, what="the acknowledgement")
             await command(commander, "inject", {**event, "fields": {"n": 2}})
             await until(lambda: heard.messages, what="the next output")
