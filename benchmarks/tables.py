@@ -36,6 +36,8 @@ def page(run: dict[str, Any], links: dict[str, str]) -> str:
         blocks += ["### Snapshots beside commits", compaction(result["compaction"])]
     if "transfer" in result:
         blocks += ["### Leadership given away under load", transfer(result["transfer"])]
+    if "members" in result:
+        blocks += ["### Members changed under load", members(result["members"])]
     if "crosscheck" in result:
         blocks += ["### Our load of etcd beside its own", crosscheck(result["crosscheck"])]
     failed = {part: each["failed"] for part, each in run["result"].items() if part not in result}
@@ -140,7 +142,12 @@ def compaction(result: dict[str, Any]) -> str:
         for what in ("during", "apart")
     ]
     head = f"{result['snapshots']} snapshots of {result['snapshot_mb']} MB"
-    return table([head, "commits", "p50 ms", "p99 ms", "longest ms"], rows)
+    pauses = (
+        f"The longest pause between two commits beside a snapshot was {result['longest_pause_ms']} ms, with "
+        f"{result['commits_in_it']} commits under way; apart from them, "
+        f"{result['longest_pause_apart_ms']} ms."
+    )
+    return table([head, "commits", "p50 ms", "p99 ms", "longest ms"], rows) + "\n\n" + pauses
 
 
 def transfer(result: dict[str, Any]) -> str:
@@ -152,6 +159,23 @@ def transfer(result: dict[str, Any]) -> str:
         f"{result['longest_gap_without_transfer_ms']} ms. Calls retried: {result['retried_calls']}, failed: "
         f"{result['failed_calls']}."
     )
+
+
+def members(result: dict[str, Any]) -> str:
+    """The gaps at a small state and at a large one."""
+    rows = [
+        [
+            state,
+            ", ".join(str(gap) for gap in own["longest_gap_ms"]),
+            own["longest_gap_without_change_ms"],
+            own["retried_calls"],
+            own["most_tries"],
+            own["failed_calls"],
+        ]
+        for state, own in result["states"].items()
+    ]
+    head = ["state", "gaps ms", "without a change ms", "calls retried", "one call made at most", "failed"]
+    return table(head, rows)
 
 
 def crosscheck(result: dict[str, Any]) -> str:
@@ -172,11 +196,6 @@ def targets(result: dict[str, Any]) -> str:
         for each in figures.get("targets", {}).values():
             met = {True: "met", False: "missed"}.get(each.get("met"), each.get("not_judged", ""))
             rows.append([part, each["target"], each.get("value", ""), each.get("limit", ""), met])
-    if "compaction" in result:
-        own = result["compaction"]
-        stall = own["longest_stall_ms"]
-        met = "met" if own["met"] else "missed"
-        rows.append(["compaction", "longest stall in ms, at most", stall, own["target_ms"], met])
     return table(["part", "target", "value", "limit", ""], rows)
 
 

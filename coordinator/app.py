@@ -8,6 +8,7 @@ What keeps a node from starting is one line on stderr, cause and remedy, and exi
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import ssl
@@ -235,6 +236,9 @@ async def serve(config: CoordinatorConfig) -> int:
         stopping.cancel()
         print(f"coordinator {config.node_id} cannot start: {_in_one_line(outcome)}", file=sys.stderr)
         return 1
+    # What is here now, code and state, stays: the collector, which stops the event loop, need not look at it.
+    gc.collect()
+    gc.freeze()
     await stopping
     _log.info("%s", line("stopping"))
     try:

@@ -69,8 +69,10 @@ def pack(
     last_term: int,
     taken_at_ms: int,
 ) -> bytes:
-    """The bytes of a copy."""
-    state = b"".join(parts)
+    """The bytes of a copy, from any thread. They are put together once: to copy a large state takes the
+    interpreter from the event loop.
+    """
+    state = list(parts)
     header = msgspec.msgpack.encode(
         _Header(
             FORMAT,
@@ -81,11 +83,13 @@ def pack(
             last_index,
             last_term,
             taken_at_ms,
-            len(state),
+            sum(map(len, state)),
         )
     )
-    body = b"".join((MAGIC, _LENGTH.pack(len(header)), header, state))
-    return body + _CRC.pack(google_crc32c.value(body))
+    pieces, crc = [MAGIC + _LENGTH.pack(len(header)) + header, *state], 0
+    for piece in pieces:
+        crc = google_crc32c.extend(crc, piece)
+    return b"".join((*pieces, _CRC.pack(crc)))
 
 
 def inspect(path: Path) -> BackupInfo:

@@ -126,8 +126,8 @@ class Calls:
 
     @property
     def busy(self) -> bool:
-        """Whether an answer of a peer may be what a read or a hand-over waits for."""
-        return self.reads.asking or self._handover.holds
+        """Whether a read, a hand-over or an answer is waited for, and time may end it."""
+        return self.reads.asking or self._handover.holds or self._proposals.has_orphans
 
     # -- time passes -------------------------------------------
 
@@ -141,10 +141,11 @@ class Calls:
         """What a leader does after the engine has worked: confirm reads, hand leadership over (`tell` a peer
         to campaign).
         """
-        self._finish_reads()
-        if self._node.leads_applied and self.reads.begin(self._node.commit_index, self._letters.last_seq):
-            self._replication.ask_all()
-            self._finish_reads()  # at once, where nobody has to be asked
+        if self.reads.waiting:
+            self._finish_reads()
+            if self._node.leads_applied and self.reads.begin(self._node.commit_index, self._letters.last_seq):
+                self._replication.ask_all()
+                self._finish_reads()  # at once, where nobody has to be asked
         target = self._handover.target
         if target is None or self._replication.match_index(target) < last_index:
             return
@@ -170,15 +171,29 @@ class Calls:
         """There is no leader yet: calls wait for one until then."""
         self._leaderless_from = until - self._moment
 
-    def end(self, cause: str) -> None:
-        """The generation has ended: what is in flight here comes behind the seal. Of the calls handed over
-        nobody knows.
+    def seal(self, cause: str) -> None:
+        """The generation has ended: what is in flight here comes behind the seal, and what is new would. The
+        leader's answers to calls that were handed over may still come.
         """
         refused = Unavailable(cause)
-        self._proposals.fail_all(refused)
+        self._proposals.seal(refused)
+        self._refuse_reads(refused)
+
+    def end(self, cause: str, *, seal_applied: bool) -> None:
+        """The generation has ended, and no answer comes any more: of the calls handed over nobody knows. Once
+        its seal is applied here, what is still in flight comes behind it. A node that only hears of the end
+        knows of no command: another leader may have committed it before the seal.
+        """
+        if seal_applied:
+            self.seal(cause)
+        else:
+            self._refuse_reads(Unavailable(cause))
+        self.withdraw(cause)
+
+    def _refuse_reads(self, refused: Unavailable) -> None:
         for done in self.reads.take_all():
             self._proposals.finish(done, refused)
-        self.withdraw(cause)
+        self._release()
 
     def withdraw(self, cause: str) -> None:
         """This node takes no part any more: nothing can be followed, and nothing new is taken."""
@@ -207,7 +222,9 @@ class Calls:
         """Whether there is nothing to wait for."""
         if self._handover.target is not None and not self._handover.expired(now):
             return False
-        return self._node.leader_id is not None or now - self._leaderless_from >= self._moment
+        if now - self._leaderless_from >= self._moment:
+            return True
+        return self._node.leader_id is not None
 
     def _release(self) -> None:
         for call, done in self._handover.end():

@@ -71,11 +71,14 @@ class Campaign:
 
     def tick(self, now: float) -> None:
         """Before the engine's tick: ask the peers, and tell the engine what to believe."""
-        if not self._engine._isLeader() and self.prevote.round_due(now):
+        if self._engine._isLeader():
+            self._believe(now)
+            return
+        if self.prevote.round_due(now):
             self._ask()
         self._believe(now)
         leader = self._engine._getLeader()
-        if leader is not None and not self._engine._isLeader() and self.prevote.haste(leader.id, now):
+        if leader is not None and self.prevote.haste(leader.id, now):
             self._transport.deliver(leader.id, {"type": "timeout_now", "term": self._engine.raftCurrentTerm})
 
     def _believe(self, now: float) -> None:

@@ -47,7 +47,7 @@ class Job(Protocol):
 
 
 class Background(Protocol):
-    """Who does long work. `start` may do it at once, in a thread, or later; one job at a time is asked."""
+    """Who does long work. `start` may do it at once, in a thread, or later; a node has two jobs at most."""
 
     def start(self, work: Callable[[], object]) -> Job: ...
 

@@ -13,6 +13,7 @@ A step is: any number of inputs (`receive`, `receive_reply`, `propose`, `read`, 
 A disk that fails, a snapshot that cannot be restored, an engine that raises: the node withdraws. It says why
 (`failure`), answers nobody, leads nothing, and stays alive; what it never synced it never promised.
 
+`raft.view` says what may be asked of a core, `raft.reception` handles the frames that come in,
 `raft.campaign` says when the engine may campaign, `raft.calls` where commands and reads go.
 """
 
@@ -20,33 +21,28 @@ import logging
 import time
 from collections.abc import Callable
 
-from raft import codec
 from raft.calls import Calls
 from raft.campaign import Campaign
-from raft.codec import AnyReply, AnyRequest, CallReply
 from raft.compaction import Background
 from raft.config import RaftConfig
 from raft.correspondence import Correspondence
 from raft.counters import Counters
 from raft.disk import Disk
-from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, StateMachine
-from raft.errors import (
-    FrameError,
-    RaftError,
-    SnapshotCorrupt,
-    Unavailable,
-)
+from raft.engine import CANDIDATE_STATE, LEADER_STATE, Engine, MachineAt, StateMachine
+from raft.errors import RaftError, SnapshotCorrupt
 from raft.follower import Follower
 from raft.generation import Generation, encode_seal
 from raft.guard import Guard
 from raft.journal import Identity, Journal
 from raft.leader import Leader
 from raft.outbox import Outbox, Outgoing
-from raft.outcomes import Committed, Done, outcome_from
+from raft.outcomes import Committed, Done
 from raft.proposals import Proposals
 from raft.reads import Reads
+from raft.reception import Reception
 from raft.snapshot import SnapshotStore
 from raft.transport import EngineTransport
+from raft.view import CoreView
 
 log = logging.getLogger("raft")
 
@@ -56,9 +52,9 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class RaftCore:
-    """Opens the node's files and engine. Raises `JournalCorrupt`, `SnapshotCorrupt`, `WrongCluster`,
-    `MembersChanged`, OSError.
+class RaftCore(CoreView):
+    """Opens the node's files and engine; with `machine_at`, the machine holds the snapshot already. Raises
+    `JournalCorrupt`, `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, `MembersChanged`, OSError.
     """
 
     def __init__(
@@ -72,10 +68,13 @@ class RaftCore:
         counters: Counters | None = None,
         background: Background | None = None,
         campaign_at_once: bool = False,
+        machine_at: MachineAt | None = None,
+        incarnation: int | None = None,
     ) -> None:
         self.config, self._clock = config, clock
         self.counters = counters or Counters()
-        self.failure: str | None = None
+        self.failure = self.leading_from = self.ready_at = self.known_leader = None
+        self.last_contact = {}
         disk = disk or Disk()
         members = tuple(sorted(config.members))
         identity = Identity(config.cluster_id, config.node_id, config.generation, members)
@@ -87,10 +86,12 @@ class RaftCore:
             retained=config.retained_entries,
             retained_bytes=config.retained_bytes,
             wall_ms=wall_ms,
+            incarnation=incarnation,
             fsync_seconds=self.counters.fsync_seconds,
         )
         try:
-            store.check_beside(self.journal.first_index if len(self.journal) else None)
+            if machine_at is None:
+                store.check_beside(self.journal.first_index if len(self.journal) else None)
         except (RaftError, OSError):
             self.journal.close()
             raise
@@ -106,13 +107,14 @@ class RaftCore:
             clock,
             background,
             campaign_at_once=campaign_at_once,
+            machine_at=machine_at,
         )
         self.letters = Correspondence(config, self.journal.incarnation, self.counters)
         self._proposals = Proposals(
             self.engine, self.counters, config.max_command_bytes, lambda: self.leader_id
         )
         parts = (config, self.engine, self._transport, self.letters, store, self.counters)
-        self.leader, self._follower = Leader(*parts), Follower(*parts)
+        self.leader, follower = Leader(*parts), Follower(*parts)
         self._guarded = Guard(self)
         self._outbox = Outbox(config, self.letters)
         self._campaign = Campaign(config, self.engine, self._transport, self.letters, self._outbox, clock)
@@ -127,11 +129,21 @@ class RaftCore:
             self._outbox,
             clock,
         )
-        self.heard_own_hello = False
-        self._last_contact: dict[str, float] = {}
-        self._leading_from: int | None = None
-        self._known_leader: str | None = None
-        self._ready_at: int | None = None
+        self._reception = Reception(
+            self,
+            self._guarded,
+            self._transport,
+            self.letters,
+            self._outbox,
+            self._campaign,
+            follower,
+            self.leader,
+            self._calls,
+            self._proposals,
+            self._reads,
+            self.counters,
+            clock,
+        )
         self._load_state(store)
 
     def _load_state(self, store: SnapshotStore) -> None:
@@ -142,182 +154,26 @@ class RaftCore:
             self.close()
             raise self.journal.failure or SnapshotCorrupt(store.path, self.failure)
 
-    # -- state -------------------------------------------------
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether the engine leads, as far as it knows."""
-        return self.failure is None and bool(self.engine._isLeader())
-
-    @property
-    def leads_applied(self) -> bool:
-        """Whether this node leads, and its state holds everything committed before it did."""
-        return self.is_leader and self._leading_from is not None and self.applied_index >= self._leading_from
-
-    @property
-    def ready(self) -> bool:
-        """Whether what was committed when a leader was first heard is applied."""
-        return self._ready_at is not None and self.applied_index >= self._ready_at
-
-    @property
-    def leader_id(self) -> str | None:
-        """Who leads; None when that is not known, or was not heard of for the longest election timeout."""
-        return self._campaign.leader if self.failure is None else None
-
-    @property
-    def state(self) -> int:
-        """PySyncObj's state: 0 follower, 1 candidate, 2 leader."""
-        return int(self.engine.getStatus()["state"])
-
-    def ms_since_contact(self, peer: str) -> int | None:
-        """Milliseconds since a frame of `peer` counted; None if none ever did."""
-        at = self._last_contact.get(peer)
-        return None if at is None else int((self._clock() - at) * 1000)
-
-    @property
-    def term(self) -> int:
-        return int(self.engine.raftCurrentTerm)
-
-    @property
-    def applied_index(self) -> int:
-        return self._until_seal(int(self.engine.raftLastApplied))
-
-    @property
-    def commit_index(self) -> int:
-        return self._until_seal(max(int(self.engine.raftCommitIndex), int(self.engine.raftLastApplied)))
-
-    def _until_seal(self, index: int) -> int:
-        """What comes after the seal has no effect; the next generation has other entries there."""
-        sealed = self.engine.sealed
-        return index if sealed is None else min(index, sealed.index)
-
-    @property
-    def wants_tick(self) -> bool:
-        """Whether a tick would go on at once: a single node commits its own entries in the tick after the
-        sync.
-        """
-        return not self.config.peers and self.is_leader and self.applied_index < self.journal.last_index
-
-    def rest(self) -> float:
-        """Seconds until a tick is due though nothing comes in."""
-        now, interval = self._clock(), self.config.heartbeat_interval
-        if self._calls.busy:
-            return interval / 2
-        if self.is_leader and not self.config.peers:
-            return interval
-        if self.is_leader:
-            return max(self.leader.due_at + interval - now, 0.0) + 0.001
-        return max(self._campaign.prevote.next_look(now) - now, 0.001)
-
     # -- inputs ------------------------------------------------
 
     def receive(self, data: bytes, reply_to: str) -> bool:
         """A request frame from the bus; its answer, if any, goes to the subject `reply_to`. Returns whether
         it calls for a step now.
         """
-        if self.failure is not None:
-            return False
-        self.counters.frames_received += 1
-        try:
-            frame = codec.decode_request(data)
-        except FrameError as error:
-            return self.letters.drop(error.reason, "unknown")
-        if isinstance(frame, codec.Hello):
-            if frame.incarnation == self.letters.incarnation:
-                self.heard_own_hello = True
-            else:
-                stamp = self._outbox.stamp(frame, self.term)
-                self._outbox.answer(reply_to, codec.HelloReply(*stamp))
-            return True
-        if not self.letters.admits_request(frame):
-            return False
-        self._last_contact[frame.sender] = self._clock()
-        with self._guarded:
-            self._handle(frame, reply_to)
-        mere_heartbeat = isinstance(frame, codec.Append) and not frame.entries and not reply_to
-        return not (mere_heartbeat and self._at_rest)
-
-    @property
-    def _at_rest(self) -> bool:
-        """Whether nothing is to be synced, applied or told."""
-        told = self.leader_id == self._known_leader
-        return told and not self.journal.dirty and self.commit_index == self.applied_index
-
-    def _handle(self, frame: AnyRequest, reply_to: str) -> None:
-        answer: AnyReply | None = None
-        match frame:
-            case codec.Append():
-                agreed = self._follower.append(frame)
-                if agreed is not None:
-                    self._campaign.heard_leader(frame.term)
-                    if self._ready_at is None and frame.term == self.term:
-                        self._ready_at = frame.commit_index
-                    answer = codec.AppendReply(*self._outbox.stamp(frame, self.term), *agreed)
-            case codec.SnapshotChunk():
-                progress = self._follower.chunk(frame)
-                if progress is not None:
-                    self._campaign.heard_leader(frame.term)
-                    answer = codec.SnapshotReply(*self._outbox.stamp(frame, self.term), *progress)
-            case codec.PreVote():
-                granted = self._campaign.hears_none() and self._follower.would_vote(frame)
-                answer = codec.PreVoteReply(*self._outbox.stamp(frame, self.term), granted)
-            case codec.Vote():
-                granted = self._follower.vote(frame)
-                answer = codec.VoteReply(*self._outbox.stamp(frame, self.term), granted)
-            case codec.TimeoutNow():
-                self._campaign.told(frame)
-            case codec.Propose() | codec.Read():
-                self._calls.handed_over(frame, reply_to)
-        if answer is not None:
-            self._outbox.answer(reply_to, answer)
+        return self._reception.request(data, reply_to)
 
     def receive_reply(self, data: bytes) -> bool:
         """A reply frame from the bus. Returns whether it calls for a step now."""
-        if self.failure is not None:
-            return False
-        self.counters.frames_received += 1
-        try:
-            frame = codec.decode_reply(data)
-        except FrameError as error:
-            return self.letters.drop(error.reason, "unknown")
-        asked = self.letters.match_reply(frame)
-        if asked is None:
-            return False
-        self._last_contact[frame.sender] = self._clock()
-        with self._guarded:
-            if isinstance(frame, CallReply):
-                outcome = outcome_from(
-                    frame.outcome, frame.detail, frame.index, frame.entry_term, frame.result
-                )
-                self._proposals.answered(frame.answers_seq, outcome)
-            elif frame.term > self.term:
-                self._transport.observe_term(frame.sender, frame.term)
-            elif isinstance(frame, codec.PreVoteReply):
-                if frame.granted and asked.term == self.term:
-                    self._campaign.prevote.granted(frame.sender, self._clock())
-            elif asked.term != self.term:
-                return self.letters.drop("stale_term", frame.sender)
-            else:
-                self._reads.answered(frame.sender, frame.answers_seq)
-                self.leader.reply(asked, frame)
-                return not self.is_leader or self._calls.busy or self._makes_progress(frame.sender)
-        return True
-
-    def _makes_progress(self, peer: str) -> bool:
-        """Whether there is more to commit or to send now that `peer` has answered."""
-        progress = self.leader.replication.progress[peer]
-        behind = progress.next_index <= self.journal.last_index or progress.transfer is not None
-        return behind or progress.match_index > self.commit_index
+        return self._reception.reply(data)
 
     def nobody_there(self, seq: int) -> None:
         """The bus says that nobody heard the request with this sequence number."""
-        self.counters.no_responders += 1
-        asked = self.letters.forget(seq)
-        if asked is not None and asked.about is not None:
-            self.leader.replication.unheard(asked.peer)
-        if asked is not None and asked.peer == self.leader_id:
-            self._campaign.prevote.leader_gone(self._clock())
-        self._proposals.answered(seq, Unavailable("the leader has left the bus"))
+        self._reception.nobody_there(seq)
+
+    @property
+    def heard_own_hello(self) -> bool:
+        """Whether this node's own hello has come back to it."""
+        return self._reception.heard_own_hello
 
     def propose(self, command: bytes, done: Done) -> None:
         """Submit a command, here or at the leader; `done` hears the outcome from within a `flush`."""
@@ -376,22 +232,29 @@ class RaftCore:
         with self._guarded:
             if self.failure is None:
                 self.journal.sync()
-                asked = (*self.leader.elections(), *self.leader.appends(self._clock()))
-                frames = [self._outbox.frame(request) for request in asked]
+                frames = [self._outbox.frame(request) for request in self.leader.elections()]
+                frames += [self._outbox.frame(request) for request in self.leader.appends(self._clock())]
                 if not keep_news:
                     frames += self.news()
         if self.failure is not None:
             self._outbox.clear()
-        elif self.leader_id != self._known_leader:
-            self._known_leader = self.leader_id
-            self.counters.leader_changes += self.leader_id is not None
-            self._calls.leader_changed(self.leader_id, self._clock())
+        elif (leader := self.leader_id) != self.known_leader:
+            self.known_leader = leader
+            self.counters.leader_changes += leader is not None
+            self._calls.leader_changed(leader, self._clock())
         for done, outcome in self._proposals.take_finished():
             self.counters.commits += isinstance(outcome, Committed)
             done(outcome)
-        frames = [*self._outbox.take(), *frames]
+        if self._outbox.answers_calls:
+            frames += self.news()  # the answered node's caller waits until the command is applied there
+        frames = self._outbox.take() + frames
         self.counters.frames_sent += len(frames)
         return frames
+
+    @property
+    def keeps_news(self) -> bool:
+        """Whether `news` would tell a peer something."""
+        return self.is_leader and self.leader.replication.keeps_news
 
     def news(self) -> list[Outgoing]:
         """The frames that only tell the commit index, to peers that have not heard it by another one."""
@@ -403,15 +266,21 @@ class RaftCore:
         """End this generation; `done` hears it from within a `flush`. For `raft.succession`."""
         self._proposals.propose_seal(encode_seal(successor), done)
 
-    def await_leader(self) -> None:
-        """A leader is on its way: calls wait for it as long as an election may take."""
-        self._calls.await_leader(self._clock() + self.config.election_timeout_max)
+    def await_leader(self, seconds: float) -> None:
+        """A leader is on its way: calls wait for it as long as an election may take, and `seconds` more."""
+        self._calls.await_leader(self._clock() + self.config.election_timeout_max + seconds)
+
+    def seal(self, cause: str) -> None:
+        """This generation has ended, and goes on only to tell others. For `raft.succession`; calls in flight
+        have no effect, and hear it from the next `flush`.
+        """
+        self._calls.seal(cause)
 
     def end(self, cause: str) -> list[Outgoing]:
-        """This generation has ended, and no call in flight has an effect in it. For `raft.succession`, after
-        a `flush`; gives the answers to other nodes' calls.
+        """This generation has ended. For `raft.succession`, after a `flush`; gives the answers to other
+        nodes' calls.
         """
-        self._calls.end(cause)
+        self._calls.end(cause, seal_applied=self.engine.sealed is not None)
         self.failure = cause
         return self.flush()
 
@@ -436,9 +305,9 @@ class RaftCore:
         if LEADER_STATE in (old, new):
             self._campaign.leads(new == LEADER_STATE)
         if new == LEADER_STATE:
-            self._leading_from = self.journal.last_index + 1  # the no-op that the engine adds next
-            self._ready_at = self._ready_at or self._leading_from
+            self.leading_from = self.journal.last_index + 1  # the no-op that the engine adds next
+            self.ready_at = self.ready_at or self.leading_from
             self.leader.replication.begin_term()
         if old == LEADER_STATE:
-            self._leading_from = None
+            self.leading_from = None
             self._calls.lost_leadership()

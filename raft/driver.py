@@ -2,8 +2,9 @@
 
 Inputs (frames, calls) only wake; the step runs when the event loop comes round, so whatever came in meanwhile
 shares one tick and one sync. In a step the appends that may leave before the sync are given to the socket
-first: the followers work while this disk does. News of a commit alone leaves a turn of the loop later, unless
-another step has begun by then: who was told of the commit may have proposed the next command.
+first: the followers work while this disk does. News of a commit alone leaves up to `NEWS_SECONDS` later: who
+was told of the commit may send the next command, whose append says it too. A follower whose caller waits
+for the news gets it with the call's answer.
 
 A core that raises is withdrawn: it says why and stays alive.
 """
@@ -15,6 +16,13 @@ from collections.abc import Callable
 from raft.bus import Bus
 from raft.outbox import Outgoing
 from raft.succession import Succession
+
+NEWS_SECONDS = 0.002
+"""What a client takes for its next command; short beside what anybody reads at a follower."""
+EARLY_SECONDS = 0.0015
+"""A timer of the loop is as good as on time."""
+LONGEST_REST_SECONDS = 0.25
+"""Without a step, though nothing is due: what works in the background is looked after."""
 
 log = logging.getLogger("raft")
 
@@ -32,7 +40,8 @@ class Driver:
         self._core, self._bus, self._inbox, self._after_step = core, bus, inbox, after_step
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._scheduled = False
+        self._timer_at = self._due = self._stepped_at = float("-inf")
+        self._scheduled = self._will_tell = False
         self._running = True
         self.wake()
 
@@ -42,11 +51,24 @@ class Driver:
             self._scheduled = True
             self._loop.call_soon(self._step)
 
+    def put_off(self) -> None:
+        """Something came in that calls for no step. While a leader is heard there will be none for a while:
+        a timer that is set anew costs less than one that goes off.
+        """
+        now = self._loop.time()
+        if self._timer is None or now - self._stepped_at >= LONGEST_REST_SECONDS:
+            return
+        if self._core.hears_leader:
+            self._timer.cancel()
+            self._timer = None
+            self._rest(now, self._core.rest())
+
     def stop(self) -> None:
         """No step any more; frames not yet given to the bus are lost."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _step(self) -> None:
         self._scheduled = False
@@ -61,16 +83,34 @@ class Driver:
         except Exception as error:
             self._give_up(error)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(core.rest(), self.wake)
+        self._stepped_at = now = self._loop.time()
+        self._rest(now, core.rest())
         if core.wants_tick:
             self.wake()
-        elif core.is_leader:
-            self._loop.call_soon(self._tell_news)
+        elif not self._will_tell and core.keeps_news:
+            self._will_tell = True
+            self._loop.call_later(NEWS_SECONDS, self._tell_news)
+
+    def _rest(self, now: float, seconds: float) -> None:
+        """Look again after so many seconds; one timer serves many steps, and is set anew when it goes off."""
+        self._due = now + seconds
+        if self._timer is None or self._due < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self._due
+            self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if self._due > now + EARLY_SECONDS:
+            self._rest(now, self._due - now)
+        else:
+            self.wake()
 
     def _tell_news(self) -> None:
-        if self._running and not self._scheduled:
+        self._will_tell = False
+        if self._running:
             self._publish(self._core.news())
 
     def _give_up(self, error: Exception) -> None:

@@ -24,7 +24,7 @@ from pysyncobj.node import Node
 from raft.compaction import Background, Compaction, Inline, Progress
 from raft.config import RaftConfig
 from raft.counters import Counters
-from raft.entries import EngineEntry, from_engine, to_engine
+from raft.entries import EngineEntry, Entry, from_engine, to_engine
 from raft.errors import ApplyFailed, RaftError, Unavailable
 from raft.generation import Sealed, decode_seal
 from raft.journal import Journal
@@ -73,6 +73,14 @@ class StateMachine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class MachineAt:
+    """The machine holds the state after `last` already, which is the one in the snapshot."""
+
+    last: Entry
+    previous: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """What is told the proposer: the index, and the machine's result, or why there is none."""
 
@@ -106,7 +114,8 @@ def _journal_installed(journal: Journal) -> Iterator[None]:
 
 class Engine(SyncObj):  # type: ignore[misc]
     """One consensus engine. `on_state` hears (old, new) of PySyncObj's states; `clock` is in seconds;
-    `campaign_at_once`: the first election timeout is over when it starts.
+    `campaign_at_once`: the first election timeout is over when it starts; `machine_at`: nothing is restored
+    then.
     """
 
     def __init__(
@@ -122,8 +131,10 @@ class Engine(SyncObj):  # type: ignore[misc]
         background: Background | None = None,
         *,
         campaign_at_once: bool = False,
+        machine_at: MachineAt | None = None,
     ) -> None:
         _adopt_engine_log()
+        self._machine_at = machine_at
         self.journal = journal
         self._store, self._machine, self._counters = store, machine, counters
         self._compaction = Compaction(config, background or Inline(), counters, clock)
@@ -141,7 +152,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             token.unlink(missing_ok=True)
         conf = SyncObjConf(
             autoTick=False,
-            appendEntriesUseBatch=False,
+            appendEntriesUseBatch=True,  # it asks for heartbeats alone; what is new the leader sees itself
             dynamicMembershipChange=False,
             commandsWaitLeader=False,
             appendEntriesPeriod=config.heartbeat_interval,
@@ -161,7 +172,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         with _journal_installed(journal):
             super().__init__(
                 Node(config.node_id),
-                [Node(peer) for peer in config.peers],
+                list(transport.nodes.values()),
                 conf,
                 nodeClass=Node,
                 transport=transport,
@@ -218,16 +229,22 @@ class Engine(SyncObj):  # type: ignore[misc]
         begins a snapshot if one is due.
         """
         progress = self._compaction.poll()
-        if progress is Progress.IDLE and self._compaction.due(
-            self.raftLastApplied, sending=self.sends_snapshot()
-        ):
+        if progress is Progress.IDLE and self._snapshot_due(self.raftLastApplied):
             self.forceLogCompaction()
         return _SERIALIZER_STATES[progress]
+
+    def _snapshot_due(self, applied_index: int) -> bool:
+        due = self._compaction.due
+        return due(applied_index) and (not self.sends_snapshot() or due(applied_index, sending=True))
 
     def _load_snapshot(self, token: str) -> tuple[EngineEntry, EngineEntry, tuple[()]]:
         """Called at start and after an install. The engine swallows what is raised here, so it is kept as
         `failure`.
         """
+        held, self._machine_at = self._machine_at, None
+        if held is not None:
+            self._compaction.loaded(held.last.index)
+            return to_engine(held.last), to_engine(held.previous), ()
         try:
             snapshot = self._store.load()
             self._machine.restore(snapshot.machine)

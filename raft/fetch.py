@@ -40,6 +40,10 @@ class Fetching:
         self._key: tuple[int, int, int] | None = None
         self._file: SnapshotWriter | None = None
 
+    def turn_to(self, sources: tuple[str, ...]) -> None:
+        """Others are known to have it: ask them from now on, in this order."""
+        self._sources, self._tries, self._repeat_at = sources, 0, float("-inf")
+
     def due(self, now: float) -> str | None:
         """Whom to ask now; a call that says so counts as asked."""
         if now < self._repeat_at:

@@ -18,7 +18,7 @@ from raft.correspondence import Correspondence
 from raft.counters import Counters
 from raft.engine import Engine
 from raft.entries import to_engine
-from raft.errors import SnapshotCorrupt, WrongCluster
+from raft.errors import FormatTooNew, SnapshotCorrupt, WrongCluster
 from raft.reconcile import AppendView, reconcile
 from raft.snapshot import SnapshotStore, SnapshotWriter
 from raft.transfer import IncomingSnapshot
@@ -117,7 +117,7 @@ class Follower:
                 return incoming.wanted, False, 0
             self._incoming = None
             self._install(frame, incoming.file)
-        except (ValueError, SnapshotCorrupt, WrongCluster) as error:
+        except (ValueError, SnapshotCorrupt, FormatTooNew, WrongCluster) as error:
             self._incoming = None
             incoming.file.discard()
             self._counters.snapshots_refused += 1

@@ -11,8 +11,8 @@ majority of the old members agrees on: the **base** of g+1.
   says whose it is, which generation, and whether this node is only a learner in it. A directory whose members
   do not hold this node says that it was removed.
 - Generation 0 is no set of members: it is what a node has that waits to be invited.
-- Older directories are removed only when the newer generation has committed an entry: until then a majority
-  might need them, and they are never opened again once there is a newer one.
+- Older directories are never opened again once there is a newer one that holds this node. They are removed
+  when the newer generation has committed an entry: until then an operator may want to look.
 """
 
 import re
@@ -52,6 +52,12 @@ class Generation(msgspec.Struct, frozen=True):
         members = {*self.members, *({add} if add else ())} - {remove}
         retired = {*self.retired, *({remove} if remove in self.members else ())}
         return Generation(self.number + 1, _sorted(members), _sorted(retired))
+
+    def comes_after(self, former: "Generation") -> bool:
+        """Whether this may be a later generation of the same cluster: it knows of all that were members."""
+        known = {*self.members, *self.retired}
+        newer = self.number > former.number
+        return newer and known.issuperset(former.members) and set(self.retired).issuperset(former.retired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,12 @@ def decode_seal(payload: bytes) -> Generation | None:
 class Shelf:
     """The generations in one node's data directory. Raises `WrongCluster`, `JournalCorrupt`, OSError."""
 
-    def __init__(self, data_dir: Path, cluster: str, node: str, disk: Disk) -> None:
+    def __init__(
+        self, data_dir: Path, cluster: str, node: str, disk: Disk, *, members: tuple[str, ...] = ()
+    ) -> None:
+        """`members`: those that the node was told, for a journal from before they were recorded."""
         self._data_dir, self._cluster, self._node, self._disk = data_dir, cluster, node, disk
+        self._members = _sorted(set(members)) or (node,)
 
     def newest(self, *, below: int = 2**31) -> Files | None:
         """The newest generation here whose number is less than `below`."""
@@ -117,18 +127,27 @@ class Shelf:
         if not segments:
             return None
         header = read_header(segment_path(self._data_dir, segments[-1]))
-        return Files(self._data_dir, Generation(1, header.members or (self._node,)), False)
+        return Files(self._data_dir, Generation(1, header.members or self._members), False)
 
     def create(
         self, generation: Generation, *, learner: bool, fill: Callable[[Path], None] | None = None
     ) -> Files:
         """Make the directory of a generation durable as a whole; `fill` writes what else is in it."""
-        final = self._path(generation.number)
-        temporary = final.with_name(final.name + ".tmp")
+        directory = self.begin(generation)
+        if fill is not None:
+            fill(directory)
+        return self.finish(generation, learner=learner)
+
+    def begin(self, generation: Generation) -> Path:
+        """An empty directory for what is in a generation, which counts for nothing before `finish`."""
+        temporary = self._temporary(generation)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        if fill is not None:
-            fill(temporary)
+        return temporary
+
+    def finish(self, generation: Generation, *, learner: bool) -> Files:
+        """What is in the directory of `begin` is durable: make it that of the generation."""
+        temporary, final = self._temporary(generation), self._path(generation.number)
         body = MAGIC + _encode(_Record(self._cluster, self._node, generation, learner))
         self._disk.replace(temporary / "generation", body + _crc(body))
         self._disk.rename(temporary, final)
@@ -146,6 +165,10 @@ class Shelf:
                 shutil.rmtree(doomed)
             elif number > 1 and path.name.startswith(("journal-", "snapshot", "engine.dump")):
                 self._disk.remove(path)
+
+    def _temporary(self, generation: Generation) -> Path:
+        final = self._path(generation.number)
+        return final.with_name(final.name + ".tmp")
 
     def _path(self, number: int) -> Path:
         return self._data_dir / f"generation-{number:010d}"

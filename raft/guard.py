@@ -25,7 +25,8 @@ class Guard:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        error = error or self._core.engine_failure()
+        if error is None and (error := self._core.engine_failure()) is None:
+            return False
         if not isinstance(error, Exception):
             return False
         cause = (

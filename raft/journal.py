@@ -63,7 +63,8 @@ class Journal(EngineJournal):  # type: ignore[misc]
     `MembersChanged`, OSError.
 
     `retained` entries are kept behind each snapshot, for followers slightly behind, as far as their commands
-    have no more than `retained_bytes` in all. `wall_ms` feeds the incarnation.
+    have no more than `retained_bytes` in all. `wall_ms` feeds the incarnation, unless `incarnation` says
+    that a process goes on here as the one it is.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         retained_bytes: int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         wall_ms: Callable[[], int] = lambda: 0,
+        incarnation: int | None = None,
         fsync_seconds: Histogram | None = None,
     ) -> None:
         self._directory, self._identity, self._disk = directory, identity, disk
@@ -96,12 +98,12 @@ class Journal(EngineJournal):  # type: ignore[misc]
         self._fsync_seconds = fsync_seconds or Histogram()
         found = replay(directory, self._admit)
         if found is None:
-            self._vote = VoteState(0, None, max(1, wall_ms()))
+            self._vote = VoteState(0, None, incarnation or max(1, wall_ms()))
             self._begin_segment(b"", stands_alone=True)
             return
         if found.header.members not in ((), identity.members):
             raise MembersChanged(str(directory), found.header.members, identity.members)
-        incarnation = max(found.vote.incarnation + 1, wall_ms())
+        incarnation = incarnation or max(found.vote.incarnation + 1, wall_ms())
         self._vote = VoteState(found.vote.term, found.vote.voted_for, incarnation)
         self._go_on(found)
         if found.header.members != identity.members:

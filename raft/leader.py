@@ -50,8 +50,9 @@ class Leader:
         self._config, self._engine, self._transport = config, engine, transport
         self._letters, self._store, self._counters = letters, store, counters
         self._first_index = engine.journal.first_index
+        self._commit_told = 0
         self.due_at = float("-inf")
-        """When the engine last wanted the peers to hear from us."""
+        """When the engine last wanted the peers to hear from us: a heartbeat."""
         self.replication = Replication(
             config.peers,
             engine.journal,
@@ -63,6 +64,8 @@ class Leader:
 
     def elections(self) -> Iterator[Request]:
         """The votes to ask for, and who is to campaign; not before the sync."""
+        if not self._transport.votes and not self._transport.handovers:
+            return
         term = self._engine.raftCurrentTerm
         for peer, message in self._transport.take_votes():
             if message["term"] == term:
@@ -74,23 +77,28 @@ class Leader:
 
     def appends(self, now: float) -> Iterator[Request]:
         """What each peer is to be sent now: entries, a heartbeat, a chunk of a snapshot."""
-        term, due = self._engine.raftCurrentTerm, self._transport.take_due()
+        engine = self._engine
+        due = bool(self._transport.due)
         if due:
+            self._transport.take_due()
             self.due_at = now
-        if self._first_index != self._engine.journal.first_index:
-            self._first_index = self._engine.journal.first_index
+        if self._first_index != engine.journal.first_index:
+            self._first_index = engine.journal.first_index
             for peer in self._config.peers:
                 self._tell_at_end(peer)
-        if self._engine._isLeader():
-            for peer in self._config.peers:
-                plan = self.replication.plan(peer, now, due=peer in due)
-                if plan is not None:
-                    yield self._planned(peer, plan, term, now)
-            for learner in self.replication.learners:
-                due_now = bool(due) or self.replication.learner_due(learner, now)
-                plan = self.replication.plan(learner, now, due=due_now)
-                if plan is not None:
-                    yield self._planned(learner, plan, term, now)
+        if not engine._isLeader():
+            return
+        term, commit = engine.raftCurrentTerm, engine.raftCommitIndex
+        news, self._commit_told = commit != self._commit_told, commit
+        for peer in self._config.peers:
+            plan = self.replication.plan(peer, now, due=due, news=news)
+            if plan is not None:
+                yield self._planned(peer, plan, term, now)
+        for learner in self.replication.learners:
+            due_now = due or self.replication.learner_due(learner, now)
+            plan = self.replication.plan(learner, now, due=due_now, news=news)
+            if plan is not None:
+                yield self._planned(learner, plan, term, now)
 
     def news(self, now: float) -> Iterator[Request]:
         """The commit index, for the peers that no append has told it."""

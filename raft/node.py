@@ -23,6 +23,7 @@ from raft.compaction import WorkerThread
 from raft.config import RaftConfig
 from raft.core import wall_clock_ms
 from raft.counters import Counters
+from raft.disk import Disk
 from raft.driver import Driver
 from raft.engine import StateMachine
 from raft.errors import (
@@ -40,6 +41,7 @@ from raft.hold import DirectoryHold
 from raft.outcomes import Committed, Done, Outcome
 from raft.status import RaftStatus, status_of
 from raft.succession import Succession
+from transport.deadlines import Deadlines
 
 HELLO_SECONDS = 1.0
 HELLO_TRIES = 4
@@ -54,14 +56,17 @@ log = logging.getLogger("raft")
 class RaftNode:
     """One member of the cluster: `start`, then `propose` and `barrier` from any node, then `stop`."""
 
-    def __init__(self, config: RaftConfig, bus: Bus, machine: StateMachine) -> None:
-        self._config, self._bus, self._machine = config, bus, machine
+    def __init__(
+        self, config: RaftConfig, bus: Bus, machine: StateMachine, *, disk: Disk | None = None
+    ) -> None:
+        self._config, self._bus, self._machine, self._disk = config, bus, machine, disk
         self._core: Succession | None = None
         self._hold: DirectoryHold | None = None
         self._subscriptions: list[Subscription] = []
         self._driver: Driver | None = None
+        self._deadlines: Deadlines | None = None
         self._inbox = ""
-        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[int, int, asyncio.Future[bool | None]]] = []
         self._waiter_ids = itertools.count()
         self._leadership_callbacks: list[Callable[[bool], None]] = []
         self._applied_callbacks: list[Callable[[int], None]] = []
@@ -82,10 +87,12 @@ class RaftNode:
         if not self._bus.connected:
             raise Unavailable("the bus is not connected, so the node cannot start")
         self._hold = DirectoryHold(self._config.data_dir)
+        self._deadlines = Deadlines(_end)
         try:
             core = self._core = Succession(
                 self._config,
                 self._machine,
+                disk=self._disk,
                 counters=self.counters,
                 background=WorkerThread(f"raft-snapshot-{self._config.node_id}"),
             )
@@ -122,6 +129,8 @@ class RaftNode:
             waiter = self._waiters.pop()[2]
             if not waiter.done():
                 waiter.set_exception(OutcomeUnknown("the node was stopped"))
+        if self._deadlines is not None:
+            self._deadlines.close()
         if self._hold is not None:
             self._hold.release()
             self._hold = None
@@ -248,29 +257,38 @@ class RaftNode:
             raise Unavailable(error.cause) from None
 
     async def _call(self, core: Succession, submit: Callable[[Done], None], timeout: float) -> Committed:
-        heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        assert self._deadlines is not None
+        heard: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Outcome) -> None:
             if not heard.done():
                 heard.set_result(outcome)
 
+        until = self._deadlines.add(heard, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                submit(done)
-                self._wake()
-                outcome = await heard
-                if isinstance(outcome, RaftError):
-                    raise outcome
-                await self._applied(core, outcome.index)
-        except TimeoutError:
-            raise OutcomeUnknown(f"no answer within {timeout} s") from None
+            submit(done)
+            self._wake()
+            outcome = await heard
+        finally:
+            self._deadlines.remove(heard)
+        if isinstance(outcome, RaftError):
+            raise outcome
+        if outcome is None or not await self._applied(core, outcome.index, until):
+            raise OutcomeUnknown(f"no answer within {timeout} s")
         return outcome
 
-    async def _applied(self, core: Succession, index: int) -> None:
-        if core.applied_index < index:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiters, (index, next(self._waiter_ids), waiter))
-            await waiter
+    async def _applied(self, core: Succession, index: int, until: float) -> bool:
+        """Whether entry `index` is applied here in time."""
+        if core.applied_index >= index:
+            return True
+        assert self._deadlines is not None
+        waiter: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (index, next(self._waiter_ids), waiter))
+        self._deadlines.add_until(waiter, until)
+        try:
+            return await waiter is not None
+        finally:
+            self._deadlines.remove(waiter)
 
     async def transfer(self, to: str | None = None, *, timeout: float) -> str:
         """Give leadership to `to`, or to the follower that is furthest; returns the new leader's id. Calls
@@ -350,7 +368,7 @@ class RaftNode:
         while self._waiters and self._waiters[0][0] <= applied:
             waiter = heapq.heappop(self._waiters)[2]
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(True)
         if applied != self._told_applied:
             self._told_applied = applied
             for on_applied in self._applied_callbacks:
@@ -362,8 +380,12 @@ class RaftNode:
                 _call_safely(on_leadership, leading)
 
     def _on_request(self, message: Message) -> None:
-        if self._core is not None and self._core.receive(message.data, message.reply):
+        if self._core is None:
+            return
+        if self._core.receive(message.data, message.reply):
             self._wake()
+        elif self._driver is not None:
+            self._driver.put_off()  # a heartbeat
 
     def _on_reply(self, message: Message) -> None:
         if self._core is None:
@@ -382,6 +404,11 @@ class RaftNode:
         if self._core is not None and self._driver is not None:
             self._core.connection_changed(connected)
             self._wake()
+
+
+def _end(wait: asyncio.Future[None]) -> None:
+    """The deadline of a wait has come."""
+    wait.set_result(None)
 
 
 def _call_safely(callback: Callable[[_T], None], value: _T) -> None:

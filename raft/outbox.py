@@ -42,6 +42,8 @@ class Outbox:
         self._config, self._letters = config, letters
         self._answers: list[Outgoing] = []
         self._calls: list[Outgoing] = []
+        self.answers_calls = False
+        """Whether a call of another node is answered in this step."""
 
     def frame(self, request: Request) -> Outgoing:
         """A request as it goes out."""
@@ -64,6 +66,7 @@ class Outbox:
 
     def answer_call(self, reply_to: str, request: Frame, term: int, outcome: Outcome) -> None:
         """Answer a command or barrier that was handed over."""
+        self.answers_calls = True
         at = outcome if isinstance(outcome, Committed) else Committed(0, 0, b"")
         self.answer(
             reply_to,
@@ -79,11 +82,10 @@ class Outbox:
 
     def take(self) -> list[Outgoing]:
         """What has been collected since the last call."""
-        taken = [*self._answers, *self._calls]
-        self.clear()
+        taken = self._answers + self._calls
+        self._answers, self._calls, self.answers_calls = [], [], False
         return taken
 
     def clear(self) -> None:
         """Drop what was collected: the node has withdrawn."""
-        self._answers.clear()
-        self._calls.clear()
+        self._answers, self._calls, self.answers_calls = [], [], False

@@ -3,8 +3,10 @@
 - A frame of an **older** generation from a node that was once a member is answered `NewerGeneration`.
 - A frame of a **newer** one from a known node, or that answer, says that a change was missed. The seal may be
   about to be applied, so for one heartbeat the frames of the newer generation are only kept; then a base is
-  pulled (`raft.fetch`). Strangers are not believed. A node that has nothing may be a member that lost its
-  disk, and has forgotten its votes: it does not come after, it withdraws, or waits to be invited.
+  pulled (`raft.fetch`). A stranger is asked first which generation that is, for all that this node knew may
+  have been replaced meanwhile; it is believed when its generation knows all former members, as members or as
+  removed. A node that has nothing may be a member that lost its disk, and has forgotten its votes: it does
+  not come after, it withdraws, or waits to be invited.
 - `Invite` makes a node that is no member a learner of the inviting generation. No leader invites a member.
 """
 
@@ -66,6 +68,7 @@ class Passage:
         self._early: Early = deque(maxlen=MOST_EARLY)
         self._missed: tuple[int, tuple[str, ...], float] | None = None
         self._fetching: Fetching | None = None
+        self._questioned_at, self._question_seq = float("-inf"), 0
         self.fetched: tuple[Generation, SnapshotWriter] | None = None
         """A newer generation and its base, once it is here."""
 
@@ -91,6 +94,9 @@ class Passage:
     def over(self) -> Early:
         """This generation is over; the frames that came early for the next one."""
         self.close()
+        if self.fetched is not None:
+            self.fetched[1].discard()
+            self.fetched = None
         self._missed, self._early, early = None, deque(maxlen=MOST_EARLY), self._early
         self._asked.clear()
         return early
@@ -108,7 +114,10 @@ class Passage:
         if frame.generation > self._host.generation.number:
             if not isinstance(frame, Reply):
                 self._early.append((data, reply_to))
-            self._miss(frame.generation, frame.sender, ())
+            if frame.sender in self._host.core.config.peers:
+                self._miss(frame.generation, frame.sender, ())
+            else:
+                self._question(frame.sender)
         elif reply_to and not self._host.is_learner and self._was_member(frame.sender):
             stamp = self._host.core.letters.stamp(self._host.core.term)
             newer = NewerGeneration(*stamp, frame.incarnation, frame.seq, self._host.generation)
@@ -117,9 +126,18 @@ class Passage:
     def _was_member(self, name: str) -> bool:
         return name in self._host.generation.members or name in self._host.generation.retired
 
+    def _question(self, stranger: str) -> None:
+        """Ask somebody unknown, who speaks of a newer generation, which one that is."""
+        now, core = self._clock(), self._host.core
+        waits = now < self._questioned_at + self._config.heartbeat_interval
+        if self._host.generation.number and not waits:
+            question = Fetch(*core.letters.stamp(core.term), 0, 0)
+            self._questioned_at, self._question_seq = now, question.seq
+            self.ask(stranger, "fetch", question)
+
     def _miss(self, number: int, sender: str, others: tuple[str, ...]) -> None:
         now, known = self._host.generation, self._host.core.config.peers
-        if not 0 < now.number < number or sender not in known:
+        if not 0 < now.number < number:
             return
         if self._has_nothing():
             self._host.core.withdraw(
@@ -127,11 +145,13 @@ class Passage:
                 "what it voted and acknowledged is lost. Replace it under a new id (docs/members.md)"
             )
             return
-        if self._missed is None or number > self._missed[0] or others:
-            since = self._clock() if self._missed is None else self._missed[2]
-            sources = dict.fromkeys((sender, *others, *known))
-            sources.pop(self._config.node_id, None)
-            self._missed = number, tuple(sources), since
+        last, former, since = self._missed or (0, (), self._clock())
+        sources = dict.fromkeys((sender, *others, *known))
+        sources.pop(self._config.node_id, None)
+        if number > last or not sources.keys() <= set(former):
+            self._missed = max(number, last), tuple(sources), since
+            if self._fetching is not None:
+                self._fetching.turn_to(tuple(sources))
 
     def _has_nothing(self) -> bool:
         """Whether this node may have lost its disk: it knows of no term and no entry."""
@@ -194,6 +214,8 @@ class Passage:
             return host.core.letters.drop("unasked", frame.sender)
         elif isinstance(frame, InviteReply):
             host.newcomer_answered(frame.sender, frame.refusal)
+        elif frame.answers_seq == self._question_seq:
+            self._told(frame.generation_now, frame.sender)
         elif self._fetching is not None and frame.generation_now.number > host.generation.number:
             file = self._fetching.take(frame)
             if file is not None:
@@ -203,8 +225,10 @@ class Passage:
         return True
 
     def _told(self, newer: Generation, sender: str) -> None:
-        known = sender in self._host.core.config.peers
-        if known and newer.number > self._host.generation.number and self._config.node_id in newer.retired:
+        now = self._host.generation
+        if not (sender in self._host.core.config.peers or newer.comes_after(now)):
+            return
+        if newer.number > now.number and self._config.node_id in newer.retired:
             self._host.removed_by(newer)
         else:
             self._miss(newer.number, sender, newer.members)

@@ -66,6 +66,14 @@ class Present:
         return self.core.commit_index
 
     @property
+    def hears_leader(self) -> bool:
+        return self.core.hears_leader
+
+    @property
+    def keeps_news(self) -> bool:
+        return self.core.keeps_news
+
+    @property
     def counters(self) -> Counters:
         return self.core.counters
 

@@ -5,7 +5,8 @@ belief is given here. Each node keeps evidence of its own: when it last heard a 
 says that nobody listens under the leader's id any more.
 
 - **suspicion**: no leader heard for `SUSPICION` heartbeats, or the leader is gone from the bus. Then a
-  pre-vote round goes to all peers, the leader among them, and again each heartbeat.
+  pre-vote round goes to all peers, the leader among them, and again each heartbeat, at first sooner when the
+  leader is gone.
 - A peer **grants** when it leads nothing, hears no leader itself (silent for the shortest election timeout,
   or gone from the bus), and its log is not ahead of the asker's. It changes nothing of its own by that.
 - With the grants of a majority, none older than two heartbeats, the engine **may campaign**. So a node that
@@ -21,6 +22,10 @@ from raft.config import RaftConfig
 
 SUSPICION = 1.6
 """Heartbeats without a word of the leader before peers are asked. Fewer ask at each hiccup of the machine."""
+AGAIN = 0.2
+"""Heartbeats between two rounds, in the one heartbeat after the bus said that the leader is gone: a peer that
+was asked first may not have known yet.
+"""
 _NEVER = float("-inf")
 
 
@@ -65,12 +70,20 @@ class PreVote:
         """Whether there is no leader, as far as this node can know."""
         return self._gone_at is not None or now - self._heard_at >= self._silence
 
+    def suspects(self, now: float) -> bool:
+        """Whether the leader, if there is one, should have been heard by now."""
+        return self._gone_at is not None or now >= self._heard_at + SUSPICION * self._heartbeat
+
     def next_look(self, now: float) -> float:
         """When to see again whether there is a leader."""
-        suspected_at = self._heard_at + SUSPICION * self._heartbeat
-        if self._gone_at is None and now < suspected_at:
-            return suspected_at
-        return now + self._heartbeat / 2
+        if self._just_gone(now):
+            return now + AGAIN * self._heartbeat
+        if self.suspects(now):
+            return now + self._heartbeat / 2
+        return self._heard_at + SUSPICION * self._heartbeat
+
+    def _just_gone(self, now: float) -> bool:
+        return self._gone_at is not None and now - self._gone_at < self._heartbeat
 
     def lost(self, now: float) -> bool:
         """Whether the leader that was heard last is to be forgotten: calls handed to it would only wait."""
@@ -80,9 +93,10 @@ class PreVote:
 
     def round_due(self, now: float) -> bool:
         """Whether the peers are to be asked now; a call that says so begins the round."""
-        if self._bus_up_at is None or now - self._asked_at < self._heartbeat:
+        pause = AGAIN * self._heartbeat if self._just_gone(now) else self._heartbeat
+        if self._bus_up_at is None or now - self._asked_at < pause:
             return False
-        if self._gone_at is None and now - self._heard_at < SUSPICION * self._heartbeat:
+        if not self.suspects(now):
             return False
         self._asked_at = now
         return True

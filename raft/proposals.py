@@ -74,6 +74,11 @@ class Proposals:
         for done, _ in commands.values():
             self.finish(done, error)
 
+    def seal(self, refused: Unavailable) -> None:
+        """No command has an effect any more, here in flight or new."""
+        self._withdrawn = refused.cause
+        self.fail_all(refused)
+
     def hand_over(self, done: Done, seq: int) -> bool:
         """The frame with this sequence number will carry a call to the leader; False when too many wait."""
         waiting = len(self._handed_over)
@@ -93,6 +98,11 @@ class Proposals:
         """Who was asked leads no more: its answers are waited for until then."""
         if self._handed_over:
             self._orphans.append((until, list(self._handed_over)))
+
+    @property
+    def has_orphans(self) -> bool:
+        """Whether a former leader's answers are waited for."""
+        return bool(self._orphans)
 
     def expire(self, now: float) -> None:
         """End the calls that a former leader has not answered in time."""

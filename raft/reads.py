@@ -44,6 +44,11 @@ class Reads:
         """Whether a round waits for answers."""
         return self._round is not None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there are readers."""
+        return self._round is not None or bool(self._waiting)
+
     def refusal(self) -> Unavailable | None:
         """Why no reader can be taken now."""
         waiting = len(self._waiting)

@@ -1,7 +1,7 @@
 """The leader's side of replication: what to send to each peer, and how much of it may be in flight.
 
-The engine says *that* a peer is due (a heartbeat, new entries, a new commit index); what the frame holds is
-taken from the journal here, so that a thousand commands of one step are one frame, and nothing is sent twice
+The engine says when a peer is due for a heartbeat; what is new, and what a frame holds, is seen here, in the
+journal, so that a thousand commands of one step are one frame, and nothing is sent twice
 under plain load. Per peer, after etcd's `Progress`:
 
 - **probing** (a new term, a refusal, a loss): one append in flight at a time. Batches cannot overtake each
@@ -13,8 +13,8 @@ under plain load. Per peer, after etcd's `Progress`:
   Likewise for a while after the peer declined a snapshot for its size.
 
 News of a commit alone, and a heartbeat, ask for no answer, unless `ask_interval` has passed since the last
-question: a leader needs several in the time after which it would step down. Such news waits for a turn: who
-is told of the commit here may propose the next command, whose append says it too. An append not answered
+question: a leader needs several in the time after which it would step down. Such news waits for a moment
+(`raft.driver`): the next command may come, whose append says it too. An append not answered
 within `resend_after` counts as lost: back to probing behind the last match. A late success is still true and
 still counts; a late refusal of something older than the last match is ignored.
 """
@@ -63,8 +63,10 @@ class Progress:
     @property
     def full(self) -> bool:
         """Whether nothing more may be sent before something is answered."""
+        if not self.in_flight:
+            return False
         if self.probing or len(self.in_flight) >= MAX_IN_FLIGHT:
-            return bool(self.in_flight)
+            return True
         return sum(sent.size for sent in self.in_flight.values()) >= MAX_BYTES_IN_FLIGHT
 
 
@@ -102,6 +104,7 @@ class Replication:
         self._journal, self._open_snapshot = journal, open_snapshot
         self._ask_interval = ask_interval
         self._resend_after = 2 * heartbeat_interval
+        self._read: tuple[int, int, list[Entry]] = (0, 0, [])
         self.progress = {peer: Progress() for peer in peers}
         self.learners: tuple[str, ...] = ()
         """Who follows without being counted; the engine does not know of them."""
@@ -110,6 +113,7 @@ class Replication:
         """Forget all that was known: this node was elected, and its journal ends where the new term
         begins.
         """
+        self._read = (0, 0, [])
         for peer in self.progress:
             self.progress[peer] = Progress(next_index=self._journal.last_index + 1)
 
@@ -139,8 +143,10 @@ class Replication:
         for progress in self.progress.values():
             progress.must_ask = True
 
-    def plan(self, peer: str, now: float, *, due: bool) -> AppendPlan | ChunkPlan | None:
-        """What to send to `peer` now, if anything; `due` says that the engine wants it to hear from us."""
+    def plan(self, peer: str, now: float, *, due: bool, news: bool = False) -> AppendPlan | ChunkPlan | None:
+        """What to send to `peer` now, if anything; `due`: it is to hear from us; `news`: the commit index is
+        another one, which it may hear later.
+        """
         progress = self.progress[peer]
         if progress.declined:
             progress.declined, progress.no_snapshot_before = False, now + DECLINED_SECONDS
@@ -155,13 +161,13 @@ class Replication:
         behind = not progress.absent and progress.next_index <= self._journal.last_index
         if progress.full:
             return None
-        if not (behind or due or progress.must_ask):
+        if not (behind or due or news or progress.must_ask):
             return None
-        entries = self._journal.typed(progress.next_index, MAX_ENTRIES, APPEND_BYTES) if behind else []
+        entries = self._entries_from(progress.next_index) if behind else []
         prev_index = progress.next_index - 1
         long_unasked = now >= progress.asked_at + self._ask_interval
         wants_reply = bool(entries) or progress.probing or progress.must_ask or long_unasked
-        if not wants_reply and not progress.has_news:
+        if not (wants_reply or due):
             progress.has_news = True
             return None
         return AppendPlan(prev_index, self._journal.term_at(prev_index), entries, wants_reply)
@@ -173,6 +179,11 @@ class Replication:
             return None
         prev_index = progress.next_index - 1
         return AppendPlan(prev_index, self._journal.term_at(prev_index), [], wants_reply=False)
+
+    @property
+    def keeps_news(self) -> bool:
+        """Whether a peer has not heard the commit index."""
+        return any(progress.has_news for progress in self.progress.values())
 
     def sent(self, peer: str, seq: int, plan: AppendPlan | ChunkPlan, now: float) -> None:
         """The plan left the node as frame `seq`."""
@@ -197,9 +208,11 @@ class Replication:
         progress.match_index = max(progress.match_index, next_index - 1)
         progress.next_index = max(progress.next_index, progress.match_index + 1)
         progress.probing = False
-        progress.in_flight = {
-            seq: sent for seq, sent in progress.in_flight.items() if sent.last_index > progress.match_index
-        }
+        if progress.in_flight:
+            match = progress.match_index
+            progress.in_flight = {
+                seq: sent for seq, sent in progress.in_flight.items() if sent.last_index > match
+            }
 
     def refused(self, peer: str, prev_index: int, hint: int) -> None:
         """The peer's log did not hold our `prev_index`; it suggests to go on from `hint`."""
@@ -248,7 +261,17 @@ class Replication:
             return None
         return ChunkPlan(transfer, number, transfer.chunk(number))
 
+    def _entries_from(self, index: int) -> list[Entry]:
+        """What is read for one peer is mostly what the next one lacks: a leader's log only grows."""
+        begin, end, entries = self._read
+        if (begin, end) != (index, self._journal.last_index):
+            entries = self._journal.typed(index, MAX_ENTRIES, APPEND_BYTES)
+            self._read = index, self._journal.last_index, entries
+        return entries
+
     def _expire(self, progress: Progress, now: float) -> None:
+        if not progress.in_flight:
+            return
         if any(sent.at + self._resend_after <= now for sent in progress.in_flight.values()):
             self._probe(progress, progress.match_index + 1 if progress.match_index else progress.next_index)
 

@@ -3,8 +3,9 @@
 ``magic | header length | header | machine bytes | CRC-32C over all before it``. The header names cluster and
 generation and holds the last entry the state contains and the one before it (the engine wants both). The file
 appears under its name whole and durable (temporary file, sync, rename, sync of the directory), so one that
-does not check out was damaged later: that is an error, never skipped. The same bytes travel to a follower
-that is too far behind.
+does not check out was damaged later: that is an error, never skipped. The digit at the end of the magic is
+the version of this format: a later one is refused, and the file left as it is. The same bytes travel to a
+follower that is too far behind.
 
 It is written piece by piece (`SnapshotWriter`), synced every `SYNC_BYTES`: with more of it in the system's
 memory, the journal's next sync on the same file system would wait for all of that. Two may be written at a
@@ -27,11 +28,15 @@ import msgspec
 
 from raft.disk import Disk
 from raft.entries import Entry
-from raft.errors import SnapshotCorrupt, WrongCluster
+from raft.errors import FormatTooNew, SnapshotCorrupt, WrongCluster
 
-MAGIC = b"RAFTSNP1"
+FORMAT = 1
+_FAMILY = b"RAFTSNP"
+MAGIC = _FAMILY + b"%d" % FORMAT
 SYNC_BYTES = 256 * 1024
 WRITTEN, RECEIVED = "snapshot.tmp", "snapshot-received.tmp"
+_AT_ONCE = 2**30
+"""Bytes read in one piece: more than the system gives at once would have to be joined, and that is a copy."""
 _LENGTH = struct.Struct("<I")
 _CRC = struct.Struct("<I")
 
@@ -52,11 +57,14 @@ class Snapshot(NamedTuple):
 
 
 class SnapshotWriter:
-    """A snapshot file under its temporary name. `crc` and `size` are of what was appended; raises OSError."""
+    """A snapshot file under its temporary name. `crc` and `size` are of what was appended; raises OSError.
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    It is synced every `sync_bytes`.
+    """
+
+    def __init__(self, disk: Disk, path: Path, sync_bytes: int = SYNC_BYTES) -> None:
         self.path, self.crc, self.size = path, 0, 0
-        self._disk, self._unsynced = disk, 0
+        self._disk, self._sync_bytes, self._unsynced = disk, sync_bytes, 0
         self._descriptor: int | None = disk.create(path)
 
     def append(self, data: bytes) -> None:
@@ -66,7 +74,7 @@ class SnapshotWriter:
         self.crc = google_crc32c.extend(self.crc, data)
         self.size += len(data)
         self._unsynced += len(data)
-        if self._unsynced >= SYNC_BYTES:
+        if self._unsynced >= self._sync_bytes:
             self._disk.sync(self._descriptor)
             self._unsynced = 0
 
@@ -113,16 +121,30 @@ class SnapshotFile:
         """Up to `count` bytes from `offset`."""
         return os.pread(self._descriptor, count, offset)
 
+    def machine(self) -> bytes:
+        """The state machine's bytes, once all is checked; raises `SnapshotCorrupt`."""
+        end = self.size - _CRC.size
+        pieces = [self.read(at, min(_AT_ONCE, end - at)) for at in range(self.machine_at, end, _AT_ONCE)]
+        machine = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        crc = google_crc32c.extend(google_crc32c.value(self.read(0, self.machine_at)), machine)
+        if google_crc32c.extend(crc, self.read(end, _CRC.size)) != self.crc:
+            raise SnapshotCorrupt(self.path, "its checksum does not match")
+        return machine
+
 
 class SnapshotStore:
     """The one snapshot file of a node, `directory/snapshot`."""
 
-    def __init__(self, directory: Path, cluster: str, generation: int, disk: Disk) -> None:
+    def __init__(
+        self, directory: Path, cluster: str, generation: int, disk: Disk, *, sync_bytes: int = SYNC_BYTES
+    ) -> None:
         self._path = directory / "snapshot"
         self._cluster, self._generation, self._disk = cluster, generation, disk
+        self._sync_bytes = sync_bytes
         self._naming = threading.Lock()
         self._newest = 0
         self._closed = threading.Event()
+        self._at_start: Snapshot | None = None
         self._received: SnapshotWriter | None = None
 
     @property
@@ -151,7 +173,7 @@ class SnapshotStore:
         with self._naming:
             if self._closed.is_set():
                 return False
-            writer = SnapshotWriter(self._disk, self._path.with_name(WRITTEN))
+            writer = SnapshotWriter(self._disk, self._path.with_name(WRITTEN), self._sync_bytes)
         try:
             writer.append(MAGIC + _LENGTH.pack(len(header)) + header)
             for part in parts:
@@ -175,7 +197,7 @@ class SnapshotStore:
     def adopt(self, received: SnapshotWriter, last_index: int, last_term: int) -> None:
         """Make a file received from another node, which must end with that entry, the durable snapshot.
 
-        Raises `SnapshotCorrupt`, `WrongCluster`, OSError.
+        Raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError.
         """
         received.finish()
         self._received = None
@@ -193,7 +215,7 @@ class SnapshotStore:
             newest = not self._closed.is_set() and last_index >= self._newest
             if newest:
                 self._disk.rename(writer.path, self._path)
-                self._newest = last_index
+                self._newest, self._at_start = last_index, None
         if newest:
             self._disk.sync_directory(self._path.parent)
         else:
@@ -218,41 +240,35 @@ class SnapshotStore:
             received.discard()
 
     def open(self) -> SnapshotFile:
-        """The durable snapshot, to be sent; raises `SnapshotCorrupt`, `WrongCluster`, OSError."""
+        """The durable snapshot, to be sent; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`,
+        OSError.
+        """
         return self._open(self._path)
 
-    def read_bytes(self) -> bytes:
-        """The file as it is."""
-        return self._path.read_bytes()
-
     def load(self) -> Snapshot:
-        """The durable snapshot; raises `SnapshotCorrupt` and `WrongCluster`."""
-        return self.parse(self.read_bytes())
+        """The durable snapshot; raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError."""
+        snapshot, self._at_start = self._at_start, None
+        return snapshot or self._read()
 
     def check_beside(self, first_index: int | None) -> None:
         """The journal, which begins at `first_index`, must go on where the snapshot ends, or overlap it.
 
-        An empty journal (None) beside a snapshot has lost term and vote. Raises `SnapshotCorrupt`,
-        `WrongCluster`.
+        An empty journal (None) beside a snapshot has lost term and vote. What was read is what the next
+        `load` gives. Raises `SnapshotCorrupt`, `FormatTooNew`, `WrongCluster`, OSError.
         """
-        end = self.load().last.index if self.exists else 0
+        self._at_start = self._read() if self.exists else None
+        end = self._at_start.last.index if self._at_start is not None else 0
         if end and first_index is None:
             raise SnapshotCorrupt(self.path, "the journal beside it is missing, and with it the vote")
         if first_index is not None and first_index > end + 1:
             cause = f"the journal begins at entry {first_index}, but the snapshot ends at {end}"
             raise SnapshotCorrupt(self.path, cause)
 
-    def parse(self, data: bytes) -> Snapshot:
-        """Check and take apart a snapshot file; raises `SnapshotCorrupt` and `WrongCluster`."""
-        where = str(self._path)
-        body, trailer = data[: -_CRC.size], data[-_CRC.size :]
-        _check_magic(where, body[: len(MAGIC) + _LENGTH.size])
-        if google_crc32c.value(body) != _CRC.unpack(trailer)[0]:
-            raise SnapshotCorrupt(where, "its checksum does not match")
-        header_at = len(MAGIC) + _LENGTH.size
-        machine_at = header_at + _LENGTH.unpack_from(body, len(MAGIC))[0]
-        header = self._check_owner(where, _decode_header(where, body[header_at:machine_at]))
-        return Snapshot(header.last, header.previous, body[machine_at:])
+    def _read(self) -> Snapshot:
+        file = SnapshotFile(self._path)
+        machine = file.machine()
+        header = self._check_owner(file.path, file.header)
+        return Snapshot(header.last, header.previous, machine)
 
     def _open(self, path: Path) -> SnapshotFile:
         file = SnapshotFile(path)
@@ -270,6 +286,9 @@ class SnapshotStore:
 
 
 def _check_magic(where: str, head: bytes) -> bytes:
+    version = head[len(_FAMILY) : len(MAGIC)]
+    if head.startswith(_FAMILY) and version.isdigit() and int(version) > FORMAT:
+        raise FormatTooNew(where, int(version), FORMAT)
     if head[: len(MAGIC)] != MAGIC or len(head) < len(MAGIC) + _LENGTH.size:
         raise SnapshotCorrupt(where, f"it begins with {head[:8]!r}, not with {MAGIC!r}")
     return head

@@ -4,39 +4,48 @@ A `Succession` has the face of a `RaftCore`, whose calls it passes on to the cor
 Beside that, in the same steps:
 
 - **Switch.** When a step has applied a seal, its frames leave (they carry the commit index that lets others
-  apply the seal too); then the base of the next generation is written, the core of the old one closed and
-  that of the new one opened. Who led campaigns first. Calls that were in flight here come behind the seal and
-  have no effect, so they are made again in the new generation, and nobody hears of it.
+  apply the seal too), and the state, which no command changes any more, is written in the background as the
+  base of the next generation. The old core goes on meanwhile: it tells others of the seal, and whatever it
+  votes or acknowledges still is of entries behind the seal, without effect. When the base is durable, the old
+  core is closed and the new one opened, on the state as the machine holds it. Who led campaigns first.
+- **Calls.** What was in flight here comes behind the seal and has no effect. It is kept, with what comes in
+  before the switch, and made again in the new generation, so nobody hears of it.
 - **Laggard and newcomer.** Frames of other generations go to `raft.passage`: a change that was missed ends in
   a base from another node, an invitation makes this node a learner. With `join` and no files a node is in
   generation 0, where it waits. A learner answers appends and snapshot chunks; it neither votes nor campaigns,
   for its core is told of no bus.
-- **Removed.** A node that is not among the new members keeps their names, withdraws, answers nobody and stays
-  alive; also after a restart.
+- **Removed.** A node that is not among the new members goes on in the old generation, serving nobody, until
+  one of them tells that it has a base: as long as none has, its vote and its log may be what the others need
+  to find the seal again. Then it keeps their names, withdraws, answers nobody and stays alive; also after a
+  restart.
 
 A crash between any two of these leaves either the old generation, whose seal is applied again, or the new
-one, whole (`raft.generation`).
+one, whole (`raft.generation`). A majority of the old generation is there until one node has the base of the
+new one, and from that one all others can get it.
 
 Sequence numbers and the incarnation go on through a switch, so that no late answer and no late "nobody is
-there" can be taken for one to a newer frame.
+there" can be taken for one to a newer frame. The files of a generation know the incarnation from the moment
+they have their name, so that a process that comes after a crash has a higher one.
 """
 
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from raft.base import Base
+from raft.again import Again
+from raft.base import Base, Writing
 from raft.between import Invite, is_between
 from raft.change import Change, Result, refusal
 from raft.codec import Frame
-from raft.compaction import Background
+from raft.compaction import Background, Inline
 from raft.config import RaftConfig
 from raft.core import RaftCore, wall_clock_ms
 from raft.counters import Counters
 from raft.disk import Disk
-from raft.engine import SEALED, StateMachine
+from raft.engine import SEALED, MachineAt, StateMachine
 from raft.errors import ChangeRefused, NotLeader, Unavailable
 from raft.generation import Files, Generation, Sealed, Shelf
 from raft.guard import Guard
@@ -44,9 +53,13 @@ from raft.outbox import Outgoing
 from raft.outcomes import Done, Outcome
 from raft.passage import Passage
 from raft.present import Present
+from raft.segment import VoteState
 from raft.snapshot import SnapshotWriter
 
-MOST_AGAIN = 4_096
+PATIENCE = 2.0
+"""Times as long as this node took for its base, calls wait for the others to have theirs and a leader."""
+LOOK_SECONDS = 0.005
+"""How often a base that is being written is looked at."""
 
 log = logging.getLogger("raft")
 
@@ -66,9 +79,11 @@ class Succession(Present):
         background: Background | None = None,
     ) -> None:
         self._given, self._machine, self._clock, self._wall_ms = config, machine, clock, wall_ms
-        self._disk, self._background = disk or Disk(), background
+        self._disk, self._background = disk or Disk(), background or Inline()
         self._counters = counters or Counters()
-        self._shelf = Shelf(config.data_dir, config.cluster_id, config.node_id, self._disk)
+        self._shelf = Shelf(
+            config.data_dir, config.cluster_id, config.node_id, self._disk, members=config.members
+        )
         self._guarded = Guard(self)
         self._connected: tuple[bool, bool] | None = None
         self._answer_to, self._frame = "", b""
@@ -77,8 +92,11 @@ class Succession(Present):
         )
         self._left: list[Outgoing] = []
         self._change: Change | None = None
-        self._again: list[Callable[[], None]] = []
-        self._was_ready = self._heard_own_hello = self._switched = self._tidy = False
+        self._writing: Writing | None = None
+        self._began, self._led = 0.0, False
+        self._again = Again()
+        self._was_ready = self._heard_own_hello = self._goes_on = self._tidy = False
+        self._lingers = False
         files = self._shelf.newest() or self._first()
         self.generation = files.generation
         removed = not files.learner and config.node_id not in files.generation.members
@@ -104,6 +122,7 @@ class Succession(Present):
         as_given: bool = False,
         incarnation: int | None = None,
         campaign: bool = False,
+        machine_at: MachineAt | None = None,
     ) -> RaftCore:
         """`as_given`: generation 1 has the configured members, or refuses them."""
         first = as_given and files.directory == self._given.data_dir
@@ -118,11 +137,13 @@ class Succession(Present):
             config,
             self._machine,
             clock=self._clock,
-            wall_ms=self._wall_ms if incarnation is None else lambda: incarnation,
+            wall_ms=self._wall_ms,
+            incarnation=incarnation,
             disk=self._disk,
             counters=self._counters,
             background=self._background,
             campaign_at_once=campaign,
+            machine_at=machine_at,
         )
         core.letters.foreign = self._foreign
         self._base_index, self._tidy = core.applied_index, files.generation.number <= 1
@@ -150,7 +171,8 @@ class Succession(Present):
     @property
     def has_begun(self) -> bool:
         """Whether this generation has committed an entry of its own."""
-        return not self.is_learner and self.core.commit_index > self._base_index
+        begun = self.core.engine.sealed is None and self.core.commit_index > self._base_index
+        return begun and not self.is_learner
 
     @property
     def heard_own_hello(self) -> bool:
@@ -159,22 +181,29 @@ class Succession(Present):
 
     @property
     def wants_tick(self) -> bool:
-        """As of `RaftCore`; and a new generation begins with a tick."""
-        return self._switched or self.core.wants_tick
+        """As of `RaftCore`; and a new generation begins with a tick, as an old one ends with one."""
+        return self._goes_on or (self.core.engine.sealed is None and self.core.wants_tick)
 
     def rest(self) -> float:
         """As of `RaftCore`."""
         busy = self._change is not None or self._passage.busy
         rest = self.core.rest()
+        if self._writing is not None:
+            return min(rest, LOOK_SECONDS)
         return min(rest, self._given.heartbeat_interval / 2) if busy else rest
 
     def propose(self, command: bytes, done: Done) -> None:
         """As `RaftCore.propose`, through a change of generation."""
-        self.core.propose(command, self._again_unless_told(done, lambda: self.propose(command, done)))
+        size = len(command)
+        again = partial(self.propose, command, done)
+        if not (self._ended and self._again.keep(again, size)):
+            self.core.propose(command, self._again_unless_told(done, again, size))
 
     def read(self, done: Done) -> None:
         """As `RaftCore.read`, through a change of generation."""
-        self.core.read(self._again_unless_told(done, lambda: self.read(done)))
+        again = partial(self.read, done)
+        if not (self._ended and self._again.keep(again, 0)):
+            self.core.read(self._again_unless_told(done, again, 0))
 
     def connection_changed(self, connected: bool, *, patient: bool = True) -> None:
         """As `RaftCore.connection_changed`; a learner's core is not told, so it never campaigns."""
@@ -187,9 +216,11 @@ class Succession(Present):
         if self.core.failure == SEALED:
             self.core.failure = cause
         self.core.withdraw(cause)
+        self._again.make()  # to be refused
 
     def close(self) -> None:
         """Give the files back."""
+        self._give_up_writing()
         self._passage.close()
         self.core.close()
 
@@ -255,7 +286,7 @@ class Succession(Present):
 
     def tick(self) -> None:
         """As `RaftCore.tick`; then what is under way between generations goes on."""
-        self._switched = False
+        self._goes_on = False
         self.core.tick()
         if self.core.failure is not None:
             return
@@ -290,26 +321,55 @@ class Succession(Present):
 
     # -- into the next generation ------------------------------
 
+    @property
+    def _ended(self) -> bool:
+        """Whether this generation has ended, and the next one, in which there is a place, has not begun."""
+        return self.core.failure is None and self.core.engine.sealed is not None and not self._lingers
+
     def _succeed(self, sealed: Sealed) -> list[Outgoing]:
+        """Have the base written, and go on from it once it is."""
+        successor = sealed.successor
+        if self._given.node_id not in successor.members:
+            if not self._lingers:
+                self._lingers = self._goes_on = True
+                self.core.seal(self._removed_in(successor))
+            return []
+        if self._writing is None:
+            self._writing = self._begin_base(sealed)
+            self._began, self._led = self._clock(), self.core.is_leader
+        writing = self._writing
+        if not writing.done:
+            return []
+        self._writing = None
+        writing.finish(incarnation=self.core.letters.incarnation)
+        files = self._shelf.finish(successor, learner=False)
+        return self._switch(files, campaign=self._led, machine_at=MachineAt(writing.last, writing.previous))
+
+    def _begin_base(self, sealed: Sealed) -> Writing:
         previous, last = self.core.journal.typed(sealed.index - 1, 2, 2**62)
         assert last.index == sealed.index
-        incarnation = self.core.letters.incarnation
+        directory = self._shelf.begin(sealed.successor)
+        base, parts = self._base(sealed.successor), self._machine.snapshot()
+        writing = Writing(base, directory, self._background, previous, last, parts)
+        if not writing.done:
+            self.core.seal(SEALED)
+            self._goes_on = True
+        return writing
 
-        def fill(directory: Path) -> None:
-            parts = self._machine.snapshot()
-            base = self._base(sealed.successor)
-            base.write(directory, previous, last, parts, incarnation=incarnation - 1)
-
-        return self._switch(sealed.successor, fill, campaign=self.core.is_leader)
+    def _give_up_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.give_up()
 
     def _adopt(self, generation: Generation, file: SnapshotWriter) -> list[Outgoing]:
         self._passage.fetched = None
         incarnation = self.core.letters.incarnation
 
         def fill(directory: Path) -> None:
-            self._base(generation).adopt(directory, file, incarnation=incarnation - 1)
+            self._base(generation).adopt(directory, file, incarnation=incarnation)
 
-        return self._switch(generation, fill, campaign=False)
+        stays = self._given.node_id in generation.members
+        return self._switch(self._shelf.create(generation, learner=False, fill=fill if stays else None))
 
     def _base(self, generation: Generation) -> Base:
         given, number, members = self._given, generation.number, generation.members
@@ -318,56 +378,50 @@ class Succession(Present):
         )
 
     def _switch(
-        self,
-        generation: Generation,
-        fill: Callable[[Path], None] | None,
-        *,
-        campaign: bool,
-        learner: bool = False,
+        self, files: Files, *, campaign: bool = False, machine_at: MachineAt | None = None
     ) -> list[Outgoing]:
-        """Make the files of `generation`, end the present one, and go on in the new one if it has a place
-        here.
-        """
-        stays = learner or self._given.node_id in generation.members
-        files = self._shelf.create(generation, learner=learner, fill=fill if stays else None)
+        """End the present generation, and go on in the one of `files` if it has a place here."""
+        self._give_up_writing()
+        generation, learner = files.generation, files.learner
         old, self._was_ready = self.core, self.ready and not self.is_learner
         self._heard_own_hello = self.heard_own_hello
-        if not stays:
+        if not learner and self._given.node_id not in generation.members:
             self.generation = generation
             frames = old.end(self._removed_in(generation))
             log.warning("%s", self._removed_in(generation))
             old.close()
+            self._again.make()  # to be refused
             return frames
         frames = old.end(SEALED)
         old.close()
         self.generation, self.is_learner = generation, learner
-        self._switched, early = True, self._passage.over()
+        self._goes_on, early = True, self._passage.over()
         if learner:
             self._machine.restore(self._pristine)
-        self.core = self._open(files, incarnation=old.letters.incarnation, campaign=campaign)
+        self.core = self._open(
+            files, incarnation=old.letters.incarnation, campaign=campaign, machine_at=machine_at
+        )
         self.core.letters.continue_from(old.letters.last_seq)
         log.info("generation %d: %s", generation.number, ", ".join(generation.members))
         if self._connected is not None:
             self.connection_changed(self._connected[0], patient=False)
-        self.core.await_leader()
+        taken = self._clock() - self._began if machine_at is not None else 0.0
+        self.core.await_leader(PATIENCE * taken)
         for data, reply_to in early:
             self.receive(data, reply_to)
-        again, self._again = self._again, []
-        for call in again:
-            call()
+        self._again.make()
         return frames
 
     def _removed_in(self, generation: Generation) -> str:
         return f"this node was removed from the cluster in generation {generation.number}"
 
-    def _again_unless_told(self, done: Done, again: Callable[[], None]) -> Done:
+    def _again_unless_told(self, done: Done, again: Callable[[], None], size: int) -> Done:
         core = self.core
 
         def heard(outcome: Outcome) -> None:
-            ended = isinstance(outcome, Unavailable) and outcome.cause == SEALED
-            if ended and len(self._again) < MOST_AGAIN and (core is not self.core or core.engine.sealed):
-                self._again.append(again)
-            else:
+            """Here, or at the leader, the seal is applied; this node comes after."""
+            ended = isinstance(outcome, Unavailable) and outcome.cause == SEALED and core is self.core
+            if not (ended and self._again.keep(again, size)):
                 done(outcome)
 
         return heard
@@ -384,11 +438,16 @@ class Succession(Present):
 
     def invited_to(self, generation: Generation) -> None:
         """Follow this generation as a learner."""
-        self._left += self._switch(generation, None, campaign=False, learner=True)
+        vote = VoteState(incarnation=self.core.letters.incarnation)
+
+        def fill(directory: Path) -> None:
+            self._base(generation).write_journal(directory, vote, ())
+
+        self._left += self._switch(self._shelf.create(generation, learner=True, fill=fill))
 
     def removed_by(self, generation: Generation) -> None:
         """A newer generation is told of, without this node."""
-        self._left += self._switch(generation, None, campaign=False)
+        self._left += self._switch(self._shelf.create(generation, learner=False))
 
     def newcomer_answered(self, name: str, refusal: str) -> None:
         """An invitation was answered."""

@@ -26,7 +26,8 @@ class EngineTransport(Transport):  # type: ignore[misc]
 
     def __init__(self, peers: tuple[str, ...]) -> None:
         super().__init__(None, None, [])
-        self._nodes = {peer: Node(peer) for peer in peers}
+        self.nodes = {peer: Node(peer) for peer in peers}
+        """The engine's own objects: it finds an identical one sooner in its tables than an equal one."""
         self._connected = False
         self._answers: list[EngineMessage] = []
         self.votes: list[tuple[str, EngineMessage]] = []
@@ -57,7 +58,7 @@ class EngineTransport(Transport):  # type: ignore[misc]
     def deliver(self, peer: str, message: EngineMessage) -> EngineMessage | None:
         """Hand a message to the engine; returns its answer, if it gave one."""
         self._answers.clear()
-        self._onMessageReceived(self._nodes[peer], message)
+        self._onMessageReceived(self.nodes[peer], message)
         return self._answers[-1] if self._answers else None
 
     def observe_term(self, peer: str, term: int) -> None:
@@ -75,7 +76,7 @@ class EngineTransport(Transport):  # type: ignore[misc]
         if connected == self._connected:
             return
         self._connected = connected
-        for node in self._nodes.values():
+        for node in self.nodes.values():
             if connected:
                 self._onNodeConnected(node)
             else:
@@ -86,7 +87,7 @@ class EngineTransport(Transport):  # type: ignore[misc]
         due, self.due = self.due, set()
         if self._connected:
             for peer in due:
-                self._onNodeConnected(self._nodes[peer])
+                self._onNodeConnected(self.nodes[peer])
         return due
 
     def take_votes(self) -> list[tuple[str, EngineMessage]]:

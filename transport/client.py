@@ -16,9 +16,11 @@ seam shows):
 - *A downgrade.* Where TLS was asked for, a server without it is told nothing.
 - *Foreign bytes.* A subject or header that is not UTF-8 ends nats-py's read loop. Here it costs one counted
   message.
-- *Delivery.* Messages go from the read loop straight to a sink (see `transport.subscription`), without
-  nats-py's queue and task per subscription; publishing is synchronous, and the caller bounds
-  `pending_data_size`.
+- *Delivery.* Messages go from the socket straight to a sink (see `transport.shortcut`), without nats-py's
+  queue and task per subscription; those that it must parse, from its read loop. Publishing is synchronous,
+  and the caller bounds `pending_data_size`.
+- *Flushing.* What is published leaves at the end of the loop's turn, in one write; nats-py's flusher, a task
+  with a queue, is left what a slow socket does not take at once.
 """
 
 import asyncio
@@ -27,7 +29,7 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from nats import errors as nats_errors
@@ -36,9 +38,11 @@ from nats.aio.client import Client as NatsPy
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.aio.transport import TcpTransport
 from nats.protocol import command
+from nats.protocol.parser import AWAITING_CONTROL_LINE
 
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError, disconnected
+from transport.shortcut import Shortcut, Sink
 from transport.subscription import Message
 
 UNSENT_TIMEOUT: Final = 1.0
@@ -57,17 +61,27 @@ HARD_LIMIT: Final = 1024 * 1024
 ROOM_WAIT: Final = 0.05
 """Unsent bytes above which a publisher waits (at most so many seconds), and above which it is refused."""
 
-Sink = Callable[[Message], None]
 log = logging.getLogger(__name__)
 
 
 class Link(TcpTransport):
-    """A TCP connection (perhaps with TLS) whose end is bounded, and which tells when it has room again."""
+    """A TCP connection (perhaps with TLS) whose end is bounded, which tells when it has room again, and whose
+    messages take the short way to their sinks; see `Shortcut` for the arguments.
+    """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        sinks: Mapping[int, Sink] | None = None,
+        idle: Callable[[], bool] = lambda: False,
+        malformed: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.writable = asyncio.Event()
         self.writable.set()
+        self._sinks: Mapping[int, Sink] = sinks if sinks is not None else {}
+        self._idle, self._malformed = idle, malformed
+        self._shortcut: Shortcut | None = None
+        self._waits = False
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
         self.abort()
@@ -79,6 +93,31 @@ class Link(TcpTransport):
             assert self._io_writer is not None
             raw = self._io_writer.get_extra_info("socket")
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNSENT_TIMEOUT * 1000))
+        self._take_shortcut()
+
+    async def connect_tls(
+        self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
+    ) -> None:
+        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)  # type: ignore[arg-type]
+        self._take_shortcut()
+
+    def _take_shortcut(self) -> None:
+        assert self._io_writer is not None
+        way = self._io_writer.transport
+        stream = way.get_protocol()
+        assert isinstance(stream, asyncio.Protocol)
+        self._waits = False
+        self._shortcut = Shortcut(stream, self._sinks, lambda: self._waits and self._idle(), self._malformed)
+        way.set_protocol(self._shortcut)
+
+    async def read(self, buffer_size: int) -> bytes:
+        self._waits = True
+        try:
+            return bytes(await super().read(buffer_size))
+        finally:
+            self._waits = False
+            if self._shortcut is not None:
+                self._shortcut.passed = False
 
     @property
     def has_room(self) -> bool:
@@ -126,10 +165,11 @@ class Client(NatsPy):
 
     def __init__(self, config: NatsConfig) -> None:
         super().__init__()
-        self._transport = self.link = Link()
         self._config = config
         self._sinks: dict[int, Sink] = {}
+        self._transport = self.link = Link(self._sinks, self._has_parsed_all, self._count_malformed)
         self._loop = asyncio.get_running_loop()
+        self._will_push = False
         self._login_at = float("-inf")
         self.malformed = 0
         self.refusals = 0
@@ -147,7 +187,7 @@ class Client(NatsPy):
     ) -> bool:
         """Queue one message; never waits. The caller has checked the subjects.
 
-        `wake`: let the flusher take it; without, the caller calls `push` in the same turn of the loop.
+        `wake`: it leaves in the loop's next turn; without, the caller calls `push` in this one.
 
         Returns:
             Whether so much waits already that the caller should give the socket time.
@@ -172,9 +212,14 @@ class Client(NatsPy):
             packet = f"PUB {subject} {reply} {size}\r\n".encode() + payload + b"\r\n"
         self._pending.append(packet)
         self._pending_data_size += len(packet)
-        if wake:
-            self._wake_flusher()
+        if wake and not self._will_push:
+            self._will_push = True
+            self._loop.call_soon(self._push_soon)
         return self._pending_data_size > SOFT_LIMIT
+
+    def _push_soon(self) -> None:
+        self._will_push = False
+        self.push()
 
     def push(self) -> None:
         """Write what is queued to the socket at once; leave it to the flusher where the socket is slow."""
@@ -184,7 +229,7 @@ class Client(NatsPy):
             self._wake_flusher()
             return
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
-        self.link.writelines(waiting)  # type: ignore[no-untyped-call]
+        self.link.write(b"".join(waiting))  # type: ignore[no-untyped-call]
 
     def absence(self, subject: str = "") -> NatsTransportError:
         """Why nothing can be sent now."""
@@ -214,8 +259,9 @@ class Client(NatsPy):
             self._wake_flusher()
 
     async def make_room(self) -> None:
-        """Let the flusher hand over what is queued; wait for a slow socket, but not long."""
-        await asyncio.sleep(0)
+        """Hand over what is queued; wait for a slow socket, but not long."""
+        self.push()
+        await asyncio.sleep(0)  # to the flusher, if it was left to that
         if not self.link.writable.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_WAIT):
@@ -245,6 +291,12 @@ class Client(NatsPy):
     def forget(self, subscription: NatsSubscription) -> None:
         """Throw away what still comes."""
         self._sinks.pop(subscription._id, None)
+
+    def _has_parsed_all(self) -> bool:
+        return self._ps.state == AWAITING_CONTROL_LINE and not self._ps.buf
+
+    def _count_malformed(self) -> None:
+        self.malformed += 1
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         sink = self._sinks.get(sid)

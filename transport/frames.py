@@ -13,25 +13,30 @@ MAX_SUBJECT: Final = 1024
 """Bytes; two of them (subject and reply) fit into the server's control line of 4,096."""
 _KNOWN_MAX: Final = 4096
 _SUBJECT: Final = re.compile(r"[^\s\x00-\x1f\ud800-\udfff]+")
+_TOKEN: Final = r"(?![*>](?:\.|\Z))[^.\s\x00-\x1f\ud800-\udfff]+"
+_TOKENS: Final = re.compile(rf"{_TOKEN}(?:\.{_TOKEN})*")
+_INBOX: Final = "_INBOX."
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Subjects:
-    """Refuses what cannot be published to; `known` (bounded) holds what was good, as subjects repeat."""
+    """Refuses what cannot be published to; `known` (bounded) holds what was good, as subjects repeat, but for
+    inboxes, which do not.
+    """
 
     def __init__(self) -> None:
         self.known: set[str] = set()
 
     def check(self, subject: str) -> None:
         """Raise `BAD_SUBJECT`, or add `subject` to those that are known."""
-        if not _fits(subject) or any(token in ("", "*", ">") for token in subject.split(".")):
+        if _TOKENS.fullmatch(subject) is None or not _is_short(subject):
             raise NatsTransportError(
                 ErrorKind.BAD_SUBJECT,
                 f"nothing can be published to it: give 1 to {MAX_SUBJECT} bytes without spaces, "
                 "empty tokens or wildcards",
                 subject=f"{subject!r:.80}",
             )
-        if len(self.known) < _KNOWN_MAX:
+        if len(self.known) < _KNOWN_MAX and not subject.startswith(_INBOX):
             self.known.add(subject)
 
 
@@ -66,4 +71,8 @@ def header_block(headers: dict[str, str]) -> bytes:
 
 
 def _fits(subject: str) -> bool:
-    return _SUBJECT.fullmatch(subject) is not None and len(subject.encode()) <= MAX_SUBJECT
+    return _SUBJECT.fullmatch(subject) is not None and _is_short(subject)
+
+
+def _is_short(subject: str) -> bool:
+    return len(subject) <= MAX_SUBJECT and (subject.isascii() or len(subject.encode()) <= MAX_SUBJECT)

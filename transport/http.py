@@ -26,6 +26,7 @@ HEAD_TIMEOUT: Final = 10.0
 MAX_CONNECTIONS: Final = 2048
 _KEEP_ALIVE: Final = 15
 _START_TIMEOUT: Final = 30.0
+_DATE_EVERY: Final = 1.0
 
 
 class PortInUse(OSError):
@@ -79,10 +80,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self.leave = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        """Set the date of the answers once a second, until it is time to leave; uvicorn's own looks ten times
+        a second whether it is.
+        """
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_EVERY):
+                    await self.leave.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -182,6 +193,7 @@ class HttpServer:
         self._server = self._task = None
         self._config.timeout_graceful_shutdown = timeout  # type: ignore[assignment]  # seconds; fractions work
         server.should_exit = True
+        server.leave.set()
         await asyncio.wait({task}, timeout=timeout + 2.0)
         server.force_exit = True
         await self._end(task)

@@ -328,6 +328,7 @@ class NatsTransport:
             self._retire(subscription)
             await subscription.end()
         await self._client.end()
+        self._replies.close()
 
     async def _drain(self, timeout: float) -> None:
         for handle in list(self._subscriptions.values()):

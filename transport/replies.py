@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transport.deadlines import Deadlines
 from transport.subscription import Message
 
 
@@ -27,6 +28,7 @@ class Replies:
         self._prefix = new_inbox() + "."
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(lambda wait: _fail(wait, TimeoutError))
         self.subject = self._prefix + "*"
         self.late = 0
 
@@ -39,12 +41,12 @@ class Replies:
         """A reply subject and the future of its answer; it raises `TimeoutError` after `timeout` seconds."""
         reply = self._prefix + secrets.token_hex(8)
         future: asyncio.Future[Message] = self._loop.create_future()
-        timer = self._loop.call_later(timeout, _fail, future, TimeoutError)
+        self._deadlines.add(future, timeout)
         self._waiting[reply] = future
         try:
             yield reply, future
         finally:
-            timer.cancel()
+            self._deadlines.remove(future)
             del self._waiting[reply]
             if not future.cancel() and not future.cancelled():
                 future.exception()  # seen, also when the request was given up before it looked
@@ -56,6 +58,10 @@ class Replies:
             self.late += 1
         else:
             future.set_result(message)
+
+    def close(self) -> None:
+        """No request is made any more."""
+        self._deadlines.close()
 
     def fail_all(self) -> None:
         """The connection is gone, and the answers with it: raise `ConnectionError` in each that waits."""

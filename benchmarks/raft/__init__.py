@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks import WrongUsage
 from transport.loop import run as run_loop
 
-DEFAULT_PARTS: Final = "commit,failover,idle,queue,compaction,transfer"
+DEFAULT_PARTS: Final = "commit,failover,idle,queue,compaction,transfer,members"
 OPTIONAL_PARTS: Final = ("crosscheck",)
 
 
@@ -29,6 +29,7 @@ def run(
     idle_seconds: float = 20.0,
     megabytes: int = 50,
     transfers: int = 10,
+    changes: int = 3,
 ) -> dict[str, Any]:
     """Figures of the parts named in `parts`.
 
@@ -37,14 +38,15 @@ def run(
         sizes, clients: bytes of a write, and numbers of clients, comma-separated.
         failovers: leaders killed in each system.
         idle_seconds: over which the CPU of idle processes is taken.
-        megabytes: size of the state that is snapshotted while commits go on.
+        megabytes: size of the state that is snapshotted, or in which members change, while commits go on.
         transfers: of leadership under load.
+        changes: of members under load.
 
     Raises:
         WrongUsage: a part that does not exist, or numbers that are none.
     """
     # Imported here: `benchmarks.raft.node` is a process of its own and needs none of it.
-    from benchmarks.raft import commit, compaction, crosscheck, failover, idle, queue, transfer
+    from benchmarks.raft import commit, compaction, crosscheck, failover, idle, members, queue, transfer
 
     cells = {"sizes": _numbers(sizes), "clients": _numbers(clients)}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
@@ -54,6 +56,7 @@ def run(
         "queue": lambda: _on_loop(queue.measure()),
         "compaction": lambda: compaction.measure(megabytes=megabytes),
         "transfer": lambda: _on_loop(transfer.measure(transfers=transfers)),
+        "members": lambda: _on_loop(members.measure(changes=changes, megabytes=megabytes)),
         "crosscheck": lambda: _on_loop(crosscheck.measure(seconds=seconds)),
     }
     wanted = parts.split(",")

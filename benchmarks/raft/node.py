@@ -7,6 +7,8 @@ client outside of it is served, with an empty answer, or the error's text.
 
 import argparse
 import asyncio
+import gc
+import itertools
 import os
 import random
 import signal
@@ -19,7 +21,11 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.raft.load import ANSWER_SECONDS, closed_loop
+from benchmarks.raft.pulse import Pulse, WatchedDisk
+from benchmarks.raft.state import filled, small_command
+from coordinator.machine import ClusterMachine
 from raft import NotLeader, OutcomeUnknown, RaftConfig, RaftError, RaftNode, Unavailable
+from raft.engine import StateMachine
 from transport.config import NatsConfig
 from transport.loop import run
 from transport.nats import Message, NatsTransport
@@ -28,14 +34,16 @@ PREFIX: Final = "varpulis.cluster"
 RETRY_SECONDS: Final = 2.0
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.25
+MOST_STANDSTILLS: Final = 2_000
 
 
 class Order(msgspec.Struct):
     """What the benchmark asks of a node.
 
     `status`; `load` (a closed loop for `seconds`); `steady` (the same, retrying as the coordinators do, and
-    telling when each commit was); `flood` (`count` proposals at once); `transfer`. The last two have
-    `deadline` seconds.
+    telling when each commit was); `flood` (`count` proposals at once); `transfer`; `change` (`add` and
+    `remove` a member). The last three have `deadline` seconds. `standstills` of the loop, if it is watched.
+    `size`: bytes of a command; 0: one of the coordinators' own.
     """
 
     op: str
@@ -44,6 +52,8 @@ class Order(msgspec.Struct):
     size: int = 200
     count: int = 0
     deadline: float = 5.0
+    add: str | None = None
+    remove: str | None = None
 
 
 class CountingMachine:
@@ -75,24 +85,28 @@ async def load(node: RaftNode, order: Order) -> dict[str, Any]:
 
 async def steady(node: RaftNode, order: Order) -> dict[str, Any]:
     """A loop whose callers retry as `coordinator.ledger` does; `commits` are times of the monotonic clock."""
-    command = os.urandom(order.size)
+    command = os.urandom(order.size) if order.size else small_command()
     ends = time.monotonic() + order.seconds
     commits: list[float] = []
     counts: Counter[str] = Counter()
+    heard: Counter[str] = Counter()
 
     async def once() -> bool:
         deadline, pause = time.monotonic() + RETRY_SECONDS, FIRST_PAUSE
-        while True:
+        for tries in itertools.count(1):
+            counts["most_tries"] = max(counts["most_tries"], tries)
             left = deadline - time.monotonic()
             try:
                 await node.propose(command, timeout=max(left, 0.001))
                 return True
-            except (NotLeader, Unavailable, OutcomeUnknown):
+            except (NotLeader, Unavailable, OutcomeUnknown) as error:
+                heard[f"{type(error).__name__}: {error}"[:120]] += 1
                 if left <= pause:
                     return False
             counts["retried"] += 1
             await asyncio.sleep(pause * (0.5 + random.random() / 2))
             pause = min(pause * 2, LONGEST_PAUSE)
+        raise AssertionError("unreachable")
 
     async def client() -> None:
         while time.monotonic() < ends:
@@ -104,7 +118,8 @@ async def steady(node: RaftNode, order: Order) -> dict[str, Any]:
     async with asyncio.TaskGroup() as group:
         for _ in range(order.clients):
             group.create_task(client())
-    return {"commits": commits, "retried": counts["retried"], "failed": counts["failed"]}
+    told = {name: counts[name] for name in ("retried", "failed", "most_tries")}
+    return {"commits": commits, "heard": dict(heard), **told}
 
 
 async def flood(node: RaftNode, order: Order) -> dict[str, Any]:
@@ -133,6 +148,12 @@ async def transfer(node: RaftNode, order: Order) -> dict[str, Any]:
     return {"leader_id": await node.transfer(timeout=order.deadline)}
 
 
+async def change(node: RaftNode, order: Order) -> dict[str, Any]:
+    """Add a member, remove one, or both."""
+    generation = await node.change_members(add=order.add, remove=order.remove, timeout=order.deadline)
+    return {"members": generation.members}
+
+
 async def status(node: RaftNode, _: Order) -> dict[str, Any]:
     """What this node knows."""
     known: dict[str, Any] = msgspec.to_builtins(node.status())
@@ -145,21 +166,22 @@ ORDERS: Final[dict[str, Callable[[RaftNode, Order], Awaitable[dict[str, Any]]]]]
     "steady": steady,
     "flood": flood,
     "transfer": transfer,
+    "change": change,
 }
 
 
 class Desk:
     """Takes messages from the bus and answers them, each in a task of its own."""
 
-    def __init__(self, node: RaftNode, bus: NatsTransport) -> None:
-        self._node, self._bus = node, bus
+    def __init__(self, node: RaftNode, bus: NatsTransport, pulse: Pulse) -> None:
+        self._node, self._bus, self._pulse = node, bus, pulse
         self._running: set[asyncio.Task[None]] = set()
 
     async def order(self, message: Message) -> None:
         """An `Order`."""
         self._spawn(self._obey(message))
 
-    async def put(self, message: Message) -> None:
+    def put(self, message: Message) -> None:
         """A command of a client outside."""
         self._spawn(self._commit(message))
 
@@ -171,7 +193,10 @@ class Desk:
     async def _obey(self, message: Message) -> None:
         order = msgspec.json.decode(message.data, type=Order)
         try:
-            answer = await ORDERS[order.op](self._node, order)
+            if order.op == "standstills":
+                answer = {"standstills": msgspec.to_builtins(self._pulse.standstills[-MOST_STANDSTILLS:])}
+            else:
+                answer = await ORDERS[order.op](self._node, order)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         await self._bus.publish(message.reply, msgspec.json.encode(answer))
@@ -185,20 +210,36 @@ class Desk:
         await self._bus.publish(message.reply, answer)
 
 
-async def serve(node_id: str, members: tuple[str, ...], url: str, data_dir: Path) -> int:
-    """Run the node until SIGTERM."""
+async def serve(
+    node_id: str, members: tuple[str, ...], url: str, data_dir: Path, *, join: bool, megabytes: int
+) -> int:
+    """Run the node until SIGTERM; with `megabytes` of the coordinators' state, and its loop watched."""
     bus = await NatsTransport.connect(NatsConfig(servers=(url,), name=node_id), wait=10.0)
-    node = RaftNode(RaftConfig(node_id, members, "bench", data_dir, prefix=PREFIX), bus, CountingMachine())
+    disk = WatchedDisk()
+    config = RaftConfig(node_id, members, "bench", data_dir, prefix=PREFIX, join=join)
+    node, pulse = RaftNode(config, bus, _machine(megabytes), disk=disk), Pulse(disk)
     await node.start()
+    if megabytes:
+        pulse.start()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    desk = Desk(node, bus)
+    desk = Desk(node, bus, pulse)
     await bus.subscribe(f"{PREFIX}.bench.{node_id}", desk.order)
-    await bus.subscribe(f"{PREFIX}.bench.{node_id}.put", desk.put)
+    await bus.listen(f"{PREFIX}.bench.{node_id}.put", desk.put)
     await stopped.wait()
     await node.stop()
     await bus.close()
     return 0
+
+
+def _machine(megabytes: int) -> StateMachine:
+    if not megabytes:
+        return CountingMachine()
+    machine = ClusterMachine()
+    machine.state = filled(megabytes)
+    gc.collect()
+    gc.freeze()  # as a coordinator does once it has started
+    return machine
 
 
 def main() -> None:
@@ -208,9 +249,12 @@ def main() -> None:
     parser.add_argument("--members", required=True, help="comma-separated ids, this one included")
     parser.add_argument("--nats", required=True, help="nats://host:port")
     parser.add_argument("--data-dir", required=True, type=Path)
+    parser.add_argument("--join", action="store_true")
+    parser.add_argument("--megabytes", type=int, default=0, help="of the coordinators' state; 0: it counts")
     arguments = parser.parse_args()
     members = tuple(arguments.members.split(","))
-    run(serve(arguments.node_id, members, arguments.nats, arguments.data_dir))
+    own = {"join": arguments.join, "megabytes": arguments.megabytes}
+    run(serve(arguments.node_id, members, arguments.nats, arguments.data_dir, **own))
 
 
 if __name__ == "__main__":

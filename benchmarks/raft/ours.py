@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -37,9 +37,17 @@ class OrderFailed(Exception):
 class Nodes:
     """Three running nodes, and a connection to the server they talk over."""
 
-    def __init__(self, bus: NatsTransport, url: str, directory: Path) -> None:
+    def __init__(self, bus: NatsTransport, url: str, directory: Path, arguments: Sequence[str] = ()) -> None:
         self.bus, self.url = bus, url
-        self.processes = {member: _process(member, url, directory) for member in MEMBERS}
+        self._directory, self._arguments = directory, arguments
+        self.processes = {member: self.process(member) for member in MEMBERS}
+
+    def process(self, member: str, *more: str) -> Process:
+        """A node's process, not started, with `more` arguments."""
+        command = [sys.executable, "-m", "benchmarks.raft.node", "--node-id", member]
+        command += ["--members", ",".join(MEMBERS), "--nats", self.url]
+        command += ["--data-dir", str(self._directory / member), *self._arguments, *more]
+        return Process(command, self._directory / f"{member}.log")
 
     async def order(self, member: str, timeout: float, **order: Any) -> dict[str, Any]:
         """Have a node obey an `Order`. Raises `OrderFailed` and `NatsTransportError`."""
@@ -66,13 +74,15 @@ class Nodes:
 
 
 @asynccontextmanager
-async def nodes(directory: Path) -> AsyncIterator[Nodes]:
-    """A cluster that is ready, with its data under `directory`; gone with the block."""
+async def nodes(directory: Path, *arguments: str) -> AsyncIterator[Nodes]:
+    """A cluster that is ready, with its data under `directory`; gone with the block. `arguments` are for each
+    node's process.
+    """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(NatsServer())
         bus = await NatsTransport.connect(NatsConfig(servers=(server.url,), name="benchmark"), wait=10.0)
         stack.push_async_callback(bus.close)
-        cluster = Nodes(bus, server.url, directory)
+        cluster = Nodes(bus, server.url, directory, arguments)
         for process in cluster.processes.values():
             stack.enter_context(process)
         await cluster.leader()
@@ -102,9 +112,3 @@ async def put(bus: NatsTransport, member: str, command: bytes, timeout: float) -
     answer = await bus.request(f"{PREFIX}.bench.{member}.put", command, timeout=timeout)
     if answer:
         raise OrderFailed(f"{member}: {answer.decode()}")
-
-
-def _process(member: str, url: str, directory: Path) -> Process:
-    command = [sys.executable, "-m", "benchmarks.raft.node", "--node-id", member]
-    command += ["--members", ",".join(MEMBERS), "--nats", url, "--data-dir", str(directory / member)]
-    return Process(command, directory / f"{member}.log")

@@ -9,12 +9,17 @@ comes first, so that making one takes a moment.
 `frames` copies the dictionaries, and only them, when it is called: their values are frozen, and `placements`
 is copied in both its levels. The frames are made when they are asked for, by any thread, from those copies.
 
+`read` keeps the garbage collector away: what it makes refers to nothing that refers back, and each look at
+all of it, of which a large state sets off several, would stop the event loop once more.
+
 Format 2, which knew no uploads, and format 1, one msgpack map of everything, are still read. `read_on` takes
 the bytes in pieces, as they come.
 """
 
+import gc
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
@@ -155,11 +160,23 @@ def read(data: bytes) -> State:
         ValueError: they are damaged, or of a format this version does not know.
     """
     try:
-        if data[:1] == bytes([_FIRST_BYTE_OF_FORMAT_1]):
-            return _read_format_1(data)
-        return _read_frames(data)
+        with _collector_away():
+            if data[:1] == bytes([_FIRST_BYTE_OF_FORMAT_1]):
+                return _read_format_1(data)
+            return _read_frames(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(_damaged(str(error))) from None
+
+
+@contextmanager
+def _collector_away() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read_format_1(data: bytes) -> State:

@@ -40,7 +40,7 @@ class Client:
         world = self._world
         if world.now > world.until:
             return
-        machine = world.machines[world.rng.choice(world.names)]
+        machine = world.rng.choice([m for m in world.machines.values() if m.core or m.name in world.names])
         self._attempt += 1
         key = f"k{world.rng.randrange(world.weather.keys)}"
         if world.rng.random() < 0.4:
@@ -142,7 +142,7 @@ class _Write(_Call):
         core.propose(self.data, self.done)
 
     def refused(self) -> None:
-        self.world.rules.applications.refused.add(self.data)
+        self.world.rules.refuse(self.data, "no process")
         self.over = True
         self.client.ended(unknown=False)
 
@@ -164,11 +164,11 @@ class _Write(_Call):
     def done(self, outcome: Outcome) -> None:
         late = self.over
         if isinstance(outcome, Committed):
-            self.world.rules.acknowledged[self.data] = outcome.index
+            self.world.rules.acknowledge(self.data, outcome.index)
         elif isinstance(outcome, ApplyFailed):
-            self.world.rules.acknowledged[self.data] = None
+            self.world.rules.acknowledge(self.data, None)
         elif isinstance(outcome, _SURELY_NOT):
-            self.world.rules.applications.refused.add(self.data)
+            self.world.rules.refuse(self.data, outcome)
         if late:
             return
         if isinstance(outcome, Committed):

@@ -23,14 +23,16 @@ from raft.outbox import Outgoing
 from raft.succession import Succession
 from tests.simulation.clock import MachineClock, engine_in_virtual_time
 from tests.simulation.disk import FlakyDisk, PowerCut
+from tests.simulation.ledger import Broken, entries_of
 from tests.simulation.miniature import in_miniature
-from tests.simulation.rules import Broken, Rules, Violation, entries_of
+from tests.simulation.rules import Rules, Violation
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace, entries_in_short
 from tests.simulation.weather import Weather
 
 Input = Callable[[Succession], object]
 """What reaches a core; when it returns False, it calls for no step."""
+LATEST_WALL_MS = 100_000
 REPORT_LINES = 60
 _ROLES = ("follower", "candidate", "leader")
 
@@ -56,6 +58,8 @@ class Machine:
     half: bool = False
     """`early` has been called, and `flush` not yet."""
     wakes_at: float = 0.0
+    wall_ms: int = LATEST_WALL_MS
+    """What its wall clock says; nobody sets it."""
     told: tuple[object, ...] = ()
 
 
@@ -76,6 +80,10 @@ class Cluster:
 
     def after_step(self, machine: Machine, core: Succession) -> None:
         """The machine has finished a step."""
+
+    def wall_ms(self, machine: Machine) -> int:
+        """What the machine's wall clock says when a process starts."""
+        return machine.wall_ms
 
     def background(self, machine: Machine) -> Background:
         """Who writes the machine's snapshots."""
@@ -105,7 +113,7 @@ class Cluster:
         """A new machine, off. When it is none of the members it waits to be invited by them."""
         spread = self.weather.clock_spread
         clock = MachineClock(lambda: self.now, 1 + self.rng.uniform(-spread, spread))
-        path = self.directory / name
+        path = self.directory / f"{len(list(self.directory.iterdir()))}-{name}"
         path.mkdir()
         machine = self.machines[name] = Machine(name, path, FlakyDisk(self.rng), clock, members)
         return machine
@@ -120,6 +128,7 @@ class Cluster:
         machine.told = ()
         machine.process += 1
         machine.steps = 0
+        machine.wall_ms = self.wall_ms(machine)
         try:
             with self.power(machine):
                 self._open(machine, machine.store)
@@ -134,7 +143,7 @@ class Cluster:
             self.config(machine),
             store,
             clock=machine.clock,
-            wall_ms=lambda: 1_000 + int(self.now * 1_000),
+            wall_ms=lambda: machine.wall_ms,
             disk=machine.disk,
             background=self.background(machine),
         )
@@ -205,7 +214,8 @@ class Cluster:
             frames = core.flush(keep_news=True)
             spent = machine.disk.take_spent()
             self._note_changes(machine, core)
-            self.rules.after_step(machine.name, core)
+            assert machine.store is not None
+            self.rules.after_step(machine.name, core, machine.store)
             for frame in frames:
                 self.post(machine, core, frame, spent)
             self.after_step(machine, core)
@@ -237,7 +247,7 @@ class Cluster:
         self.trace.add(self.now, who, what, frame)
 
     def _note_changes(self, machine: Machine, core: Succession) -> None:
-        told = (core.state, core.generation.number, core.term, core.commit_index, core.failure)
+        told = (core.is_leader, core.generation.number, core.term, core.commit_index, core.failure)
         if told != machine.told:
             machine.told = told
             self.note(machine.name, f"is {self.words_for(machine)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from raft.errors import ChangeRefused, NotLeader, TransferRefused
 from raft.succession import Succession
 from tests.simulation.cluster import Machine
-from tests.simulation.rules import Broken
+from tests.simulation.ledger import Broken
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -21,6 +21,8 @@ LONGEST_FUSE = 30
 """Verbs of the disk until the power fails."""
 LONGEST_JUMP = 2.0
 FEWEST_MEMBERS, MOST_MEMBERS = 3, 5
+RETURNS = 0.1
+"""Share of additions that name an id which was removed, on a machine with an empty disk."""
 CHANGE_SECONDS = 2.0
 FUSE_AT_START = 0.2
 """Share of starts in which the power fails again while the files are opened."""
@@ -33,6 +35,8 @@ class Faults:
         self._world = world
         self._healed = False
         self._mending: dict[str, Succession] = {}
+        self.retired: list[str] = []
+        """Machines that were removed, in their order."""
 
     def plan(self, seconds: float) -> None:
         """Put all faults of `seconds` of weather on the calendar."""
@@ -99,12 +103,26 @@ class Faults:
         self._world.at(self._world.now + self._outage(), mend)
 
     def _retire(self, machine: Machine) -> None:
-        """Its operator takes a removed machine away."""
+        """Its operator starts a removed machine once more, in vain, and then takes it away."""
         world = self._world
         if machine.core is not None and machine.name in machine.core.generation.members:
             raise Broken(f"{machine.name} is a member and says that it was removed")
+        if machine.name in self.retired:
+            return
+        self.retired.append(machine.name)
         world.names = tuple(name for name in world.names if name != machine.name)
-        world.at(world.now + self._outage(), lambda: world.kill(machine) if machine.core else None)
+
+        def again() -> None:
+            if world.machines[machine.name] is machine:
+                world.end_process(machine)
+                world.start(machine)
+                world.at(world.now + self._outage(), take_away)
+
+        def take_away() -> None:
+            if world.machines[machine.name] is machine and machine.core is not None:
+                world.kill(machine)
+
+        world.at(world.now + self._outage(), again)
 
     def _outage(self) -> float:
         return self._world.rng.uniform(SHORTEST_OUTAGE, self._world.weather.longest_outage)
@@ -190,9 +208,10 @@ class Faults:
         members = leader.core.generation.members
         add = remove = None
         if len(members) < FEWEST_MEMBERS or (len(members) < MOST_MEMBERS and rng.random() < 0.6):
-            add = world.newcomer(members)
+            back = rng.choice(self.retired) if self.retired and rng.random() < RETURNS else None
+            add = world.newcomer(members, back)
         if len(members) > FEWEST_MEMBERS - (add is not None) and rng.random() < 0.6:
-            remove = rng.choice([name for name in members if name != leader.name])
+            remove = rng.choice(members)
         if add is None and remove is None:
             return
         world.note(leader.name, f"is to change the members: add {add}, remove {remove}")

@@ -12,22 +12,26 @@ that is not started can be played by the script (`play_as`): its frames are the 
         kit.run(0.1)
 """
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from raft import codec
-from raft.codec import AnyReply, AnyRequest, PreVote, PreVoteReply, Vote, VoteReply
-from raft.compaction import Background, Job
+from raft.change import Result
+from raft.codec import AnyRequest, Frame, PreVote, PreVoteReply, Vote, VoteReply
+from raft.compaction import Background, Inline, Job
 from raft.outbox import Outgoing
 from raft.outcomes import Committed, Outcome
 from raft.succession import Succession
 from tests.simulation.bus import route, short
 from tests.simulation.cluster import Machine
 from tests.simulation.later import LaterJob
-from tests.simulation.rules import entries_of
+from tests.simulation.ledger import entries_of
 from tests.simulation.simulation import Simulation
 from tests.simulation.store import Command, decode, encode
+from tests.simulation.trace import decode as decode_frame
 from tests.simulation.weather import CALM
 
 EVERYTHING = 10**9
@@ -68,14 +72,14 @@ class Played:
         self.seq += 1
         return ("sim", 1, self.name, self.incarnation, term, self.seq)
 
-    def ask(self, target: str, kind: type, term: int, *fields: object) -> AnyReply | None:
+    def ask(self, target: str, kind: type, term: int, *fields: object) -> Frame | None:
         """Send a request to a machine; returns the answer of its step, if it gave one."""
         kit, machine = self.kit, self.kit.machines[target]
         data = codec.encode(kind(*self.stamp(term), *fields))
         kit.answers.clear()
         kit.take(machine, lambda core: core.receive(data, f"{self.name} script"))
         kit.run(HOP / 2)
-        return codec.decode_reply(kit.answers[-1]) if kit.answers else None
+        return decode_frame(kit.answers[-1]) if kit.answers else None
 
     def answer(self, target: str, kind: type, *fields: object, request: AnyRequest | None = None) -> None:
         """Answer a request of that machine, in its term; the last one unless told."""
@@ -99,10 +103,12 @@ class Kit(Simulation):
         super().__init__(1, directory, replace(SCRIPT, nodes=nodes, **settings), keep_trace=True)  # type: ignore[arg-type]
         self.played = {name: Played(self, name) for name in down}
         self.answers: list[bytes] = []
-        self.sent: list[tuple[str, str, AnyRequest | AnyReply]] = []
+        self.sent: list[tuple[str, str, Frame]] = []
         """All frames that left a machine: from, to, frame."""
         self.jitter: dict[tuple[str, str], float] = {}
         """Links whose frames take up to so much longer, and so overtake each other."""
+        self.snapshots_at_once = False
+        """Whether snapshots are written within the step that begins them."""
         self._snapshots: dict[str, list[Callable[[], None]]] = {}
         for name in self.played:
             self.rules.newest.match[name] = EVERYTHING
@@ -189,7 +195,7 @@ class Kit(Simulation):
             self.answers.append(frame.data)
             return
         link = (source.name, target)
-        self.sent.append((*link, _decode(frame)))
+        self.sent.append((*link, decode_frame(frame.data)))
         if link in self._held:
             self._held[link].append((source, core, frame))
         elif link not in self._cut:
@@ -234,8 +240,12 @@ class Kit(Simulation):
                 played.heard = [(sender, asked) for sender, asked in played.heard if sender != name]
             self.start(self.machines[name], fuse)
 
+    def wall_ms(self, machine: Machine) -> int:
+        return machine.wall_ms
+
     def background(self, machine: Machine) -> Background:
-        return _HeldBack(super().background(machine), self._snapshots, machine.name)
+        writer = Inline() if self.snapshots_at_once else super().background(machine)
+        return _HeldBack(writer, self._snapshots, machine.name)
 
     def hold_snapshots(self, machine: Machine) -> None:
         """Write none of the machine's snapshots until told."""
@@ -246,6 +256,19 @@ class Kit(Simulation):
         for write in self._snapshots.pop(machine.name):
             with self.power(machine):
                 write()
+
+    def lose_disk(self, name: str) -> None:
+        """The machine gets an empty disk, and stays off until `restart`."""
+        machine = self.machines[name]
+        self.end_process(machine)
+        shutil.rmtree(machine.directory)
+        machine.directory.mkdir()
+        self.rules.forget(name)
+
+    def after_step(self, machine: Machine, core: Succession) -> None:
+        """A node that has withdrawn for good is left to the script."""
+        if core.failure is None or not any(words in core.failure for words in ("was removed", "was empty")):
+            super().after_step(machine, core)
 
     def core(self, name: str) -> Succession:
         """The running core of a machine."""
@@ -277,20 +300,41 @@ class Kit(Simulation):
         def done(outcome: Outcome) -> None:
             call.outcome = outcome
             if isinstance(outcome, Committed):
-                self.rules.acknowledged[call.data] = outcome.index
+                self.rules.acknowledge(call.data, outcome.index)
 
         self.take(self.machines[name], lambda core: core.propose(call.data, done))
         return call
 
     def writes(self, name: str, count: int, *, size: int = 0) -> list[Call]:
         """Propose several writes in one step of the machine."""
+        with self.one_step(name):
+            return [self.write(name, size=size) for _ in range(count)]
+
+    @contextmanager
+    def one_step(self, name: str) -> Iterator[None]:
+        """What reaches the machine in here is taken in one step."""
         machine = self.machines[name]
         machine.asleep = True
-        calls = [self.write(name, size=size) for _ in range(count)]
+        yield
         machine.asleep = False
         inputs, machine.inbox = machine.inbox, []
         self._work(machine, *inputs)
-        return calls
+
+    # -- members -----------------------------------------------
+
+    def change(self, name: str, *, add: str | None = None, remove: str | None = None) -> list[Result]:
+        """Begin a change of members at that machine; its end will be the one element of the list."""
+        ended: list[Result] = []
+        self.core(name).change(add, remove, 5.0, ended.append)
+        return ended
+
+    def seal(self, name: str, *, add: str | None = None, remove: str | None = None) -> None:
+        """Propose the end of the generation at that machine, ready or not."""
+
+        def propose(core: Succession) -> None:
+            core.core.propose_seal(core.generation.succeeded_by(add=add, remove=remove), lambda outcome: None)
+
+        self.take(self.machines[name], propose)
 
     def read(self, name: str) -> Call:
         """Ask a machine for a linearizable read."""
@@ -325,9 +369,3 @@ class _HeldBack:
 def number_of(data: bytes) -> int:
     """The number of the operation in a log entry."""
     return decode(data).number
-
-
-def _decode(frame: Outgoing) -> AnyRequest | AnyReply:
-    if frame.subject.startswith("varpulis"):
-        return codec.decode_request(frame.data)
-    return codec.decode_reply(frame.data)

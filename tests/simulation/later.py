@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 LONGEST_WORK = 0.25
 """Virtual seconds until a snapshot is written."""
+AT_ONCE = 0.2
+"""Share of snapshots that are written within the step."""
 
 
 class LaterJob:
@@ -43,5 +45,8 @@ class Later:
             world.note(machine.name, f"has written a snapshot ({job.error or 'durable'})")
             job.done = True
 
-        world.at(world.now + world.rng.uniform(0, LONGEST_WORK), run)
+        if world.rng.random() < AT_ONCE:
+            run()
+        else:
+            world.at(world.now + world.rng.uniform(0, LONGEST_WORK), run)
         return job

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+import raft.fetch
 import raft.follower
 import raft.replication
 import raft.transfer
@@ -27,8 +28,8 @@ def in_miniature() -> Iterator[None]:
         defaults = Journal.__init__.__kwdefaults__
         assert defaults is not None
         patch.setitem(defaults, "segment_bytes", SEGMENT_BYTES)
-        patch.setattr(raft.follower, "CHUNK_BYTES", CHUNK_BYTES)
-        patch.setattr(raft.transfer, "CHUNK_BYTES", CHUNK_BYTES)
+        for module in (raft.follower, raft.transfer, raft.fetch):
+            patch.setattr(module, "CHUNK_BYTES", CHUNK_BYTES)
         patch.setattr(raft.replication, "APPEND_BYTES", APPEND_BYTES)
         patch.setattr(raft.replication, "MAX_BYTES_IN_FLIGHT", MAX_BYTES_IN_FLIGHT)
         yield

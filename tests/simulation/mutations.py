@@ -4,6 +4,7 @@ A treatment that nobody misses is not needed, and a harness that finds nothing p
 finds the fault: a family of seeds, a directed scenario, or both.
 
     python -m tests.simulation.mutations                plays the gate and prints the table in Markdown
+    python -m tests.simulation.mutations --json         the same as JSON, one object to a line
     python -m tests.simulation.mutations --starts 5     measures the seeds needed from five places
 
 The tests play, for each family, the seed that is known to find the fault, and others after it if the product
@@ -12,6 +13,7 @@ has changed so much that this one does not any more.
 
 import argparse
 import inspect
+import json
 import logging
 import statistics
 import tempfile
@@ -24,8 +26,10 @@ import pytest
 from tests.simulation import test_scenarios_calls as calls
 from tests.simulation import test_scenarios_disks as disks
 from tests.simulation import test_scenarios_elections as elections
+from tests.simulation import test_scenarios_generations as generations
 from tests.simulation import test_scenarios_logs as logs
 from tests.simulation import treatments
+from tests.simulation import treatments_generations as membership
 from tests.simulation.play import disks_in_memory, play
 from tests.simulation.treatments import Treatment
 from tests.simulation.weather import WEATHERS
@@ -68,7 +72,7 @@ ROWS = (
         1,
         treatments.acknowledgement_cap,
         "awkward",
-        0,
+        33,
         logs.test_a_heartbeat_behind_the_end_acknowledges_only_what_it_compared,
     ),
     Row(
@@ -90,7 +94,7 @@ ROWS = (
     Row(3, treatments.replies_once, None, 0, elections.test_a_vote_counts_once_however_often_it_arrives),
     Row(3, treatments.members_only, None, 0, elections.test_a_vote_of_a_stranger_does_not_elect),
     Row(3, treatments.order, "storm", 0),
-    Row(3, treatments.refusals_match_nothing, "storm", 0, logs.test_a_refused_probe_is_no_match),
+    Row(3, treatments.refusals_match_nothing, "storm", 14, logs.test_a_refused_probe_is_no_match),
     Row(4, treatments.snapshot_checksum, None, 0, disks.test_a_damaged_snapshot_is_not_acknowledged),
     Row(4, treatments.chunk_numbers, "compacting", 0),
     Row(
@@ -157,6 +161,79 @@ ROWS = (
     ),
     Row(11, treatments.bounded_in_flight, None, 0, logs.test_what_is_not_acknowledged_is_bounded_by_bytes),
     Row(11, treatments.matches_never_go_back, None, 0, logs.test_a_late_answer_does_not_take_the_leader_back),
+    Row(
+        12,
+        membership.nothing_behind_the_seal,
+        "changes",
+        0,
+        generations.test_what_follows_a_seal_counts_in_the_next_generation_only,
+    ),
+    Row(12, membership.first_seal_counts, None, 0, generations.test_the_first_of_two_seals_counts),
+    Row(
+        12,
+        membership.no_snapshot_behind_the_seal,
+        None,
+        0,
+        generations.test_power_lost_at_any_verb_with_a_snapshot_due_at_the_seal,
+    ),
+    Row(12, membership.base_is_the_seals_state, "changes", 0),
+    Row(12, membership.base_ends_at_the_seal, "changes", 0),
+    Row(12, membership.terms_go_on, "changes", 0),
+    Row(12, membership.numbers_go_on, None, 0, generations.test_no_frame_has_a_number_twice),
+    Row(
+        12,
+        membership.incarnations_go_on,
+        "changes",
+        6,
+        generations.test_a_process_that_comes_after_a_crash_in_a_switch_is_told_from_the_former,
+        rare=True,
+    ),
+    Row(
+        12,
+        membership.generations_apart,
+        "changes",
+        0,
+        generations.test_an_append_of_a_former_generation_is_void,
+    ),
+    Row(
+        12,
+        membership.lost_disks_withdraw,
+        None,
+        0,
+        generations.test_a_member_that_lost_its_disk_elects_nobody,
+    ),
+    Row(12, membership.removed_for_good, "changes", 0, generations.test_a_removed_member_stays_away_for_good),
+    Row(12, membership.retired_ids, "changes", 1, generations.test_an_id_that_was_removed_never_comes_back),
+    Row(
+        12,
+        membership.seal_waits,
+        "changes",
+        2,
+        generations.test_a_generation_that_could_not_elect_a_leader_is_not_begun,
+    ),
+    Row(
+        12,
+        membership.learners_are_silent,
+        "changes",
+        0,
+        generations.test_a_learner_takes_no_part_in_elections,
+    ),
+    Row(12, membership.new_files_before_old_ones_go, "changes", 0),
+    Row(
+        12,
+        membership.unknown_when_missed,
+        None,
+        0,
+        generations.test_a_leader_that_missed_the_end_knows_nothing_of_its_calls,
+    ),
+    Row(
+        12,
+        membership.strangers_prove_themselves,
+        "changes",
+        11,
+        generations.test_who_slept_while_all_it_knew_were_replaced_comes_after,
+        rare=True,
+    ),
     Row(13, treatments.read_round, "stale-leaders", 0, calls.test_a_leader_that_was_replaced_answers_no_read),
     Row(
         13,
@@ -217,19 +294,30 @@ def _measured(row: Row, starts: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations")
     parser.add_argument("--starts", type=int, default=3, help="places to begin from in each family (3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object to a line")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    print("| | taken away | what then happens | seeds | needed: median (range) | scenario |")
-    print("|---|---|---|---|---|---|")
+    if not arguments.json:
+        print("| | taken away | what then happens | seeds | needed: median (range) | scenario |")
+        print("|---|---|---|---|---|---|")
     for row in ROWS:
-        what = " ".join((inspect.getdoc(row.without) or "").split())
-        seeds = f"`{row.weather}`" if row.weather else "-"
-        scenario = "-"
-        if row.scenario is not None:
-            scenario = f"`{row.scenario.__name__}`" if scenario_finds(row) else "NOT FOUND"
-        name, needed = row.without.__name__.replace("_", " "), _measured(row, arguments.starts)
-        cells = (str(row.number or "Raft"), name, what, seeds, needed, scenario)
-        print(f"| {' | '.join(cells)} |", flush=True)
+        cells = _cells(row, arguments.starts)
+        print(json.dumps(cells) if arguments.json else f"| {' | '.join(cells.values())} |", flush=True)
+
+
+def _cells(row: Row, starts: int) -> dict[str, str]:
+    """A line of the table; what finds nothing says so."""
+    scenario = "-"
+    if row.scenario is not None:
+        scenario = f"`{row.scenario.__name__}`" if scenario_finds(row) else "NOT FOUND"
+    return {
+        "number": str(row.number or "Raft"),
+        "treatment": row.without.__name__.replace("_", " "),
+        "without": " ".join((inspect.getdoc(row.without) or "").split()),
+        "seeds": f"`{row.weather}`" if row.weather else "-",
+        "needed": _measured(row, starts),
+        "scenario": scenario,
+    }
 
 
 if __name__ == "__main__":

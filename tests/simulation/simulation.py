@@ -19,10 +19,10 @@ from tests.linearizability.checker import check
 from tests.linearizability.history import Operation
 from tests.simulation.bus import Bus
 from tests.simulation.clients import Client
-from tests.simulation.cluster import Cluster, Input, Machine
+from tests.simulation.cluster import LATEST_WALL_MS, Cluster, Input, Machine
 from tests.simulation.faults import Faults
 from tests.simulation.later import Later
-from tests.simulation.rules import Broken
+from tests.simulation.ledger import Broken
 from tests.simulation.store import Command, encode
 from tests.simulation.weather import Weather
 
@@ -90,12 +90,18 @@ class Simulation(Cluster):
         if core is not None:
             self.at(self.now, lambda: self._tick(machine, core, 0))
 
-    def newcomer(self, members: tuple[str, ...]) -> str:
-        """Build and start a machine that has never been here, for these members to invite."""
-        name = f"n{len(self.machines) + 1}"
-        machine = self.build(name, members)
-        self.names = (*self.names, name)
-        self.start(machine)
+    def newcomer(self, members: tuple[str, ...], name: str | None = None) -> str:
+        """Build and start a machine with an empty disk, for these members to invite; under the name of a
+        removed one, which must be in vain, or under a new one.
+        """
+        if name is None:
+            name = f"n{len(self.machines) + 1}"
+            self.names = (*self.names, name)
+        else:
+            self.end_process(self.machines[name])
+            self._hang_up(self.machines[name])
+            self.rules.forget(name)
+        self.start(self.build(name, members))
         return name
 
     def lose_power(self, machine: Machine) -> None:
@@ -107,6 +113,9 @@ class Simulation(Cluster):
         super().kill(machine)
         self._hang_up(machine)
         self.faults.will_return(machine)
+
+    def wall_ms(self, machine: Machine) -> int:
+        return self.rng.randint(1, LATEST_WALL_MS)  # nobody sets it, or it goes back
 
     def background(self, machine: Machine) -> Background:
         return Later(self, machine)
@@ -180,7 +189,7 @@ class Simulation(Cluster):
     def after_step(self, machine: Machine, core: Succession) -> None:
         if core.failure is not None:
             self.faults.withdrawn(machine, core.failure)
-        if self._healed_at is not None and self.leaderless is None and core.leads_applied and core.has_begun:
+        if self._healed_at is not None and self.leaderless is None and self._serves(core):
             self.leaderless = self.now - self._healed_at
         readers = self._readers.get(machine.name)
         if readers:
@@ -189,6 +198,10 @@ class Simulation(Cluster):
                 for asked, index, look in readers
                 if asked is core and not self._look(core, index, look)
             ]
+
+    def _serves(self, core: Succession) -> bool:
+        newest = core.generation.number == self.rules.newest.number
+        return newest and core.leads_applied and core.has_begun
 
     # -- clients -----------------------------------------------
 

@@ -6,6 +6,7 @@ raise, with the state unchanged, as a defect of the product's own machine would.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -51,10 +52,22 @@ class Applications:
     """All that any node ever applied: index -> (command, digest of everything up to it)."""
 
     at: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    indexes: list[int] = field(default_factory=list)
+    """The keys of `at`, which only grow."""
+    commands: set[bytes] = field(default_factory=set)
     refused: set[bytes] = field(default_factory=set)
     """Commands of which a client was told that they surely are not and never will be applied."""
     broken: str | None = None
-    """The first contradiction. Kept, because the engine hides what is raised while it applies."""
+    """The first contradiction. Kept, because the product withdraws when something is raised inside it."""
+
+    def contradiction(self, rule: str) -> None:
+        """Two machines, or a caller and a machine, contradict each other."""
+        self.broken = self.broken or rule
+
+    def last_before(self, index: int) -> int:
+        """The last index at or below this one that a command was applied at; 0 if there is none."""
+        at = bisect_right(self.indexes, index)
+        return self.indexes[at - 1] if at else 0
 
 
 class Store:
@@ -67,14 +80,24 @@ class Store:
 
     def apply(self, index: int, command: bytes) -> bytes:
         """The register's value before the command, encoded."""
+        known = self._applications
         if index <= self.last:
-            self._break(f"index {index} is applied after {self.last}")
+            known.contradiction(f"index {index} is applied after {self.last}")
+        if index not in known.at:
+            newest = known.indexes[-1] if known.indexes else 0
+            if index < newest or self.last != newest:
+                known.contradiction(
+                    f"index {index} is applied to a state that ends at {self.last}, and not {newest}"
+                )
+            else:
+                known.indexes.append(index)
+                known.commands.add(command)
         self.last = index
         self.digest = hashlib.blake2b(self.digest + command, digest_size=8).digest()
-        if self._applications.at.setdefault(index, (command, self.digest)) != (command, self.digest):
-            self._break(f"two nodes applied different histories at index {index}")
-        if command in self._applications.refused:
-            self._break(
+        if known.at.setdefault(index, (command, self.digest)) != (command, self.digest):
+            known.contradiction(f"two nodes applied different histories at index {index}")
+        if command in known.refused:
+            known.contradiction(
                 f"the command at index {index} was refused for good, and is applied: {command[:40]!r}"
             )
         operation = decode(command)
@@ -92,7 +115,4 @@ class Store:
         state = _state.decode(data)
         self.last, self.digest, self.registers = state.last, state.digest, state.registers
         if self.last and self._applications.at[self.last][1] != self.digest:
-            self._break(f"a snapshot holds another history at index {self.last}")
-
-    def _break(self, rule: str) -> None:
-        self._applications.broken = self._applications.broken or rule
+            self._applications.contradiction(f"a snapshot holds another history at index {self.last}")

@@ -1,13 +1,15 @@
 """Seeds that must hold. Each weather is a family of faults; `tests.simulation.rules` states the rules.
 
 A fixed set guards against what once broke; fresh seeds are drawn at each run and printed, so that every run
-of the tests looks where none has looked before. `make simulate` plays thousands.
+of the tests looks where none has looked before, one of each weather at least and more while its share of
+`FRESH_SECONDS` lasts. `make simulate` plays thousands.
 """
 
 import os
 import secrets
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,23 +17,26 @@ from tests.simulation.play import play
 from tests.simulation.weather import CALM, WEATHERS
 
 FIXED = [(name, seed) for name in WEATHERS for seed in range(2)]
-FRESH_SEEDS = 2
-"""Of each weather."""
+FRESH_SECONDS = 12.0
+"""Of processor time, for the fresh seeds of all weathers."""
 
 
 @pytest.mark.parametrize(("weather", "seed"), FIXED, ids=[f"{name}-{seed}" for name, seed in FIXED])
 def test_nothing_acknowledged_is_lost_and_no_two_nodes_disagree(weather: str, seed: int) -> None:
     simulation = play(seed, WEATHERS[weather])
-    assert len(simulation.rules.acknowledged) > 10, "the weather leaves time to commit something"
-    assert simulation.reads > 5
+    assert len(simulation.rules.acknowledged) > 5, "the weather leaves time to commit something"
+    assert simulation.reads > 3
 
 
 @pytest.mark.parametrize("weather", WEATHERS)
 def test_fresh_seeds_hold(weather: str) -> None:
-    for _ in range(FRESH_SEEDS):
+    end = time.process_time() + FRESH_SECONDS / len(WEATHERS)
+    while True:
         seed = secrets.randbelow(2**31)
         print(f"weather {weather}, seed {seed}")
         play(seed, WEATHERS[weather])
+        if time.process_time() > end:
+            break
 
 
 def test_in_calm_weather_a_leader_stays_and_every_client_is_served() -> None:

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from raft import codec
+from raft import between, codec
+from raft.codec import Frame
 from raft.errors import FrameError
 
 RING = 4_000
-_HIDDEN = ("cluster", "generation", "sender", "incarnation", "answers_incarnation", "data", "crc")
+_HIDDEN = ("cluster", "sender", "incarnation", "answers_incarnation", "data", "crc")
 
 
 class Event(NamedTuple):
@@ -51,14 +52,21 @@ class Trace:
         return digest.hexdigest()
 
 
+def decode(data: bytes) -> Frame:
+    """A frame of any kind; raises `FrameError`."""
+    module = between if between.is_between(data) else codec
+    frame: Frame
+    try:
+        frame = module.decode_request(data)
+    except FrameError:
+        frame = module.decode_reply(data)
+    return frame
+
+
 def describe(data: bytes) -> str:
     """A frame in one line: its kind, number and fields; entries as ``first..last@terms``."""
     try:
-        frame: codec.AnyRequest | codec.AnyReply
-        try:
-            frame = codec.decode_request(data)
-        except FrameError:
-            frame = codec.decode_reply(data)
+        frame = decode(data)
     except FrameError as error:
         return f"{len(data)} bytes that are no frame ({error.reason})"
     words = [type(frame).__name__]
@@ -68,6 +76,8 @@ def describe(data: bytes) -> str:
             words.append(entries_in_short([(entry.index, entry.term) for entry in value]))
         elif name in ("command", "result"):
             words.append(f"{name}={len(value)}B")
+        elif name == "generation_now":
+            words.append(f"now={value.number}:{'+'.join(value.members)}")
         elif name not in _HIDDEN:
             words.append(f"{name}={value}")
     return " ".join(words)

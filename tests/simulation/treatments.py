@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import msgspec
 import pysyncobj
 import pytest
@@ -19,6 +18,7 @@ import raft.follower
 import raft.journal
 import raft.replay
 import raft.replication
+import raft.succession
 from raft.codec import AnyReply, AppendReply, Frame, Reply, SnapshotChunk, Vote
 from raft.compaction import Compaction, Progress
 from raft.core import RaftCore
@@ -38,7 +38,7 @@ from raft.replay import Replayed
 from raft.replication import Progress as PeerProgress
 from raft.replication import Replication
 from raft.segment import Header, VoteState, segment_path
-from raft.snapshot import Snapshot, SnapshotStore, SnapshotWriter
+from raft.snapshot import SnapshotFile, SnapshotStore, SnapshotWriter
 from raft.transfer import IncomingSnapshot, OutgoingSnapshot
 
 Patch = pytest.MonkeyPatch
@@ -223,11 +223,10 @@ def _adopt_unchecked(self: SnapshotStore, received: SnapshotWriter, last_index: 
 
 def snapshot_checksum(patch: Patch) -> None:
     """What was received is installed as it is, and an install that fails is acknowledged."""
-    load, parse = Engine._load_snapshot, SnapshotStore.parse
+    load = Engine._load_snapshot
 
-    def parse_unchecked(self: SnapshotStore, data: bytes) -> Snapshot:
-        body = data[:-CRC_BYTES]
-        return parse(self, body + google_crc32c.value(body).to_bytes(CRC_BYTES, "little"))
+    def machine_unchecked(self: SnapshotFile) -> bytes:
+        return self.read(self.machine_at, self.size - CRC_BYTES - self.machine_at)
 
     def load_and_forget(self: Engine, token: str) -> tuple[EngineEntry, EngineEntry, tuple[()]]:
         try:
@@ -237,7 +236,7 @@ def snapshot_checksum(patch: Patch) -> None:
 
     patch.setattr(IncomingSnapshot, "take", _take_unchecked)
     patch.setattr(SnapshotStore, "adopt", _adopt_unchecked)
-    patch.setattr(SnapshotStore, "parse", parse_unchecked)
+    patch.setattr(SnapshotFile, "machine", machine_unchecked)
     patch.setattr(Engine, "_load_snapshot", load_and_forget)
 
 

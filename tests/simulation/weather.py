@@ -112,6 +112,16 @@ LATE = Weather("late", late=0.2, latest=2.0, double=0.2, cuts=3.0, nodes=5)
 CHANGES = Weather(
     "changes", changes=2.0, cuts=0.6, power_cuts=0.4, torn_writes=0.6, kills=0.2, longest_outage=0.5,
 )  # fmt: skip
+SLEEPERS = Weather(
+    "sleepers", changes=2.0, cuts=0.1, power_cuts=0.1, torn_writes=0.1, kills=0.2, pauses=0.1,
+    longest_outage=3.0, snapshot_every=20, retained=2,
+)  # fmt: skip
+"""Members miss one change or more, and come after."""
+WANDERING = Weather(
+    "wandering", changes=3.0, late=0.1, latest=2.0, double=0.1, cuts=1.0, power_cuts=0.3, transfers=1.0,
+    longest_outage=0.4, think=0.02,
+)  # fmt: skip
+"""Frames of one generation arrive in the next."""
 EVERYTHING = Weather(
     "everything", nodes=5, awkward=0.1, late=0.05, kills=0.3, pauses=0.5, jumps=0.5, clock_spread=0.2,
     full_disks=0.2, slow_disks=0.3, snapshot_every=30, largest_command=5_000, changes=0.5,
@@ -121,6 +131,6 @@ WEATHERS = {
     weather.name: weather
     for weather in (
         STORM, FIVE, SEVEN, LARGE, COMPACTING, LAGGING, SINGLE, SPLIT_VOTES, STALE_LEADERS, CLOCKS, PAUSES,
-        DISKS, AWKWARD, LATE, CHANGES, EVERYTHING, CALM,
+        DISKS, AWKWARD, LATE, CHANGES, SLEEPERS, WANDERING, EVERYTHING, CALM,
     )
 }  # fmt: skip

@@ -9,6 +9,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.applied: list[tuple[int, bytes]] = []
+        self.restored = 0
 
     def apply(self, index: int, command: bytes) -> bytes:
         if command == b"raise":
@@ -20,6 +21,7 @@ class Recorder:
         return [json.dumps([(index, command.decode()) for index, command in self.applied]).encode()]
 
     def restore(self, data: bytes) -> None:
+        self.restored += 1
         self.applied = [(index, command.encode()) for index, command in json.loads(data)]
 
     @property

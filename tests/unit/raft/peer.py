@@ -130,5 +130,5 @@ def snapshot_chunk(directory: Path, last: int, term: int = 1) -> tuple[object, .
     machine.applied = [(last, b"%d" % last)]
     (end,), (before,) = commands(last, term=term), commands(last - 1, term=term)
     store.save(Snapshot(end, before, b"".join(machine.snapshot())))
-    data = store.read_bytes()
+    data = Path(store.path).read_bytes()
     return (last, term, 0, 1, len(data), google_crc32c.value(data), data)

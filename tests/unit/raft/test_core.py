@@ -13,6 +13,7 @@ from raft.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from raft.outbox import Outgoing
 from raft.outcomes import Committed, Outcome
 from tests.unit.raft.machine import Recorder
 from tests.unit.raft.peer import (
@@ -243,3 +244,43 @@ def test_a_call_to_a_leader_that_changes_ends_unknown(tmp_path: Path, open_core:
     core.tick()
     core.flush()
     assert isinstance(heard[0], OutcomeUnknown)
+
+
+def test_news_of_a_commit_waits_for_the_next_append_unless_another_nodes_caller_waits_for_it(
+    tmp_path: Path, open_core: Open, clock: Clock
+) -> None:
+    core = open_core(member(tmp_path))
+    peers = {"n2": lead(core, clock), "n3": Peer(core, "n3")}
+
+    def committed() -> list[Outgoing]:
+        """Have the others agree to all; the frames of the step that commits it."""
+        core.tick()
+        for frame in [*core.early(), *core.flush(keep_news=True)]:
+            if frame.subject.endswith(".append") and frame.token:
+                append = codec.decode_request(frame.data)
+                assert isinstance(append, codec.Append)
+                next_index = append.prev_index + len(append.entries) + 1
+                name = frame.token.partition(".")[0]
+                peers[name].answer(frame, AppendReply, core.term, True, next_index)
+        core.tick()
+        return core.flush(keep_news=True)
+
+    def told(frames: list[Outgoing]) -> list[int]:
+        appends = [codec.decode_request(frame.data) for frame in frames if frame.subject.endswith(".append")]
+        return [append.commit_index for append in appends if isinstance(append, codec.Append)]
+
+    while core.commit_index < core.journal.last_index:
+        committed()
+    core.news()
+
+    core.propose(b"own", lambda outcome: None)
+    assert told(committed()) == []
+    assert core.keeps_news
+    assert told(core.news()) == [core.commit_index] * 2
+
+    call = codec.Propose("cluster", 1, "n2", 7, core.term, 1000, core.letters.incarnation, b"n2's")
+    core.receive(codec.encode(call), "inbox")
+    frames = committed()
+    assert [frame.subject for frame in frames].count("inbox") == 1
+    assert told(frames) == [core.commit_index] * 2
+    assert not core.keeps_news

@@ -137,9 +137,15 @@ def test_a_snapshot_without_its_journal_stops_the_start(tmp_path: Path, open_cor
 
 def test_a_damaged_snapshot_stops_the_start(tmp_path: Path, open_core: Open) -> None:
     open_core(member(tmp_path)).close()
-    (tmp_path / "snapshot").write_bytes(b"RAFTSNP1 and then noise")
-    with pytest.raises(SnapshotCorrupt, match="checksum"):
-        open_core(member(tmp_path))
+    snapshot_chunk(tmp_path / "leader", 50)
+    whole = (tmp_path / "leader" / "snapshot").read_bytes()
+    for damaged, cause in (
+        (b"RAFTSNP1 and then noise", "header"),
+        (whole[:-9] + b"\0" + whole[-8:], "checksum"),
+    ):
+        (tmp_path / "snapshot").write_bytes(damaged)
+        with pytest.raises(SnapshotCorrupt, match=cause):
+            open_core(member(tmp_path))
 
 
 def test_a_damaged_journal_stops_the_start(tmp_path: Path, open_core: Open) -> None:

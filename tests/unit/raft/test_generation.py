@@ -12,7 +12,7 @@ from raft.correspondence import Asked, Correspondence
 from raft.counters import Counters
 from raft.disk import Disk
 from raft.entries import COMMAND, NOOP, SEAL, Entry, from_engine, to_engine
-from raft.errors import JournalCorrupt, Unavailable, WrongCluster
+from raft.errors import JournalCorrupt, OutcomeUnknown, Unavailable, WrongCluster
 from raft.generation import Generation, Shelf, decode_seal, encode_seal
 from raft.outcomes import Committed, Outcome
 from raft.reads import Reads
@@ -27,6 +27,15 @@ def test_a_successor_adds_and_removes_and_retires_for_good() -> None:
     assert second == Generation(2, ("n2", "n3", "n4"), ("n1",))
     assert second.succeeded_by(add=None, remove="n2").retired == ("n1", "n2")
     assert second.succeeded_by(add=None, remove="n9").retired == ("n1",)
+
+
+def test_a_later_generation_of_the_same_cluster_knows_all_former_members() -> None:
+    second = THREE.succeeded_by(add="n4", remove="n1")
+    later = second.succeeded_by(add="n5", remove="n2")
+    assert second.comes_after(THREE) and later.comes_after(THREE) and later.comes_after(second)
+    assert not THREE.comes_after(THREE) and not second.comes_after(later)
+    assert not Generation(7, ("n1", "n9")).comes_after(THREE), "another cluster's"
+    assert not Generation(7, ("n2", "n3", "n4")).comes_after(second), "it does not know who was removed"
 
 
 @pytest.mark.parametrize("payload", [b"", b"no msgpack", encode_seal(Generation(2, ()))])
@@ -185,7 +194,7 @@ def test_a_seal_of_another_generation_has_no_effect(open_core: Open, clock: Cloc
     core.close()
 
 
-def test_a_generation_that_ended_refuses_what_was_in_flight(
+def test_who_hears_of_the_end_before_the_seal_knows_nothing_of_commands_in_flight(
     open_core: Open, clock: Clock, tmp_path: Path
 ) -> None:
     core = open_core(member(tmp_path / "n1"))
@@ -196,6 +205,6 @@ def test_a_generation_that_ended_refuses_what_was_in_flight(
     core.tick()
     core.flush()
     core.end("the generation has ended")
-    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, OutcomeUnknown], "the read, the command"
     assert Peer(core).ask(codec.Read, core.term) is None
     core.close()

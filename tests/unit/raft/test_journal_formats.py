@@ -8,15 +8,23 @@ snapshot after entry 7, and a vote of term 5.
 from pathlib import Path
 from shutil import copytree
 
+import google_crc32c
 import pytest
 
+from raft.codec import SnapshotChunk, SnapshotReply
+from raft.config import RaftConfig
+from raft.core import RaftCore
 from raft.disk import Disk
 from raft.entries import COMMAND, NOOP, Entry
 from raft.errors import FormatTooNew, MembersChanged
+from raft.generation import Generation, Shelf
 from raft.journal import Identity, Journal
 from raft.segment import FORMAT
 from raft.snapshot import Snapshot, SnapshotStore
+from raft.succession import Succession
 from tests.unit.raft.crash import CrashDisk, Moment, QuietDisk, lay_out
+from tests.unit.raft.machine import Recorder
+from tests.unit.raft.peer import Clock, Peer, snapshot_chunk
 
 DATA = Path(__file__).parent / "data"
 MEMBERS = ("c1", "c2", "c3")
@@ -92,3 +100,41 @@ def test_a_log_of_a_later_release_is_refused_and_left_as_it_is(older: Path) -> N
     assert f"{newest} was written in format 2 by a later release" in str(refused.value)
     assert "reads format 1. Start this node with the release that wrote it" in str(refused.value)
     assert {path.name: path.read_bytes() for path in older.iterdir()} == before
+
+
+def test_a_snapshot_of_a_later_release_is_refused_at_start_and_left_as_it_is(
+    older: Path, clock: Clock
+) -> None:
+    snapshot = older / "snapshot"
+    snapshot.write_bytes(b"RAFTSNP2" + snapshot.read_bytes()[8:])
+    before = snapshot.read_bytes()
+    with pytest.raises(FormatTooNew) as refused:
+        Succession(RaftConfig("c1", MEMBERS, "varpulis", older), Recorder(), clock=clock)
+    assert (refused.value.file, refused.value.found, refused.value.known) == (str(snapshot), 2, FORMAT)
+    assert snapshot.read_bytes() == before
+
+
+def test_a_snapshot_of_a_later_release_that_a_leader_sends_is_refused_and_the_follower_goes_on(
+    tmp_path: Path, clock: Clock
+) -> None:
+    (tmp_path / "n1").mkdir()
+    config = RaftConfig("n1", ("n1", "n2", "n3"), "cluster", tmp_path / "n1")
+    core = RaftCore(config, Recorder(), clock=clock)
+    *head, _, _, data = snapshot_chunk(tmp_path / "leader", 50)
+    assert isinstance(data, bytes)
+    later = b"RAFTSNP2" + data[8:]
+    peer = Peer(core)
+    reply = peer.ask(SnapshotChunk, 1, *head, len(later), google_crc32c.value(later), later)
+    assert isinstance(reply, SnapshotReply) and not reply.installed
+    assert core.counters.snapshots_refused == 1 and core.failure is None
+    core.close()
+
+
+def test_members_that_no_release_recorded_are_the_configured_ones(tmp_path: Path, clock: Clock) -> None:
+    directory = copytree(DATA / "journal-1-without-members", tmp_path / "data")
+    (directory / "snapshot").unlink()  # its state is no machine's; the log is whole
+    told = Shelf(directory, "varpulis", "c1", Disk(), members=("c3", "c1", "c2")).newest()
+    assert told is not None and told.generation == Generation(1, MEMBERS)
+    node = Succession(RaftConfig("c1", MEMBERS, "varpulis", directory), Recorder(), clock=clock)
+    assert node.generation == Generation(1, MEMBERS)
+    node.close()

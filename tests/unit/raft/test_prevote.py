@@ -97,6 +97,25 @@ def test_when_the_bus_says_that_the_leader_is_gone_the_first_by_id_does_not_wait
     assert any(frame.subject.endswith("n3.vote") for frame in core.flush())
 
 
+def test_a_peer_that_did_not_know_yet_is_asked_again_at_once_and_then_each_heartbeat(
+    tmp_path: Path, open_core: Open, clock: Clock
+) -> None:
+    core = open_core(member(tmp_path))
+    followed(core)
+    clock.now += 0.09
+    core.tick()
+    asked = {frame.subject.split(".")[-2]: frame for frame in core.flush()}
+    core.nobody_there(int(asked["n2"].token.rpartition(".")[2]))
+    Peer(core, "n3").answer(asked["n3"], PreVoteReply, core.term, False)
+    rounds = []
+    for _ in range(30):
+        clock.now += 0.01
+        core.tick()
+        rounds.append(any(frame.subject.endswith("n3.prevote") for frame in core.flush()))
+    assert sum(rounds[:4]) >= 3
+    assert 4 <= sum(rounds[5:]) <= 6
+
+
 def test_a_bus_that_has_just_come_back_is_not_believed(tmp_path: Path, open_core: Open, clock: Clock) -> None:
     core = open_core(member(tmp_path))
     followed(core)

@@ -41,8 +41,10 @@ def replication(journal: Journal, tmp_path: Path) -> Replication:
     return replication
 
 
-def send(replication: Replication, seq: int, now: float = 0.0, *, due: bool = True) -> AppendPlan | None:
-    plan = replication.plan("n2", now, due=due)
+def send(
+    replication: Replication, seq: int, now: float = 0.0, *, due: bool = True, news: bool = False
+) -> AppendPlan | None:
+    plan = replication.plan("n2", now, due=due, news=news)
     assert not isinstance(plan, ChunkPlan)
     if plan is not None:
         replication.sent("n2", seq, plan, now)
@@ -134,9 +136,13 @@ def test_an_answer_is_asked_for_now_and_then_and_news_of_a_commit_in_between(
     replication.agreed("n2", 11)
     assert [bool(send(replication, 1, now)) for now in (0.0, ASK)] == [True, True]
     assert replication.news("n2") is None, "the question has told it"
-    assert send(replication, 2, ASK + 0.01) is None
+    assert send(replication, 2, ASK + 0.01, due=False, news=True) is None
+    assert replication.keeps_news
     news = replication.news("n2")
     assert news is not None and not news.wants_reply and not news.entries
+    heartbeat = send(replication, 3, ASK + 0.02)
+    assert heartbeat is not None and not heartbeat.wants_reply, "a heartbeat waits for nothing"
+    assert replication.news("n2") is None, "it has told it"
 
 
 def test_an_absent_peer_is_probed_without_entries_until_it_answers(

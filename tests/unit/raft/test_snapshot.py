@@ -10,7 +10,7 @@ import pytest
 
 from raft.disk import Disk
 from raft.entries import COMMAND, NOOP, Entry
-from raft.errors import SnapshotCorrupt, WrongCluster
+from raft.errors import FormatTooNew, SnapshotCorrupt, WrongCluster
 from raft.snapshot import SYNC_BYTES, Snapshot, SnapshotFile, SnapshotStore
 
 SECONDS = 10.0
@@ -57,37 +57,58 @@ def test_a_snapshot_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 def test_parts_and_the_whole_make_the_same_file(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.save(SNAPSHOT)
-    whole = store.read_bytes()
+    whole = Path(store.path).read_bytes()
     store.write(SNAPSHOT.last, SNAPSHOT.previous, iter([b"state", b"", b" of the ", b"machine"]))
-    assert store.read_bytes() == whole
+    assert Path(store.path).read_bytes() == whole
 
 
 def test_every_damaged_byte_and_every_cut_is_found(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.save(SNAPSHOT)
-    data = store.read_bytes()
+    data = Path(store.path).read_bytes()
     for at in range(len(data)):
         flipped = bytearray(data)
         flipped[at] ^= 0x10
         for damaged in (bytes(flipped), data[:at]):
-            with pytest.raises(SnapshotCorrupt, match="replace the node under a new id"):
-                store.parse(damaged)
+            (tmp_path / "snapshot").write_bytes(damaged)
+            with pytest.raises((SnapshotCorrupt, FormatTooNew), match="replace the node under a new id"):
+                store.load()
 
 
 def test_a_damaged_header_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.save(SNAPSHOT)
-    data = store.read_bytes()
+    data = Path(store.path).read_bytes()
     for damaged in (
         b"",
         data[:11],
-        b"RAFTSNP2" + data[8:],
+        b"RAFTSNP0" + data[8:],
         data[:30],
         data[:8] + b"\xff\xff\xff\x7f" + data[12:],
     ):
         (tmp_path / "snapshot").write_bytes(damaged)
         with pytest.raises(SnapshotCorrupt):
             store.open()
+
+
+def test_what_a_start_has_checked_is_what_it_loads_and_is_read_once(tmp_path: Path) -> None:
+    store_in(tmp_path).save(SNAPSHOT)
+    store = store_in(tmp_path)
+    store.check_beside(1)
+    (tmp_path / "snapshot").unlink()
+    assert store.load() == SNAPSHOT
+    with pytest.raises(FileNotFoundError):
+        store.load()
+
+
+def test_a_later_format_is_refused_by_its_number_and_not_called_damage(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.save(SNAPSHOT)
+    (tmp_path / "snapshot").write_bytes(b"RAFTSNP3" + Path(store.path).read_bytes()[8:])
+    for read in (store.open, store.load, lambda: store.check_beside(1)):
+        with pytest.raises(FormatTooNew) as refused:
+            read()
+        assert (refused.value.found, refused.value.known) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +126,7 @@ def test_a_snapshot_of_somebody_else_is_refused(
 def test_an_open_file_is_read_to_its_end_though_a_newer_one_took_its_name(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.save(SNAPSHOT)
-    old, file = store.read_bytes(), store.open()
+    old, file = Path(store.path).read_bytes(), store.open()
     store.save(ending_at(20, b"a newer and longer state of the machine"))
     assert file.read(0, 10_000) == old and (file.size, file.header.last.index) == (len(old), 9)
 
@@ -128,7 +149,7 @@ def test_an_older_snapshot_never_replaces_a_newer_one(tmp_path: Path) -> None:
     def parts() -> Iterator[bytes]:
         yield b"half of"
         received = store.receive()
-        received.append(leader.read_bytes())
+        received.append(Path(leader.path).read_bytes())
         store.adopt(received, 20, 2)
         yield b" the state at 9"
 
@@ -222,11 +243,11 @@ def test_a_received_file_is_adopted_only_if_it_ends_as_announced(tmp_path: Path)
     leader, store = store_in(tmp_path / "leader"), store_in(tmp_path)
     leader.save(ending_at(20))
     received = store.receive()
-    received.append(leader.read_bytes())
+    received.append(Path(leader.path).read_bytes())
     with pytest.raises(SnapshotCorrupt, match="entry 20 of term 2, not 21 of 2"):
         store.adopt(received, 21, 2)
     received = store.receive()
-    received.append(leader.read_bytes()[:-5] + b"\0" + leader.read_bytes()[-4:])
+    received.append(Path(leader.path).read_bytes()[:-5] + b"\0" + Path(leader.path).read_bytes()[-4:])
     with pytest.raises(SnapshotCorrupt, match="checksum"):
         store.adopt(received, 20, 2)
     assert not store.exists

@@ -60,7 +60,7 @@ def test_chunks_out_of_turn_and_twice_do_not_disturb_the_whole(
     took = [receiver.take(chunk(transfer, number)) for number in (1, 0, 0, 1, 1, 2)]
     assert took == [False, False, False, False, False, True]
     follower.adopt(receiver.file, 9, 1)
-    assert follower.read_bytes() == Path(transfer.file.path).read_bytes()
+    assert Path(follower.path).read_bytes() == Path(transfer.file.path).read_bytes()
 
 
 def test_a_whole_that_does_not_hold_its_checksum_does_not_count(

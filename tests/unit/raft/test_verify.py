@@ -183,6 +183,14 @@ def test_a_later_format_is_an_error_that_names_it(directory: Path) -> None:
     assert "in format 7 by a later release" in errors(verify(directory))[0]
 
 
+def test_a_snapshot_of_a_later_format_is_an_error_that_names_it(directory: Path) -> None:
+    snapshot = directory / "snapshot"
+    snapshot.write_bytes(b"RAFTSNP7" + snapshot.read_bytes()[8:])
+    [error] = errors(verify(directory))
+    assert f"{snapshot} was written in format 7 by a later release" in error
+    assert "Start this node with the release that wrote it" in error
+
+
 @pytest.mark.parametrize("name", ["journal-1", "journal-1-without-members"])
 def test_the_files_of_an_older_release_are_healthy(tmp_path: Path, name: str) -> None:
     report = verify(copytree(DATA / name, tmp_path / "data"))

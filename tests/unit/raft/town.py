@@ -1,5 +1,7 @@
 """Whole nodes in one process: real files, virtual time, a post that may lose, and power that may fail.
 
+For what one node does in a change, step by step; lives of whole clusters are `tests.simulation`'s.
+
 A turn is five milliseconds: every node that lives takes what was posted before, and steps.
 """
 
@@ -13,7 +15,6 @@ import pytest
 
 from raft.change import Result
 from raft.config import RaftConfig
-from raft.errors import OutcomeUnknown
 from raft.generation import Generation
 from raft.outbox import Outgoing
 from raft.outcomes import Committed, Outcome
@@ -25,12 +26,52 @@ from tests.unit.raft.peer import Clock
 TURN = 0.005
 
 
-class Town:
-    """Nodes by name; `commands` are those that were acknowledged, in order."""
+class _Work:
+    """What a process's thread has to do."""
 
-    def __init__(self, directory: Path, clock: Clock, *, seed: int = 1, **settings: int) -> None:
+    def __init__(self, work: Callable[[], object], turns: int) -> None:
+        self._work, self.turns = work, turns
+        self.done = False
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+        self.done = True
+
+
+class _Thread:
+    """The background of one process: each work takes `longest` turns at most, and at least one."""
+
+    def __init__(self, rng: random.Random, longest: int) -> None:
+        self._random, self._longest = rng, longest
+        self.works: list[_Work] = []
+
+    def start(self, work: Callable[[], object]) -> _Work:
+        self.works.append(_Work(work, self._random.randint(max(1, self._longest // 2), self._longest)))
+        return self.works[-1]
+
+    def turn(self) -> None:
+        for work in self.works:
+            work.turns -= 1
+            if work.turns <= 0:
+                work.run()
+        self.works = [work for work in self.works if not work.done]
+
+
+class Town:
+    """Nodes by name; `commands` are those that were acknowledged, in order. `thread`: turns that work in the
+    background takes at most; 0: it is done at once.
+    """
+
+    def __init__(
+        self, directory: Path, clock: Clock, *, seed: int = 1, thread: int = 0, **settings: int
+    ) -> None:
         self._directory, self._clock, self._settings = directory, clock, settings
-        self._random = random.Random(seed)
+        self._random, self._thread = random.Random(seed), thread
+        self.threads: dict[str, _Thread] = {}
         self.loss = 0.0
         self.nodes: dict[str, Succession] = {}
         self.machines: dict[str, Recorder] = {}
@@ -40,11 +81,8 @@ class Town:
         self.configs: dict[str, RaftConfig] = {}
         self.acknowledged: list[bytes] = []
         self._post: deque[tuple[str, Outgoing]] = deque()
-        self.pressure = False
-        """Whether clients propose and read through any node, at each turn."""
-        self._calls: list[tuple[bytes, list[Outcome]]] = []
-        self._served: dict[tuple[int, int], str] = {}
-        self._applied: dict[int, bytes] = {}
+        self.asleep: dict[str, int] = {}
+        """Turns for which nodes still do nothing: what comes in waits, and nothing leaves."""
 
     # -- nodes -------------------------------------------------
 
@@ -62,6 +100,7 @@ class Town:
 
     def _open(self, name: str) -> None:
         machine = self.machines[name] = Recorder()
+        thread = _Thread(random.Random(name), self._thread) if self._thread else None
         try:
             node = Succession(
                 self.configs[name],
@@ -69,22 +108,27 @@ class Town:
                 clock=self._clock,
                 wall_ms=lambda: int(self._clock.now * 1000),
                 disk=self.disks[name],
+                background=thread,
             )
         except PowerCut:
             self.lose_power(name)
             return
         node.connection_changed(True, patient=False)
         self.nodes[name] = node
+        if thread is not None:
+            self.threads[name] = thread
 
     def stop(self, *names: str) -> None:
         """End processes; their disks are intact."""
         for name in names:
             del self.nodes[name]
+            self.threads.pop(name, None)
             self.disks[name].end_process()
 
     def lose_power(self, name: str) -> None:
         """What is not durable is gone."""
         self.nodes.pop(name, None)
+        self.threads.pop(name, None)
         self.disks[name].power_off()
 
     def close(self) -> None:
@@ -112,26 +156,26 @@ class Town:
         self._clock.now += TURN
         letters, self._post = self._post, deque()
         for sender, letter in letters:
-            self._deliver(sender, letter)
+            if self.asleep.get(sender) or self.asleep.get(_target(letter)):
+                self._post.append((sender, letter))
+            else:
+                self._deliver(sender, letter)
         for name in list(self.nodes):
-            if self.pressure:
-                self._press(name)
-            self.step(name)
+            if self.asleep.get(name):
+                self.asleep[name] -= 1
+                continue
+            self._work(name)
+            if name in self.nodes:
+                self.step(name)
 
-    def _press(self, name: str) -> None:
-        """A command and a read through this node; what was committed before the read must be seen by it."""
-        command = b"call %d" % len(self._calls)
-        heard: list[Outcome] = []
-        self._calls.append((command, heard))
-        node, machine = self.nodes[name], self.machines[name]
-        node.propose(command, heard.append)
-        before = max(self._applied, default=0)
-
-        def read(outcome: Outcome) -> None:
-            if isinstance(outcome, Committed) and node.applied_index >= outcome.index:
-                assert max((index for index, _ in machine.applied), default=0) >= before, f"{name} reads old"
-
-        node.read(read)
+    def _work(self, name: str) -> None:
+        """What the process's thread does in this turn; the power may fail in it."""
+        if name not in self.threads:
+            return
+        try:
+            self.threads[name].turn()
+        except PowerCut:
+            self.lose_power(name)
 
     def step(self, name: str) -> None:
         """One step of one node; it may be its last."""
@@ -145,23 +189,9 @@ class Town:
         else:
             if self.disks[name].off:  # the engine swallowed it
                 self.lose_power(name)
-                return
-            self._check(name, node)
-
-    def _check(self, name: str, node: Succession) -> None:
-        """One leader to a term; later generations are served in later terms; one history."""
-        if node.leads_applied:
-            at = node.generation.number, node.term
-            assert self._served.setdefault(at, name) == name, f"two leaders in {at}"
-            for number, term in self._served:
-                assert number == at[0] or (number < at[0]) == (term < at[1]), f"{at} after {number, term}"
-        for index, command in self.machines[name].applied[-20:]:
-            assert self._applied.setdefault(index, command) == command, f"two histories at {index}"
 
     def _deliver(self, sender: str, letter: Outgoing) -> None:
-        *_, name, _ = letter.subject.split(".")
-        reply = letter.subject.startswith("inbox.")
-        target = letter.subject.split(".")[1] if reply else name
+        reply, target = letter.subject.startswith("inbox."), _target(letter)
         if self.cut & {sender, target} or self._random.random() < self.loss:
             return
         node = self.nodes.get(target)
@@ -237,10 +267,8 @@ class Town:
             assert [command for command in commands if command in self.acknowledged] == self.acknowledged
             assert self.machines[name].commands == self.machines[names[0]].commands
             assert self.nodes[name].generation == self.nodes[names[0]].generation
-        applied = self.machines[names[0]].commands
-        for command, heard in self._calls:
-            assert len(heard) <= 1
-            times = applied.count(command)
-            if heard and not isinstance(heard[0], OutcomeUnknown):
-                assert times == isinstance(heard[0], Committed), f"{heard[0]!r}, and applied {times} times"
-            assert times <= 1
+
+
+def _target(letter: Outgoing) -> str:
+    tokens = letter.subject.split(".")
+    return tokens[1] if tokens[0] == "inbox" else tokens[-2]
