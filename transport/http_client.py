@@ -2,8 +2,9 @@
 
 One exchange is one request and one whole answer: a deadline over all of it, a bound on the bytes of the
 answer, at most `PER_HOST` of them under way to one host, so that one that froze does not use up the
-connections to the others. A redirect is an answer like any other, never followed: a key must not go where a
-stranger points.
+connections to the others. Each host has a pool of its own, dropped when it is not used: what httpcore does
+for a request grows with the square of the connections in its pool. A redirect is an answer like any other,
+never followed: a key must not go where a stranger points.
 
 What goes wrong is a `NatsTransportError` of the kind that NATS would give, so that who asks need not know
 what carried it (the name is older than the second carrier):
@@ -19,6 +20,7 @@ what carried it (the name is older than the second carrier):
 import asyncio
 import ipaddress
 import ssl
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,11 +35,13 @@ from proto_schemas.errors import WireError
 from transport.errors import ConfigError, ErrorKind, NatsTransportError
 
 MAX_ANSWER: Final = 4 * 1024 * 1024
-MAX_CONNECTIONS: Final = 512
+UNDER_WAY: Final = 512
 PER_HOST: Final = 32
+"""Requests that may be under way, in all and to one host."""
+CONNECTIONS: Final = 8
+"""To one host; more requests wait for one of them."""
 CONNECT_TIMEOUT: Final = 1.0
 T = TypeVar("T", bound=msgspec.Struct)
-_KEPT: Final = 128
 _KEPT_FOR: Final = 5.0
 """Seconds an idle connection is kept; servers of ours close theirs later."""
 _LOST: Final = (
@@ -64,12 +68,10 @@ class HttpClient:
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls,
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=_KEPT,
-            keepalive_expiry=_KEPT_FOR,
-        )
+        self._tls = tls
+        self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
+        self._used: dict[str, float] = {}
+        self._swept = time.monotonic()
         self._under_way: Counter[str] = Counter()
 
     async def send(
@@ -88,17 +90,19 @@ class HttpClient:
             NatsTransportError: see the module. An answer of any status is none.
         """
         url = base + target
-        if self._under_way[base] >= PER_HOST:
-            text = f"{PER_HOST} requests to it are under way: retry a little later"
+        if self._under_way[base] >= PER_HOST or self._under_way.total() >= UNDER_WAY:
+            text = f"{PER_HOST} requests to it, or {UNDER_WAY} in all, are under way: retry a little later"
             raise NatsTransportError(ErrorKind.CONGESTED, text, subject=url)
         self._under_way[base] += 1
         try:
             async with asyncio.timeout(timeout):
+                await self._drop_unused()
                 return await self._exchange(method, url, base, body, headers or {}, timeout)
         except TimeoutError:
             text = f"no answer within {timeout:g} s; it may have been carried out: retry with the same id"
             raise NatsTransportError(ErrorKind.TIMEOUT, text, subject=url) from None
         finally:
+            self._used[base] = time.monotonic()
             self._under_way[base] -= 1
             if not self._under_way[base]:
                 del self._under_way[base]
@@ -111,7 +115,7 @@ class HttpClient:
         if body:
             sent["content-type"] = "application/json"
         try:
-            async with self._pool.stream(
+            async with self._pool(base).stream(
                 method, url, headers=list(sent.items()), content=body, extensions={"timeout": bounds}
             ) as response:
                 parts, size = [], 0
@@ -129,8 +133,11 @@ class HttpClient:
             text = f"no connection ({error or type(error).__name__}): check address, network and TLS files"
             raise NatsTransportError(ErrorKind.DISCONNECTED, text, subject=url) from None
         except httpcore.PoolTimeout:
-            text = f"{MAX_CONNECTIONS} connections are in use: retry a little later"
+            text = f"its {CONNECTIONS} connections are in use: retry a little later"
             raise NatsTransportError(ErrorKind.CONGESTED, text, subject=url) from None
+        except (httpcore.LocalProtocolError, UnicodeEncodeError):
+            text = "the request cannot be sent: a header, such as a key, holds what HTTP does not carry"
+            raise NatsTransportError(ErrorKind.BAD_PAYLOAD, text, subject=url) from None
         except _LOST as error:
             text = (
                 f"the connection was lost ({type(error).__name__}) before the answer came; it may have been "
@@ -140,7 +147,30 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            await pool.aclose()
+
+    def _pool(self, base: str) -> httpcore.AsyncConnectionPool:
+        pool = self._pools.get(base)
+        if pool is None:
+            pool = self._pools[base] = httpcore.AsyncConnectionPool(
+                ssl_context=self._tls, max_connections=CONNECTIONS, keepalive_expiry=_KEPT_FOR
+            )
+        return pool
+
+    async def _drop_unused(self) -> None:
+        """Close what no request has used for a while; httpcore itself looks only when it is used."""
+        now = time.monotonic()
+        if now - self._swept < _KEPT_FOR:
+            return
+        self._swept = now
+        for base, used in list(self._used.items()):
+            if now - used > _KEPT_FOR and not self._under_way[base]:
+                del self._used[base]
+                pool = self._pools.pop(base, None)
+                if pool is not None:
+                    await pool.aclose()
 
 
 def message_of(answer: HttpAnswer, kind: type[T]) -> T:

@@ -83,6 +83,8 @@ class WorkerConfig:
             )
 
     def _check_rest(self) -> None:
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ConfigError("api_key holds what a header does not carry: give printable ASCII in one line")
         for url in self.coordinator_urls:
             if not keeps_secrets(url) and not self.insecure:
                 raise ConfigError(

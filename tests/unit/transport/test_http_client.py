@@ -117,6 +117,24 @@ async def test_one_host_that_froze_takes_only_its_share_of_connections(
         assert not http._under_way
 
 
+@pytest.mark.parametrize("key", ["hunter2\nx: y", "hunter2ü"])
+async def test_a_header_that_is_none_is_a_typed_error_that_does_not_show_it(key: str) -> None:
+    async with listening(silence) as base, client() as http:
+        with pytest.raises(NatsTransportError, match="header") as failure:
+            await http.send("POST", base, "/", headers={"x-api-key": key}, timeout=5)
+        assert failure.value.kind is ErrorKind.BAD_PAYLOAD and "hunter2" not in str(failure.value)
+
+
+async def test_hosts_that_are_asked_no_more_keep_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_KEPT_FOR", 0.0)
+    healthy = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    async with listening(healthy) as one, listening(healthy) as other, client() as http:
+        await http.send("POST", one, "/", timeout=5)
+        await http.send("POST", other, "/", timeout=5)
+        await http.send("POST", other, "/", timeout=5)
+        assert set(http._pools) == {other}
+
+
 async def test_a_redirect_is_not_followed_and_the_key_stays_here() -> None:
     asked: list[bytes] = []
 

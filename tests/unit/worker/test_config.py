@@ -44,6 +44,8 @@ REST: dict[str, Any] = {"coordinators": ("http://127.0.0.1:9100",)}
         (REST | {"address": "http://10.0.0.2:9000"}, "address.*in the clear"),
         (REST | {"http_host": "0.0.0.0", "tls_cert": "c", "tls_key": "k"}, "http_host.*address"),
         (REST | {"http_host": "10.0.0.2"}, "http_host.*without TLS"),
+        (REST | {"api_key": "hunter2\nx: y"}, "api_key"),
+        (REST | {"api_key": "hunter2ü"}, "api_key"),
         ({"tls_cert": "c"}, "tls_cert.*without tls_key"),
         ({"tls_ca": "/nowhere/ca.pem"}, "tls_ca.*nowhere"),
         ({"address": "http://127.0.0.1:1"}, "address.*coordinators"),
