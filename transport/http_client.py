@@ -116,7 +116,11 @@ class HttpClient:
             sent["content-type"] = "application/json"
         try:
             async with self._pool(base).stream(
-                method, url, headers=list(sent.items()), content=body, extensions={"timeout": bounds}
+                method,
+                url,
+                headers=[(name.encode(), value.encode()) for name, value in sent.items()],
+                content=body,
+                extensions={"timeout": bounds},
             ) as response:
                 parts, size = [], 0
                 async for part in response.aiter_stream():
@@ -135,7 +139,7 @@ class HttpClient:
         except httpcore.PoolTimeout:
             text = f"its {CONNECTIONS} connections are in use: retry a little later"
             raise NatsTransportError(ErrorKind.CONGESTED, text, subject=url) from None
-        except (httpcore.LocalProtocolError, UnicodeEncodeError):
+        except httpcore.LocalProtocolError:
             text = "the request cannot be sent: a header, such as a key, holds what HTTP does not carry"
             raise NatsTransportError(ErrorKind.BAD_PAYLOAD, text, subject=url) from None
         except _LOST as error:

@@ -117,11 +117,10 @@ async def test_one_host_that_froze_takes_only_its_share_of_connections(
         assert not http._under_way
 
 
-@pytest.mark.parametrize("key", ["hunter2\nx: y", "hunter2ü"])
-async def test_a_header_that_is_none_is_a_typed_error_that_does_not_show_it(key: str) -> None:
+async def test_a_header_that_is_none_is_a_typed_error_that_does_not_show_it() -> None:
     async with listening(silence) as base, client() as http:
         with pytest.raises(NatsTransportError, match="header") as failure:
-            await http.send("POST", base, "/", headers={"x-api-key": key}, timeout=5)
+            await http.send("POST", base, "/", headers={"x-api-key": "hunter2\nx: y"}, timeout=5)
         assert failure.value.kind is ErrorKind.BAD_PAYLOAD and "hunter2" not in str(failure.value)
 
 
