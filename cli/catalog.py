@@ -90,6 +90,7 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.admin_key_file",
     "coordinator.worker_key_file",
     "coordinator.require_keys",
+    "coordinator.worker_ca",
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
     "coordinator.placement",
@@ -109,6 +110,13 @@ _WORKER_KEYS: Final = (
     "worker.checkpoint_dir",
     "worker.api_key",
     "worker.api_key_file",
+    "worker.coordinators",
+    "worker.address",
+    "worker.worker_key_file",
+    "worker.tls_cert",
+    "worker.tls_key",
+    "worker.tls_ca",
+    "worker.insecure",
 )
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
 _YES: Final = Option("--yes", "do not ask", bool, False)

@@ -211,6 +211,13 @@ SETTINGS: Final = (
         high=1e6,
     ),
     Setting(
+        "coordinator.worker_ca",
+        "text",
+        "",
+        "PEM file of the authorities of the certificates of workers that speak REST; empty: the system's",
+        "--worker-ca",
+    ),
+    Setting(
         "coordinator.heartbeat_interval",
         "number",
         1.0,
@@ -349,6 +356,46 @@ SETTINGS: Final = (
         "",
         "file of the key shown at registration",
         "--api-key-file",
+    ),
+    Setting(
+        "worker.coordinators",
+        "list",
+        (),
+        "coordinator URLs, tried in turn: with them the worker speaks REST and uses no NATS",
+        "--coordinators",
+    ),
+    Setting(
+        "worker.address",
+        "text",
+        "",
+        "where the coordinators reach it then, as https://host:port; empty: at http_host",
+        "--address",
+    ),
+    Setting(
+        "worker.worker_key_file",
+        "text",
+        "",
+        "file of the key that its commands must show then; empty: a new key at each start",
+        "--worker-key-file",
+        "VARPULIS_WORKER_OWN_KEY_FILE",
+    ),
+    Setting(
+        "worker.tls_cert", "text", "", "PEM file of its certificate; with it it serves HTTPS", "--tls-cert"
+    ),
+    Setting("worker.tls_key", "text", "", "PEM file of that certificate's key", "--tls-key"),
+    Setting(
+        "worker.tls_ca",
+        "text",
+        "",
+        "PEM file of the authorities of the coordinators' certificates; empty: the system's",
+        "--tls-ca",
+    ),
+    Setting(
+        "worker.insecure",
+        "switch",
+        False,
+        "let keys travel in the clear beyond this machine",
+        "--insecure",
     ),
     # -- asking a cluster
     Setting(

@@ -40,12 +40,14 @@ from coordinator.state.rebalance import Move
 from coordinator.streams import Streams
 from coordinator.webhook import Webhook
 from coordinator.worker_commands import WorkerCommands
+from coordinator.worker_rest import RestCarrier
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.subjects import Subjects
 from raft.errors import RaftError
 from raft.node import RaftNode
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
+from transport.http_client import HttpClient
 from transport.keyring import KeyRing
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedFrames, SignedTransport
@@ -77,6 +79,7 @@ class Coordinator:
             max_keepalive_connections=20,
             keepalive_expiry=5.0,
         )
+        self._to_workers = HttpClient(client_context(ca=config.worker_ca) if config.worker_ca else None)
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
         self._streams: Streams | None = None
@@ -119,7 +122,8 @@ class Coordinator:
             bus = SignedTransport(nats, Signatures(ring, "workers"), unsigned=config.allow_unsigned)
         raft = self._raft = RaftNode(config.raft, frames, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
-        commands = WorkerCommands(bus, subjects)
+        by_rest = RestCarrier(self._to_workers, lambda worker_id: machine.state.workers.get(worker_id))
+        commands = WorkerCommands(bus, subjects, by_rest)
         sealer = Sealer(ring)
         loop = self._loop = ControlLoop(
             ledger,
@@ -138,7 +142,7 @@ class Coordinator:
         )
         door = Door(ledger, required=config.keys_required, rate=config.rate_limit, burst=config.rate_burst)
         listener = self._listener = WorkerListener(config, bus, ledger, table, loop, clock, door)
-        _connect(machine, table, loop, nats, raft)
+        _connect(machine, table, loop, nats, raft, by_rest)
         streams = self._streams = Streams(lambda: machine.state)
         machine.watch(streams.changed)
         if config.scaling_webhook:
@@ -165,6 +169,7 @@ class Coordinator:
             streams=streams,
             http=counts,
             door=door,
+            asked_by_rest=by_rest.asked,
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
@@ -178,6 +183,7 @@ class Coordinator:
             listener=listener,
             commands=commands,
             rebalance=loop.rebalance,
+            by_rest=by_rest,
             subjects=subjects,
             http=self._http,
             counts=counts,
@@ -233,6 +239,7 @@ class Coordinator:
         if self._raft is not None:
             await self._raft.stop()
         await self._http.aclose()
+        await self._to_workers.close()
         if self._nats is not None:
             await self._nats.close(timeout=1.0)
         self._tasks, self._raft, self._nats = [], None, None
@@ -284,7 +291,12 @@ async def _follow(ring: KeyRing) -> None:
 
 
 def _connect(
-    machine: ClusterMachine, table: HeartbeatTable, loop: ControlLoop, nats: NatsTransport, raft: RaftNode
+    machine: ClusterMachine,
+    table: HeartbeatTable,
+    loop: ControlLoop,
+    nats: NatsTransport,
+    raft: RaftNode,
+    by_rest: RestCarrier,
 ) -> None:
     """Tell the parts of each other's changes."""
 
@@ -296,6 +308,7 @@ def _connect(
                 table.registered(worker.id, worker.incarnation, time.monotonic())
             elif event.what == "worker_removed":
                 table.forget(event.about)
+                by_rest.forget(event.about)
 
     def on_connection(connected: bool) -> None:
         loop.could_not_hear()

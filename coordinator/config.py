@@ -5,7 +5,6 @@ death; and the lease a worker gets is `0.8 * heartbeat_timeout`, so that it is o
 pipelines are placed elsewhere.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from raft.config import RaftConfig
 from raft.errors import ConfigInvalid
 from transport.config import NatsConfig
 from transport.errors import ConfigError
+from transport.http_client import check_ca, is_loopback
 
 LEASE_PART: Final = 0.8
 """Of `heartbeat_timeout`. Nearer to 1 leaves less room for clocks that run apart; lower pauses workers that
@@ -87,6 +87,8 @@ class CoordinatorConfig:
     allow_unsigned: bool = False
     """With a cluster key: take in workers that do not sign, such as the seed's. Raft frames must be
     signed."""
+    worker_ca: str = ""
+    """PEM file of the authorities of the certificates of workers that speak REST; empty: the system's."""
     prefix: str = DEFAULT_PREFIX
     """Of all NATS subjects; one per cluster on a shared NATS."""
     heartbeat_interval: float = 1.0
@@ -144,6 +146,7 @@ class CoordinatorConfig:
             )
         if not 0 <= self.http_port <= 65535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any) to 65535")
+        check_ca(self.worker_ca, "worker_ca")
         if self.scaling_webhook and not _is_plain_url(self.scaling_webhook):
             raise ConfigError(
                 "scaling_webhook is no URL: give http://HOST[:PORT]/PATH or https, without a user"
@@ -186,7 +189,7 @@ class CoordinatorConfig:
     @property
     def is_local(self) -> bool:
         """Whether only this machine reaches the REST face."""
-        return _is_loopback(self.http_host)
+        return is_loopback(self.http_host)
 
     @property
     def keys_required(self) -> bool:
@@ -222,12 +225,3 @@ def _is_plain_url(url: str) -> bool:
     except ValueError:
         return False
     return valid and parts.username is None and url.isascii() and not any(map(str.isspace, url))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

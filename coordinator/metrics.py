@@ -64,6 +64,7 @@ class Sources:
     streams: Streams
     http: HttpCounts
     door: Door
+    asked_by_rest: Counter[tuple[str, str]]
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
@@ -82,6 +83,7 @@ class ClusterCollector(Collector):
         yield from self._operations()
         yield from self._raft()
         yield from self._carriers()
+        yield from self._to_workers()
 
     def _state(self) -> Iterator[Metric]:
         state = self._from.machine.state
@@ -101,6 +103,14 @@ class ClusterCollector(Collector):
         yield GaugeMetricFamily(
             _P + "strays", "Copies to be ended where they may still run.", len(state.strays)
         )
+
+    def _to_workers(self) -> Iterator[Metric]:
+        asked = CounterMetricFamily(
+            _P + "rest_commands", "Commands to workers over REST.", labels=["command", "outcome"]
+        )
+        for (command, outcome), count in sorted(self._from.asked_by_rest.items()):
+            asked.add_metric([command, outcome], count)
+        yield asked
 
     def _decisions(self) -> Iterator[Metric]:
         took = self._from.ledger.decisions

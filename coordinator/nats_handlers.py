@@ -27,7 +27,7 @@ from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.door import Door
 from coordinator.state.commands import RegisterWorker
-from coordinator.state.model import WorkerStatus
+from coordinator.state.model import NATS, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
@@ -65,6 +65,7 @@ async def register(
             labels=message.labels or {},
             version=message.version,
             pipelines=message.pipelines or [],
+            carrier=message.carrier or NATS,
         )
     )
     interval = config.heartbeat_interval
@@ -142,6 +143,11 @@ class WorkerListener:
                     f"{MAX_REGISTRATIONS} registrations are under way: try again in a moment",
                 )
             request = decode(message.data, Register)
+            if request.carrier not in (None, NATS):
+                raise WireError(
+                    ErrorCode.BAD_REQUEST,
+                    f"Register: carrier {request.carrier[:40]!r} came over NATS: register over REST for that",
+                )
         except WireError as error:
             self._count("register", error.code)
             await self._reply(message, error.reply())
@@ -183,8 +189,9 @@ class WorkerListener:
             _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
             return
         self.hear(worker_id, heartbeat)
-        if message.reply and self._leading() and not self._unhealthy(worker_id):
-            await self._reply(message, self._ack(worker_id, heartbeat))
+        ack = self.answer(worker_id, heartbeat) if message.reply else None
+        if ack is not None:
+            await self._reply(message, ack)
 
     def hear(self, worker_id: str, heartbeat: Heartbeat) -> None:
         """Note a heartbeat, whoever carried it."""
@@ -194,6 +201,12 @@ class WorkerListener:
         news = self._table.heard(worker_id, heartbeat, self._clock())
         if (news or self._unhealthy(worker_id)) and self._leading():
             self._loop.wake()
+
+    def answer(self, worker_id: str, heartbeat: Heartbeat) -> HeartbeatAck | None:
+        """What the leader says to it, whoever carries that; None: no lease is granted now."""
+        if not self._leading() or self._unhealthy(worker_id):
+            return None
+        return self._ack(worker_id, heartbeat)
 
     def _unhealthy(self, worker_id: str) -> bool:
         worker = self._ledger.state.workers.get(worker_id)

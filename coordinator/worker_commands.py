@@ -1,4 +1,8 @@
-"""`cmd.{worker}.{command}`: what the leader tells a worker, over NATS request/reply, each with a deadline."""
+"""What the leader tells a worker, each with a deadline, by the carrier with which that worker registered:
+over NATS as a request to `cmd.{worker}.{command}`, over HTTP as `coordinator.worker_rest` has it.
+
+Both fail alike, so that who commands need not know which it was.
+"""
 
 from typing import Final, Protocol, TypeVar
 
@@ -51,12 +55,53 @@ class Requests(Protocol):
     ) -> T: ...
 
 
-class WorkerCommands:
-    """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`."""
+class Carrier(Protocol):
+    """One way to workers."""
+
+    def carries(self, worker_id: str) -> bool:
+        """Whether commands to this worker go by it."""
+        ...
+
+    async def ask(
+        self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
+    ) -> T:
+        """The worker's answer.
+
+        Raises:
+            WireError: the worker said no.
+            NatsTransportError: there is no answer; the kind says whether it may have heard.
+        """
+        ...
+
+
+class NatsCarrier:
+    """By NATS, to any worker."""
 
     def __init__(self, nats: Requests, subjects: Subjects) -> None:
         self._nats = nats
         self._subjects = subjects
+
+    def carries(self, worker_id: str) -> bool:
+        """See `Carrier`."""
+        return True
+
+    async def ask(
+        self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
+    ) -> T:
+        """See `Carrier`."""
+        subject = self._subjects.command(worker_id, command)
+        return await self._nats.request_message(subject, message, reply, timeout=timeout)
+
+
+class WorkerCommands:
+    """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`.
+
+    `others`: carriers for workers that NATS does not reach.
+    """
+
+    def __init__(self, nats: Requests, subjects: Subjects, *others: Carrier) -> None:
+        self._nats = nats
+        self._carriers: tuple[Carrier, ...] = (*others, NatsCarrier(nats, subjects))
 
     @property
     def max_payload(self) -> int:
@@ -104,5 +149,5 @@ class WorkerCommands:
     async def _ask(
         self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
     ) -> T:
-        subject = self._subjects.command(worker_id, command)
-        return await self._nats.request_message(subject, message, reply, timeout=timeout)
+        carrier = next(each for each in self._carriers if each.carries(worker_id))
+        return await carrier.ask(worker_id, command, message, reply, timeout)

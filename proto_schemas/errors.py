@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     PARSE_ERROR = "parse_error"
     ENGINE_ERROR = "engine_error"
+    CARRIER_MISSING = "carrier_missing"
     TIMEOUT = "timeout"
     INTERNAL = "internal"
 
@@ -49,6 +50,7 @@ HTTP_STATUS: Final[dict[str, int]] = {
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.PARSE_ERROR: 422,
     ErrorCode.ENGINE_ERROR: 502,
+    ErrorCode.CARRIER_MISSING: 409,
     ErrorCode.TIMEOUT: 504,
     ErrorCode.INTERNAL: 500,
 }

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from proto_schemas.subjects import Id
+from proto_schemas.subjects import EXTERNAL, Id
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -42,7 +42,8 @@ class RunningPipeline(Message, frozen=True, kw_only=True):
 
 
 class Register(Message, frozen=True, kw_only=True):
-    """`register`: a worker asks to be a member."""
+    """`register`: a worker asks to be a member. `carrier`: `rest` when its commands are to come over HTTP, to
+    its address; else they come over NATS."""
 
     worker_id: Id
     address: str
@@ -52,6 +53,7 @@ class Register(Message, frozen=True, kw_only=True):
     version: str | None = None
     labels: dict[str, str] | None = None
     pipelines: list[RunningPipeline] | None = None
+    carrier: str | None = None
 
     def __repr__(self) -> str:
         return f"Register(worker_id={self.worker_id!r}, address={self.address!r}, api_key=***)"
@@ -141,6 +143,12 @@ class Route(Message, frozen=True, kw_only=True):
     to_pipeline: Id
     event_types: list[str]
     nats_subject: str | None = None
+
+    @property
+    def over_nats(self) -> bool:
+        """Whether only NATS carries it: from pipeline to pipeline, or on a subject of its own. Events from
+        outside can also come as `inject`."""
+        return self.from_pipeline != EXTERNAL or self.nats_subject is not None
 
 
 class ConnectorParams(Message, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from proto_schemas.errors import Diagnostic
-from proto_schemas.messages import Count, Event, Message, Route
+from proto_schemas.messages import Count, Directive, Event, Message, Route
 from proto_schemas.subjects import Id
 
 API_BASE = "/api/v1/cluster"
@@ -89,6 +89,7 @@ class WorkerView(View, frozen=True, kw_only=True):
     cordoned: bool
     last_heartbeat_age_ms: int | None
     incarnation: str | None
+    carrier: str
 
 
 class PlacementView(View, frozen=True, kw_only=True):
@@ -483,11 +484,12 @@ class RebalanceView(View, frozen=True, kw_only=True):
 
 
 class Acknowledged(View, frozen=True, kw_only=True):
-    """Answer to `POST /workers/{id}/heartbeat`."""
+    """Answer to `POST /workers/{id}/heartbeat`; `lease_secs` is null while no lease is granted."""
 
     acknowledged: bool
     term: int | None
     lease_secs: float | None
+    directives: list[Directive] | None = None
 
 
 class Removed(View, frozen=True, kw_only=True):

@@ -1,36 +1,48 @@
 """A worker as a process: its parts made and joined, started in order, stopped in order.
 
-Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. Stop
-(SIGTERM): say in heartbeats that we leave, and work on until our pipelines have been moved to others, or
-`leave_timeout` is over, or nobody will move them; then drain what is left (states go to disk), say so in a
-last heartbeat, let go of the rest. SIGINT, or a second SIGTERM: the same without waiting.
+Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. A
+worker that is given coordinators speaks REST to them and connects to no NATS; its id is then the
+coordinators' affair. Stop (SIGTERM): say in heartbeats that we leave, and work on until our pipelines have
+been moved to others, or `leave_timeout` is over, or nobody will move them; then drain what is left (states go
+to disk), say so in a last heartbeat, let go of the rest. SIGINT, or a second SIGTERM: the same without
+waiting.
 """
 
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
+
+from prometheus_client.core import Metric
 
 from proto_schemas.subjects import Subjects
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse
+from transport.http_client import HttpClient
 from transport.keyring import KeyRing
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedTransport
+from transport.tls import client_context
 from worker.checkpoints import CheckpointStore
 from worker.commands import Commands
-from worker.config import WorkerConfig
+from worker.config import WorkerConfig, read_key
 from worker.dispatcher import Dispatcher
 from worker.http import HealthApp
+from worker.http_carrier import HttpCarrier
 from worker.identity import Superseded, WorkerIdInUse, make_sure_of_id
 from worker.lease import Lease
+from worker.link import Link, NatsLink
 from worker.membership import Membership
-from worker.metrics import WorkerCollector
+from worker.metrics import WorkerCollector, of_nats, of_rest
+from worker.nats_carrier import NatsCarrier
 from worker.pipelines import PipelineHost, warm_up
+from worker.rest_link import RestLink
 
 __all__ = ["Worker", "WorkerConfig", "WorkerIdInUse", "serve"]
 
@@ -57,6 +69,7 @@ class Worker:
     """
 
     host: PipelineHost
+    _link: Link
 
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
@@ -83,28 +96,50 @@ class Worker:
 
     async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
         config, subjects = self.config, self._subjects
-        bus, _ = await asyncio.gather(NatsTransport.connect(config.nats, wait=NATS_WAIT), warm_up())
-        self._bus = bus
-        cleanup.push_async_callback(bus.close, CLOSE_WAIT)
-        control = self._control(bus)
-        await make_sure_of_id(control, subjects, config.worker_id)
+        warming = asyncio.create_task(warm_up())
+        cleanup.push_async_callback(_end, warming)
+        bus = None if config.coordinators else await self._connect(cleanup)
+        control = self._control(bus) if bus is not None else None
+        if control is not None:
+            await make_sure_of_id(control, subjects, config.worker_id)
+        await warming
 
         store = CheckpointStore(config.checkpoint_dir or config.data_dir / "checkpoints")
         self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
         dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate, self.host.epoch_of)
-        self._membership = Membership(config, control, subjects, self.host, self._lease, lambda: self._url)
+        connection: Callable[[], Iterator[Metric]]
+        commands: HttpCarrier | None = None
+        if bus is not None and control is not None:
+            self._link = NatsLink(control, subjects, config.worker_id)
+            connection = partial(of_nats, bus)
+        else:
+            rest, commands = self._rest(cleanup, dispatcher)
+            self._link = rest
+            connection = partial(of_rest, rest, commands)
+        self._membership = Membership(
+            config, self._link, self.host, self._lease, lambda: config.address or self._url
+        )
 
-        collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._lease_open)
-        app = HealthApp(self.health, collector)
-        server = HttpServer(app, config.http_host, config.http_port, flag="--http-port")
+        collector = WorkerCollector(self.host, dispatcher, self._membership, connection, self._lease_open)
+        app = HealthApp(self.health, collector, commands)
+        server = HttpServer(
+            app,
+            config.http_host,
+            config.http_port,
+            flag="--http-port",
+            tls_cert=config.tls_cert or None,
+            tls_key=config.tls_key or None,
+        )
         await server.start()
         cleanup.push_async_callback(server.stop, CLOSE_WAIT)
         self._url = server.url
 
-        await dispatcher.serve(control, subjects.commands(config.worker_id))
-        cleanup.push_async_callback(dispatcher.stop, CLOSE_WAIT)
-        await bus.flush(NATS_WAIT)
+        if control is not None:
+            carrier = NatsCarrier(control, dispatcher)
+            await carrier.serve(subjects.commands(config.worker_id))
+            cleanup.push_async_callback(carrier.stop, CLOSE_WAIT)
+            await control.flush(NATS_WAIT)
         self._work = {
             asyncio.create_task(self._membership.run()),
             asyncio.create_task(self.host.run_timers()),
@@ -122,6 +157,24 @@ class Worker:
         ring = self._ring = KeyRing(config.cluster_key_file)
         signatures = Signatures(ring, "workers")
         return SignedTransport(bus, signatures, unsigned=config.allow_unsigned, once=True)
+
+    async def _connect(self, cleanup: contextlib.AsyncExitStack) -> NatsTransport:
+        bus = await NatsTransport.connect(self.config.nats, wait=NATS_WAIT)
+        cleanup.push_async_callback(bus.close, CLOSE_WAIT)
+        return bus
+
+    def _rest(
+        self, cleanup: contextlib.AsyncExitStack, dispatcher: Dispatcher
+    ) -> tuple[RestLink, HttpCarrier]:
+        config = self.config
+        file = config.worker_key_file
+        key = read_key(file) if file is not None else secrets.token_urlsafe(32)
+        http = HttpClient(client_context(ca=config.tls_ca) if config.tls_ca else None)
+        cleanup.push_async_callback(http.close)
+        link = RestLink(
+            http, config.coordinator_urls, config.worker_id, api_key=config.api_key, worker_key=key
+        )
+        return link, HttpCarrier(dispatcher, key)
 
     async def run_until(self, stopping: "asyncio.Task[Any]") -> None:
         """Work until `stopping` is done.
@@ -169,14 +222,15 @@ class Worker:
 
     def health(self) -> dict[str, Any]:
         """What `/health` shows; `ready`: registered and connected."""
-        registered, connected = self._membership.registered, self._bus.connected
+        registered, connected = self._membership.registered, self._link.connected
+        nats = not self.config.coordinators
         return {
             "ready": registered and connected,
             "worker_id": self.config.worker_id,
             "incarnation": self._membership.incarnation,
             "registered": registered,
             "term": self._membership.term,
-            "nats_connected": connected,
+            **({"nats_connected": connected} if nats else {"coordinator_connected": connected}),
             "lease_open": self._lease_open(),
             "draining": self.host.draining,
             "pipelines": self.host.running(),

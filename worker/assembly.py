@@ -18,22 +18,29 @@ from worker.inputs import Inputs
 from worker.intake import Intake
 from worker.lease import Lease
 from worker.pipeline import Pipeline
-from worker.routes import OutputRoutes, RouteSink, input_subjects
+from worker.routes import OutputRoutes, RouteSink, input_subjects, needs_nats
 
 
-async def assemble(wanted: Deploy, bus: NatsTransport, subjects: Subjects, lease: Lease) -> Pipeline:
-    """The copy that `wanted` describes; nothing is connected yet.
+async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects, lease: Lease) -> Pipeline:
+    """The copy that `wanted` describes; nothing is connected yet. Without a `bus` it hears its sources alone.
 
     Raises:
-        WireError: `parse_error` with diagnostics, `bad_request`.
+        WireError: `parse_error` with diagnostics, `bad_request`, `carrier_missing`.
     """
     registered = [connector.name for connector in wanted.connectors or ()]
     program = await asyncio.to_thread(_compile, wanted.source, registered)
     group, routes, instance = wanted.group or "", wanted.routes or [], wanted.instance
     base = instance.of if instance is not None else wanted.name
+    if bus is None and (needed := needs_nats(base, routes)):
+        raise WireError(
+            ErrorCode.CARRIER_MISSING,
+            f"{wanted.name}: its route {needed} goes over NATS, and this worker has none: "
+            "place it on a worker with NATS",
+        )
+    hears = bool(group) and bus is not None
     try:
         connectors = ConnectorRegistry.from_configs(_connectors(wanted, program))
-        inputs = input_subjects(subjects, group, wanted.name, routes, instance) if group else ()
+        inputs = input_subjects(subjects, group, wanted.name, routes, instance) if hears else ()
         outputs = OutputRoutes(subjects, group, base, routes if group else (), wanted.partitions)
         intake = Intake(subjects, group, wanted.name, routes, instance) if group else None
     except (ConnectorError, ValueError) as error:
@@ -46,7 +53,7 @@ async def assemble(wanted: Deploy, bus: NatsTransport, subjects: Subjects, lease
         program,
         connectors,
         Inputs(bus, connectors, program.sources, inputs, wanted.queue or ""),
-        RouteSink(bus, outputs) if outputs else None,
+        RouteSink(bus, outputs) if outputs and bus is not None else None,
         lease,
         intake=intake or None,
         held=wanted.hold,

@@ -5,7 +5,8 @@ the other each event goes to exactly one of them. Without a line every copy hear
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from transport.listener import Listener
 from transport.nats import Message, NatsTransport, Subscription
@@ -15,11 +16,12 @@ from worker.connectors.registry import ConnectorRegistry
 
 
 class Inputs:
-    """Opened, left, opened again. `queue`: the line, empty for none; it counts from the next `open`."""
+    """Opened, left, opened again. `queue`: the line, empty for none; it counts from the next `open`. Without
+    a `bus` there are no subjects."""
 
     def __init__(
         self,
-        bus: NatsTransport,
+        bus: NatsTransport | None,
         connectors: ConnectorRegistry,
         sources: Sequence[SourceBinding],
         subjects: Sequence[str],
@@ -47,6 +49,8 @@ class Inputs:
         """
         for source in self._sources:
             await self._connectors.start_source(source, receive, self.queue)
+        if self._bus is None:
+            return
         for subject in self._subjects:
             self._subscriptions.append(await self._bus.subscribe(subject, receive, queue=self.queue))
         if self._subjects:
@@ -56,6 +60,8 @@ class Inputs:
         """Have everything *seen* beside whoever takes it; raises as `open`."""
         for source in self._sources:
             await self._connectors.watch_source(source, see)
+        if self._bus is None:
+            return
         for subject in self._subjects:
             self._witnesses.append(await self._bus.listen(subject, see))
         if self._subjects:
@@ -70,9 +76,10 @@ class Inputs:
 
     async def leave(self, timeout: float) -> None:
         """Take no more and lose nothing: what the servers sent until they heard of it has been received."""
-        await asyncio.gather(
-            self._bus.leave(self._subscriptions, timeout), self._connectors.drain_sources(timeout)
-        )
+        leaving: list[Coroutine[Any, Any, None]] = [self._connectors.drain_sources(timeout)]
+        if self._bus is not None:
+            leaving.append(self._bus.leave(self._subscriptions, timeout))
+        await asyncio.gather(*leaving)
         self._forget()
 
     async def flush(self, timeout: float) -> None:
@@ -81,7 +88,10 @@ class Inputs:
         Raises:
             NatsTransportError: they did not say so in time.
         """
-        await asyncio.gather(self._bus.flush(timeout), self._connectors.flush(timeout))
+        flushing: list[Coroutine[Any, Any, None]] = [self._connectors.flush(timeout)]
+        if self._bus is not None:
+            flushing.append(self._bus.flush(timeout))
+        await asyncio.gather(*flushing)
 
     async def stop(self) -> None:
         """Take no more, at once; what is queued is thrown away."""

@@ -44,13 +44,16 @@ log = logging.getLogger(__name__)
 class PipelineHost:
     """Deploys, finds, drains and removes pipelines.
 
+    Args:
+        bus: what carries events between pipelines; None: this worker takes none that need it.
+
     Attributes:
         draining: no more deploys; set by `drain` for good.
     """
 
     def __init__(
         self,
-        bus: NatsTransport,
+        bus: NatsTransport | None,
         subjects: Subjects,
         store: CheckpointStore,
         *,
@@ -143,7 +146,7 @@ class PipelineHost:
         Raises:
             WireError: `unavailable` (draining), `conflict`, `parse_error` with diagnostics, `bad_request`,
                 `quota_exceeded`, `engine_error` (a connector; retryable where its cause may pass),
-                `not_found` (the checkpoint to start from).
+                `not_found` (the checkpoint to start from), `carrier_missing` (its routes need NATS).
         """
         if self.draining:
             raise _draining()

@@ -129,3 +129,11 @@ def input_subjects(
         if route.to_pipeline == pipeline and not heard_already:
             own.append(subject)
     return (inputs, *direct, *dict.fromkeys(own))
+
+
+def needs_nats(name: str, routes: Sequence[Route]) -> str | None:
+    """The first route of pipeline `name` that only NATS carries; None when it has none."""
+    for route in routes:
+        if route.over_nats and name in (route.from_pipeline, route.to_pipeline):
+            return f"{route.from_pipeline} -> {route.to_pipeline}"
+    return None

@@ -41,6 +41,8 @@ _ACCESS: Final = (
     "rate_burst",
 )
 
+_REST: Final = ("address", "tls_cert", "tls_key", "tls_ca", "insecure")
+
 
 def coordinator(call: Invocation) -> int:
     """Run one coordinator until SIGTERM or SIGINT."""
@@ -70,6 +72,7 @@ def coordinator(call: Invocation) -> int:
         allow_unsigned=settings["cluster.allow_unsigned"],
         admin_key_file=_path(settings["coordinator.admin_key_file"]),
         worker_key_file=_path(settings["coordinator.worker_key_file"]),
+        worker_ca=settings["coordinator.worker_ca"],
         **{name: settings[f"coordinator.{name}"] for name in _ACCESS},
         **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
@@ -111,6 +114,9 @@ def worker(call: Invocation) -> int:
         cluster_key_file=_path(settings["cluster.key_file"]),
         sign=settings["cluster.sign"],
         allow_unsigned=settings["cluster.allow_unsigned"],
+        coordinators=settings["worker.coordinators"],
+        worker_key_file=_path(settings["worker.worker_key_file"]),
+        **{name: settings[f"worker.{name}"] for name in _REST},
     )
     return run(serve(config))
 

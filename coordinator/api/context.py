@@ -25,6 +25,7 @@ from coordinator.standing import outside
 from coordinator.state.views import Observed
 from coordinator.streams import Streams
 from coordinator.worker_commands import WorkerCommands
+from coordinator.worker_rest import RestCarrier
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import Pagination
@@ -79,6 +80,7 @@ class Context:
     listener: WorkerListener
     commands: WorkerCommands
     rebalance: Rebalance
+    by_rest: RestCarrier
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts

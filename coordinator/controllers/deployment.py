@@ -6,7 +6,8 @@ deploy again: same epoch, same request id, so the worker answers what it answere
 sorts into three:
 
     it will never take this program (parse_error, engine_error, ...)       -> failed, and a slow retry
-    it cannot take any (quota_exceeded, unavailable), or our epoch is old  -> displaced, another is chosen
+    it cannot take any (quota_exceeded, unavailable), or not this one
+    (carrier_missing), or our epoch is old                                 -> displaced, another is chosen
     it did not answer, or not yet                                          -> the same again, after a pause
 
 A seed worker knows no request ids: each deploy it hears makes a copy. So it is asked **once per epoch**, by
@@ -50,7 +51,9 @@ from proto_schemas.rest import PipelineSpec
 from proto_schemas.subjects import EXTERNAL
 from transport.errors import ErrorKind, NatsTransportError
 
-ELSEWHERE: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH})
+ELSEWHERE: Final = frozenset(
+    {ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH, ErrorCode.CARRIER_MISSING}
+)
 """Answers to a deploy after which another worker, or another epoch, may do better."""
 
 LATER: Final = frozenset(

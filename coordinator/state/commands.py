@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from coordinator.state.model import Cause, DrainPhase, KeyRole, MovePhase, WorkerStatus
+from coordinator.state.model import NATS, Cause, DrainPhase, KeyRole, MovePhase, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
@@ -59,6 +59,7 @@ class RegisterWorker(Command, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     version: str | None = None
     pipelines: list[RunningPipeline] = []
+    carrier: str = NATS
 
     @property
     def about(self) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from coordinator.state.model import Group, Worker
+from coordinator.state.model import REST, Group, Worker
 from proto_schemas.rest import Constraint
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -78,12 +78,14 @@ def fault_of(constraint: Constraint) -> str | None:
 
 @dataclass(frozen=True)
 class Wants:
-    """What one instance asks for. `pipeline`: of its group, when it has further instances."""
+    """What one instance asks for. `pipeline`: of its group, when it has further instances; `over_nats`: its
+    routes carry events from or to other pipelines, which a worker that speaks REST has no way for."""
 
     strategy: str | None = None
     affinity: str | None = None
     pipeline: str | None = None
     distinct: bool = False
+    over_nats: bool = False
     constraints: tuple[Constraint, ...] = ()
 
     @classmethod
@@ -100,15 +102,16 @@ class Wants:
             affinity=pipeline.worker_affinity,
             pipeline=pipeline.name if pipeline.replicas > 1 else None,
             distinct=any(each.distinct_workers == "hard" for each in constraints),
+            over_nats=pipeline.name in group.over_nats,
             constraints=tuple(each for each in constraints if each.label is not None),
         )
 
     @cached_property
     def signature(self) -> bytes:
         """The same for all who can use the same workers, in the same order of preference."""
-        if not self.constraints and self.pipeline is None:
+        if not self.constraints and self.pipeline is None and not self.over_nats:
             return b""
-        return _encode((self.pipeline is not None, self.constraints))
+        return _encode((self.pipeline is not None, self.over_nats, self.constraints))
 
     @property
     def hard(self) -> Iterable[Constraint]:
@@ -117,9 +120,12 @@ class Wants:
 
     def fits(self, worker: Worker) -> bool:
         """Whether the worker may be chosen, as far as its labels and its kind tell."""
-        return not (self.pipeline and worker.incarnation is None) and all(
-            met(each, worker.labels) for each in self.hard
-        )
+        known = not (self.pipeline and worker.incarnation is None)
+        return known and self.reaches(worker) and all(met(each, worker.labels) for each in self.hard)
+
+    def reaches(self, worker: Worker) -> bool:
+        """Whether the worker has the carrier that the routes need."""
+        return not self.over_nats or worker.carrier != REST
 
     def penalty(self, worker: Worker) -> int:
         """The weight of what the worker does not offer; 0 is best."""

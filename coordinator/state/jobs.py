@@ -160,6 +160,11 @@ def _check_fits(state: State, command: StartMigration, target: Worker) -> None:
     lacking = [words(each) for each in wants.hard if not met(each, target.labels)]
     if lacking:
         refuse(ErrorCode.CONFLICT, f"worker {target.id!r} lacks {', '.join(lacking)}: choose another")
+    if not wants.reaches(target):
+        refuse(
+            ErrorCode.CONFLICT,
+            f"worker {target.id!r} has no NATS, which the routes of {command.pipeline} need: choose another",
+        )
     if wants.distinct and any(
         twins_of(state, command.group, name) == wants.pipeline and placement.worker_id == target.id
         for name, placement in state.placements[command.group].items()

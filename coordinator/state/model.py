@@ -47,6 +47,11 @@ MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
 
+NATS: Final = "nats"
+REST: Final = "rest"
+"""The carriers of a worker's commands."""
+
+
 class WorkerStatus(StrEnum):
     """Whether pipelines may be placed on a worker. Only a `ready` one takes any."""
 
@@ -108,8 +113,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class Worker(Record, frozen=True, kw_only=True):
-    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970. A `cordoned` one
-    keeps what it has and takes nothing new."""
+    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970; `carrier`: `nats`,
+    or `rest` when it has no NATS and its commands go to its address. A `cordoned` one keeps what it has and
+    takes nothing new."""
 
     id: str
     session: int
@@ -122,6 +128,7 @@ class Worker(Record, frozen=True, kw_only=True):
     status: WorkerStatus = WorkerStatus.READY
     registered_at: int
     cordoned: bool = False
+    carrier: str = NATS
 
 
 class Placement(Record, frozen=True, kw_only=True):
@@ -175,6 +182,16 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     def pipelines(self) -> dict[str, PipelineSpec]:
         """The specs by the names of the pipelines."""
         return {pipeline.name: pipeline for pipeline in self.spec.pipelines}
+
+    @cached_property
+    def over_nats(self) -> frozenset[str]:
+        """The pipelines that routes join to others, or to a subject of their own: only NATS carries those."""
+        return frozenset(
+            name
+            for route in self.spec.routes
+            if route.over_nats
+            for name in (route.from_pipeline, route.to_pipeline)
+        )
 
     def pipeline(self, instance: str) -> PipelineSpec:
         """The spec of the pipeline that an instance belongs to.

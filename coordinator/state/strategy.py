@@ -339,6 +339,8 @@ class Room:
         if wants.pipeline is not None:
             foreign = sum(slots.worker.incarnation is None for slots in self.slots.values())
             parts.append((foreign, "know no replicas"))
+        unreached = sum(not wants.reaches(slots.worker) for slots in self.slots.values())
+        parts.append((unreached, "have no NATS, which its routes need"))
         parts.append((len(free) - len(apart), f"hold another instance of {wants.pipeline}"))
         parts.append((self._known - len(self.slots) - self._cordoned, "not ready"))
         parts.append((self._cordoned, "cordoned"))

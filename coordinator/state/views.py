@@ -82,6 +82,7 @@ def worker_view(state: State, worker: Worker, observed: Observed) -> WorkerView:
         cordoned=worker.cordoned,
         last_heartbeat_age_ms=observed.age_ms,
         incarnation=worker.incarnation,
+        carrier=worker.carrier,
     )
 
 
