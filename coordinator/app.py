@@ -57,6 +57,8 @@ STOP_TIMEOUT: Final = 4.0
 LOOK_EVERY: Final = 0.25
 LOOK_AT_KEY: Final = 1.0
 """Seconds between looks at the cluster key file."""
+LOOK_EVERY_SETTLED: Final = 1.0
+"""Seconds between looks at whether this node takes part, while that is to change, and once it does."""
 START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
 """What stops a start with a text meant for people."""
 
@@ -263,7 +265,8 @@ class Coordinator:
                     await files.ensure(ledger)
             except (WireError, NatsTransportError) as error:
                 _log.info("%s", line("put_off", reason=error))
-            await asyncio.sleep(LOOK_EVERY)
+            settled = reason is None and ledger.state.coordinators.get(node_id) == url
+            await asyncio.sleep(LOOK_EVERY_SETTLED if settled else LOOK_EVERY)
 
 
 async def _start_move(ledger: Ledger, move: Move) -> str:

@@ -260,7 +260,9 @@ class RaftCore(CoreView):
         """The frames that only tell the commit index, to peers that have not heard it by another one."""
         if self.failure is not None:
             return []
-        return [self._outbox.frame(request) for request in self.leader.news(self._clock())]
+        with self._guarded:
+            return [self._outbox.frame(request) for request in self.leader.news(self._clock())]
+        return []
 
     def propose_seal(self, successor: Generation, done: Done) -> None:
         """End this generation; `done` hears it from within a `flush`. For `raft.succession`."""

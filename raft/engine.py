@@ -24,9 +24,9 @@ from pysyncobj.node import Node
 from raft.compaction import Background, Compaction, Inline, Progress
 from raft.config import RaftConfig
 from raft.counters import Counters
-from raft.entries import EngineEntry, Entry, from_engine, to_engine
+from raft.entries import SEAL, EngineEntry, Entry, from_engine, to_engine
 from raft.errors import ApplyFailed, RaftError, Unavailable
-from raft.generation import Sealed, decode_seal
+from raft.generation import Generation, Sealed, decode_seal
 from raft.journal import Journal
 from raft.snapshot import SnapshotStore
 from raft.transport import EngineTransport
@@ -198,10 +198,25 @@ class Engine(SyncObj):  # type: ignore[misc]
     def seal(self, payload: bytes) -> Applied:
         """End this generation, unless it has ended, or the seal is one of another generation."""
         index, successor = self.raftLastApplied + 1, decode_seal(payload)
-        if self.sealed is not None or successor is None or successor.number != self._generation + 1:
+        if self.sealed is not None or successor is None or not self._ends(successor):
             return Applied(index, b"", Unavailable(SEALED))
         self.sealed = Sealed(index, self.journal.term_at(index), successor)
         return Applied(index, payload, None)
+
+    def until_seal(self, index: int) -> int:
+        """`index`, or that of the seal if it lies before: what comes behind it has no effect. The seal may be
+        committed and not applied yet, between an append and the tick after it.
+        """
+        if self.sealed is not None:
+            return min(index, self.sealed.index)
+        ahead = max(self.raftLastApplied + 1, self.journal.first_index)
+        for entry in self.journal.typed(ahead, index + 1 - ahead, _UNBOUNDED) if index >= ahead else ():
+            if entry.kind == SEAL and self._ends(decode_seal(entry.payload)):
+                return entry.index
+        return index
+
+    def _ends(self, successor: Generation | None) -> bool:
+        return successor is not None and successor.number == self._generation + 1
 
     def submit(self, data: bytes, callback: Callable[[Any, int], None]) -> None:
         """Queue an entry's bytes (`raft.entries`); `callback` hears (what was applied, FAIL_REASON)."""

@@ -173,9 +173,14 @@ class Replication:
         return AppendPlan(prev_index, self._journal.term_at(prev_index), entries, wants_reply)
 
     def news(self, peer: str) -> AppendPlan | None:
-        """An empty append that only tells the commit index, if the peer has not heard it by another one."""
+        """An empty append that only tells the commit index, if the peer has not heard it by another one. None
+        either when what comes before the peer's next entry is no longer in the journal: since the step it may
+        have refused an append.
+        """
         progress = self.progress[peer]
         if not progress.has_news or progress.transfer is not None:
+            return None
+        if progress.next_index <= self._journal.first_index:
             return None
         prev_index = progress.next_index - 1
         return AppendPlan(prev_index, self._journal.term_at(prev_index), [], wants_reply=False)

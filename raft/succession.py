@@ -58,6 +58,7 @@ from raft.snapshot import SnapshotWriter
 
 PATIENCE = 2.0
 """Times as long as this node took for its base, calls wait for the others to have theirs and a leader."""
+UNDER_WAY = "another change is under way. Repeat in a moment"
 LOOK_SECONDS = 0.005
 """How often a base that is being written is looked at."""
 
@@ -264,7 +265,7 @@ class Succession(Present):
             done(self.generation)
             return
         if self._change is not None:
-            raise ChangeRefused("another change is under way. Repeat in a moment")
+            raise ChangeRefused(UNDER_WAY)
         newcomer = add if add not in self.generation.members else None
         now = self._clock()
         self._change = Change(self, successor, newcomer, now=now, timeout=timeout, done=done)
@@ -275,6 +276,8 @@ class Succession(Present):
         """
         if not self.core.is_leader:
             raise NotLeader(self.core.leader_id)
+        if self.core.engine.sealed is not None:
+            raise ChangeRefused(UNDER_WAY)
         now = self.generation
         successor = now.succeeded_by(add=add, remove=remove)
         why_not = refusal(now, successor, add)

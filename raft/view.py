@@ -73,16 +73,13 @@ class CoreView:
 
     @property
     def applied_index(self) -> int:
-        return self._until_seal(int(self.engine.raftLastApplied))
+        return self.engine.until_seal(int(self.engine.raftLastApplied))
 
     @property
     def commit_index(self) -> int:
-        return self._until_seal(max(int(self.engine.raftCommitIndex), int(self.engine.raftLastApplied)))
-
-    def _until_seal(self, index: int) -> int:
-        """What comes after the seal has no effect; the next generation has other entries there."""
-        sealed = self.engine.sealed
-        return index if sealed is None else min(index, sealed.index)
+        """In this generation: behind its seal the next one has other entries."""
+        committed = max(int(self.engine.raftCommitIndex), int(self.engine.raftLastApplied))
+        return self.engine.until_seal(committed)
 
     @property
     def wants_tick(self) -> bool:

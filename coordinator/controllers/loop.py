@@ -1,11 +1,11 @@
 """The loop: passes over liveness, convergence, drains, moves, placement and rebalance, on the leader, for as
 long as it leads.
 
-A pass runs when something changed (`wake`) and at least every `interval` seconds; it starts actions and never
-waits, so it is short. Leadership begins with a barrier: what earlier leaders committed is applied before
-anything is decided. Then everybody gets one full heartbeat timeout, as after a time in which we could not
-hear: our own connection was down, or this process did not run (a pass that comes more than half a timeout
-late).
+A pass runs when something changed (`wake`) and at least every `INTERVAL` seconds; it starts actions and never
+waits, so it is short. A node that does not lead looks less often: it is woken when it comes to lead.
+Leadership begins with a barrier: what earlier leaders committed is applied before anything is decided. Then
+everybody gets one full heartbeat timeout, as after a time in which we could not hear: our own connection was
+down, or this process did not run (a pass that comes more than half a timeout late).
 """
 
 import asyncio
@@ -30,6 +30,9 @@ from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
 INTERVAL: Final = 0.25
+"""Seconds between two passes of a leader at most: by so much a silence is noticed late."""
+REST: Final = 1.0
+"""Seconds between two looks of a node that does not lead."""
 BREATH: Final = 0.002
 """Seconds between two passes at least, so that a burst of changes is one pass."""
 
@@ -124,10 +127,12 @@ class ControlLoop:
         """Run until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(INTERVAL):
+                async with asyncio.timeout(INTERVAL if self._ledger.is_leader else REST):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+            else:
+                await asyncio.sleep(BREATH)
             self._wake.clear()
             try:
                 await self._turn()
@@ -136,7 +141,6 @@ class ControlLoop:
             except Exception:
                 self.failed_passes += 1
                 _log.exception("%s", line("pass_failed", passes=self.passes))
-            await asyncio.sleep(BREATH)
 
     async def _turn(self) -> None:
         if not self._ledger.is_leader or self._ledger.term != self._term:

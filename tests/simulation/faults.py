@@ -24,6 +24,8 @@ FEWEST_MEMBERS, MOST_MEMBERS = 3, 5
 RETURNS = 0.1
 """Share of additions that name an id which was removed, on a machine with an empty disk."""
 CHANGE_SECONDS = 2.0
+MEANWHILE = 0.4
+"""Share of files written for long in which something befalls the machine before they are."""
 FUSE_AT_START = 0.2
 """Share of starts in which the power fails again while the files are opened."""
 
@@ -69,6 +71,19 @@ class Faults:
                 world.kill(machine)
             if machine.core is None and machine.name in world.names:
                 world.start(machine)
+
+    def meanwhile(self, machine: Machine, seconds: float) -> None:
+        """The machine is busy writing for so long: it may die, or be asked for another change."""
+        world, rng = self._world, self._world.rng
+        if self._healed or rng.random() > MEANWHILE:
+            return
+        fault = rng.choice((self._cut_power, self._light_fuse, self._kill, self._change))
+
+        def happen() -> None:
+            if not self._healed:
+                fault(machine)
+
+        world.at(world.now + rng.uniform(0, seconds), happen)
 
     # -- what comes back ---------------------------------------
 
@@ -208,7 +223,8 @@ class Faults:
         members = leader.core.generation.members
         add = remove = None
         if len(members) < FEWEST_MEMBERS or (len(members) < MOST_MEMBERS and rng.random() < 0.6):
-            back = rng.choice(self.retired) if self.retired and rng.random() < RETURNS else None
+            gone = [name for name in self.retired if name not in members]  # a slow leader knows no better
+            back = rng.choice(gone) if gone and rng.random() < RETURNS else None
             add = world.newcomer(members, back)
         if len(members) > FEWEST_MEMBERS - (add is not None) and rng.random() < 0.6:
             remove = rng.choice(members)

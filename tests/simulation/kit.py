@@ -223,7 +223,8 @@ class Kit(Simulation):
             super().start(machine, fuse)
 
     def lose_power(self, machine: Machine) -> None:
-        """The machine stays off until `restart`."""
+        """The machine stays off until `restart`; of its snapshots none is held back any more."""
+        self._snapshots.pop(machine.name, None)
         machine.disk.power_off()
         machine.core = None
         self.note(machine.name, "LOSES POWER")
@@ -248,7 +249,7 @@ class Kit(Simulation):
         return _HeldBack(writer, self._snapshots, machine.name)
 
     def hold_snapshots(self, machine: Machine) -> None:
-        """Write none of the machine's snapshots until told."""
+        """Write none of the machine's snapshots, and no base, until told."""
         self._snapshots[machine.name] = []
 
     def write_held_snapshots(self, machine: Machine) -> None:

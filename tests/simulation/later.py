@@ -1,4 +1,10 @@
-"""Snapshots written in the background, in virtual time: later, on the machine's disk, if its power lasts."""
+"""Snapshots and bases written in the background, in virtual time: later, on the machine's disk, if its power
+lasts.
+
+In some weathers a part of them takes seconds, as at tens of megabytes: leaders die meanwhile, members are to
+be changed again, and the power fails before anything has its name. When the weather is over, what is still
+being written ends soon.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,9 +15,9 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 LONGEST_WORK = 0.25
-"""Virtual seconds until a snapshot is written."""
+"""Virtual seconds until most files are written."""
 AT_ONCE = 0.2
-"""Share of snapshots that are written within the step."""
+"""Share of them that are written within the step."""
 
 
 class LaterJob:
@@ -34,7 +40,7 @@ class Later:
         process = machine.process
 
         def run() -> None:
-            if machine.process != process or machine.core is None:
+            if job.done or machine.process != process or machine.core is None:
                 return
             with world.power(machine):
                 try:
@@ -45,8 +51,18 @@ class Later:
             world.note(machine.name, f"has written a snapshot ({job.error or 'durable'})")
             job.done = True
 
-        if world.rng.random() < AT_ONCE:
+        seconds = self._seconds()
+        if seconds == 0.0:
             run()
-        else:
-            world.at(world.now + world.rng.uniform(0, LONGEST_WORK), run)
+            return job
+        world.at(world.now + seconds, run)
+        if seconds > LONGEST_WORK:
+            world.faults.meanwhile(machine, seconds)
+            world.at_healing(lambda: world.at(world.now + world.rng.uniform(0, LONGEST_WORK), run))
         return job
+
+    def _seconds(self) -> float:
+        weather, rng = self._world.weather, self._world.rng
+        if weather.slow_files and rng.random() < weather.slow_files:
+            return rng.uniform(LONGEST_WORK, weather.slowest_file)
+        return 0.0 if rng.random() < AT_ONCE else rng.uniform(0, LONGEST_WORK)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import test_scenarios_bases as bases
 from tests.simulation import test_scenarios_calls as calls
 from tests.simulation import test_scenarios_disks as disks
 from tests.simulation import test_scenarios_elections as elections
@@ -72,16 +73,15 @@ ROWS = (
         1,
         treatments.acknowledgement_cap,
         "awkward",
-        33,
+        7,
         logs.test_a_heartbeat_behind_the_end_acknowledges_only_what_it_compared,
     ),
     Row(
         2,
         treatments.commit_cap,
         "awkward",
-        3,
+        2,
         logs.test_a_heartbeat_behind_the_end_commits_only_what_it_compared,
-        rare=True,
     ),
     Row(
         2,
@@ -106,6 +106,7 @@ ROWS = (
     ),
     Row(5, treatments.sync_before_send, "storm", 0, disks.test_what_is_acknowledged_is_on_disk),
     Row(5, treatments.late_acknowledgements, "storm", 0),
+    Row(5, treatments.own_sync_first, "storm", 0),
     Row(
         5,
         treatments.durable_vote,
@@ -162,6 +163,13 @@ ROWS = (
     Row(11, treatments.bounded_in_flight, None, 0, logs.test_what_is_not_acknowledged_is_bounded_by_bytes),
     Row(11, treatments.matches_never_go_back, None, 0, logs.test_a_late_answer_does_not_take_the_leader_back),
     Row(
+        11,
+        treatments.news_is_told,
+        None,
+        0,
+        logs.test_a_follower_that_is_sent_nothing_else_hears_of_a_commit_before_the_next_heartbeat,
+    ),
+    Row(
         12,
         membership.nothing_behind_the_seal,
         "changes",
@@ -171,14 +179,27 @@ ROWS = (
     Row(12, membership.first_seal_counts, None, 0, generations.test_the_first_of_two_seals_counts),
     Row(
         12,
+        membership.commit_ends_at_the_seal,
+        None,
+        0,
+        bases.test_who_comes_into_a_generation_that_has_ended_already_counts_nothing_behind_its_seal,
+    ),
+    Row(
+        12,
         membership.no_snapshot_behind_the_seal,
         None,
         0,
         generations.test_power_lost_at_any_verb_with_a_snapshot_due_at_the_seal,
     ),
-    Row(12, membership.base_is_the_seals_state, "changes", 0),
+    Row(
+        12,
+        membership.base_is_the_seals_state,
+        "changes",
+        0,
+        bases.test_the_base_of_a_generation_holds_the_state_at_the_seal,
+    ),
     Row(12, membership.base_ends_at_the_seal, "changes", 0),
-    Row(12, membership.terms_go_on, "changes", 0),
+    Row(12, membership.terms_go_on, "changes", 0, bases.test_terms_go_on_in_the_next_generation),
     Row(12, membership.numbers_go_on, None, 0, generations.test_no_frame_has_a_number_twice),
     Row(
         12,
@@ -218,7 +239,13 @@ ROWS = (
         0,
         generations.test_a_learner_takes_no_part_in_elections,
     ),
-    Row(12, membership.new_files_before_old_ones_go, "changes", 0),
+    Row(
+        12,
+        membership.new_files_before_old_ones_go,
+        "changes",
+        0,
+        bases.test_power_lost_before_the_base_is_durable_leaves_the_old_generation,
+    ),
     Row(
         12,
         membership.unknown_when_missed,
@@ -233,6 +260,48 @@ ROWS = (
         11,
         generations.test_who_slept_while_all_it_knew_were_replaced_comes_after,
         rare=True,
+    ),
+    Row(
+        12,
+        membership.machine_stands_still,
+        "changes",
+        1000,
+        bases.test_what_is_committed_while_a_base_is_written_has_no_effect,
+    ),
+    Row(
+        12,
+        membership.base_before_the_switch,
+        "changes",
+        0,
+        bases.test_power_lost_before_the_base_is_durable_leaves_the_old_generation,
+    ),
+    Row(
+        12,
+        membership.removed_linger,
+        None,
+        0,
+        bases.test_who_is_removed_votes_until_somebody_has_a_base,
+    ),
+    Row(
+        12,
+        membership.kept_calls_are_made,
+        None,
+        0,
+        bases.test_a_call_that_comes_while_a_base_is_written_is_made_once_after_it,
+    ),
+    Row(
+        12,
+        membership.kept_calls_are_made_once,
+        "changes",
+        0,
+        bases.test_a_call_that_comes_while_a_base_is_written_is_made_once_after_it,
+    ),
+    Row(
+        12,
+        membership.only_void_calls_are_kept,
+        "changes",
+        0,
+        bases.test_a_call_whose_answer_was_lost_is_not_made_again_in_the_next_generation,
     ),
     Row(13, treatments.read_round, "stale-leaders", 0, calls.test_a_leader_that_was_replaced_answers_no_read),
     Row(

@@ -51,6 +51,7 @@ class Simulation(Cluster):
         self._order = itertools.count()
         self._processes, self._values = itertools.count(1), itertools.count(1)
         self._latest: dict[str, int] = {}
+        self._at_healing: list[Callable[[], None]] = []
         self._connected: dict[str, list[Callable[[], None]]] = {}
         self._readers: dict[str, list[tuple[Succession, int, Callable[[], None]]]] = {}
 
@@ -64,6 +65,8 @@ class Simulation(Cluster):
             self._play(seconds)
             self.faults.heal_everything()
             self._healed_at = self.now
+            for event in self._at_healing:
+                event()
             self._play(seconds + CALM / 2)
             last = self._last_word()
             self._play(seconds + CALM)
@@ -74,6 +77,10 @@ class Simulation(Cluster):
     def at(self, when: float, event: Callable[[], None]) -> None:
         """Do `event` at virtual time `when`."""
         heapq.heappush(self._events, (when, next(self._order), event))
+
+    def at_healing(self, event: Callable[[], None]) -> None:
+        """Do `event` when the weather is over."""
+        self._at_healing.append(event)
 
     def _play(self, until: float) -> None:
         events = self._events

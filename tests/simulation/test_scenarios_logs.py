@@ -206,3 +206,17 @@ def _stale_entries_on_n5(kit: Kit) -> Succession:
 
 def _inbox(kit: Kit, name: str) -> str:
     return f"{name} {kit.core(name).letters.incarnation}"
+
+
+def test_a_follower_that_is_sent_nothing_else_hears_of_a_commit_before_the_next_heartbeat(
+    disks: Path,
+) -> None:
+    """Who reads at it would wait so long."""
+    kit = Kit(disks, heartbeat=0.15, election_min=0.6, leader_fallback=1.2)
+    with kit.running():
+        kit.lead("n1")
+        for number in range(1, 4):  # a heartbeat may come in time, once
+            kit.run(0.16)
+            kit.write("n1")
+            kit.run(0.02)
+            assert kit.applied("n2") == kit.applied("n3") == list(range(1, number + 1))

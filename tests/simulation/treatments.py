@@ -291,6 +291,25 @@ def late_acknowledgements(patch: Patch) -> None:
     patch.setattr(RaftCore, "early", all_of_them)
 
 
+def own_sync_first(patch: Patch) -> None:
+    """A leader counts its own copy when its append has left: its disk is a step behind."""
+    flush = RaftCore.flush
+    behind: set[RaftCore] = set()
+
+    def put_off(self: RaftCore, **how: Any) -> list[Outgoing]:
+        if self in behind or not (self.is_leader and self.config.peers):
+            behind.discard(self)
+            return flush(self, **how)
+        behind.add(self)
+        self.journal.sync = lambda: None  # type: ignore[method-assign]
+        try:
+            return flush(self, **how)
+        finally:
+            del self.journal.sync
+
+    patch.setattr(RaftCore, "flush", put_off)
+
+
 def durable_vote(patch: Patch) -> None:
     """A restart forgets term and vote."""
 
@@ -443,3 +462,8 @@ def fresh_answers(patch: Patch) -> None:
 def own_term_first(patch: Patch) -> None:
     """A new leader serves reads before it knows what was committed."""
     patch.setattr(RaftCore, "leads_applied", RaftCore.is_leader)
+
+
+def news_is_told(patch: Patch) -> None:
+    """A follower that is sent nothing else hears of a commit with the next heartbeat."""
+    patch.setattr(RaftCore, "news", lambda self: [])

@@ -7,20 +7,22 @@ from typing import Any
 import msgspec
 
 import raft.succession
-from raft.base import Base
+from raft.again import Again
+from raft.base import Base, Writing
 from raft.between import Invite
 from raft.calls import Calls
 from raft.change import Change, refusal
 from raft.codec import Frame
 from raft.core import RaftCore
 from raft.correspondence import Correspondence
-from raft.disk import Disk
-from raft.engine import Engine
-from raft.generation import Files, Generation, Sealed, Shelf
+from raft.engine import SEALED, Engine
+from raft.entries import Entry
+from raft.errors import OutcomeUnknown, Unavailable
+from raft.generation import Generation, Sealed, Shelf
 from raft.outbox import Outgoing
+from raft.outcomes import Done, Outcome
 from raft.passage import Passage
 from raft.segment import VoteState
-from raft.snapshot import SnapshotStore
 from raft.succession import Succession
 from tests.simulation.treatments import Patch
 
@@ -48,6 +50,15 @@ def first_seal_counts(patch: Patch) -> None:
         return seal(self, payload, **call)
 
     patch.setattr(Engine, "seal_v0", functools.update_wrapper(the_last, seal))
+
+
+def commit_ends_at_the_seal(patch: Patch) -> None:
+    """What is committed behind a seal counts as committed until the seal is applied."""
+
+    def once_applied(self: Engine, index: int) -> int:
+        return index if self.sealed is None else min(index, self.sealed.index)
+
+    patch.setattr(Engine, "until_seal", once_applied)
 
 
 def no_snapshot_behind_the_seal(patch: Patch) -> None:
@@ -129,13 +140,13 @@ def generations_apart(patch: Patch) -> None:
 
 def new_files_before_old_ones_go(patch: Patch) -> None:
     """The files of a generation are removed before those of the next are durable under their name."""
-    create = Shelf.create
+    begin = Shelf.begin
 
-    def hasty(self: Shelf, generation: Generation, **how: Any) -> Files:
+    def hasty(self: Shelf, generation: Generation) -> Path:
         self.remove_older(generation.number)
-        return create(self, generation, **how)
+        return begin(self, generation)
 
-    patch.setattr(Shelf, "create", hasty)
+    patch.setattr(Shelf, "begin", hasty)
 
 
 def numbers_go_on(patch: Patch) -> None:
@@ -155,29 +166,46 @@ def incarnations_go_on(patch: Patch) -> None:
 
 def terms_go_on(patch: Patch) -> None:
     """Terms begin anew in each generation."""
-    write = Base.write
+    begin = Writing.__init__
 
-    def from_zero(self: Base, directory: Path, previous: Any, last: Any, parts: Any, **how: Any) -> None:
-        previous = msgspec.structs.replace(previous, term=0)
-        write(self, directory, previous, msgspec.structs.replace(last, term=0), parts, **how)
+    def from_zero(
+        self: Writing, base: Base, directory: Path, background: Any, previous: Entry, last: Entry, parts: Any
+    ) -> None:
+        previous, last = (msgspec.structs.replace(entry, term=0) for entry in (previous, last))
+        begin(self, base, directory, background, previous, last, parts)
 
-    patch.setattr(Base, "write", from_zero)
+    patch.setattr(Writing, "__init__", from_zero)
 
 
 def base_is_the_seals_state(patch: Patch) -> None:
     """The next generation begins with the last snapshot's state under the seal's index."""
-    write = Base.write
+    begin = Succession._begin_base
 
-    def older(self: Base, directory: Path, previous: Any, last: Any, parts: Any, **how: Any) -> None:
-        former = (self._generation - 1, directory.parent / f"generation-{self._generation - 1:010d}")
-        for generation, path in (former, (1, directory.parent)):
-            store = SnapshotStore(path, self._cluster, generation, Disk())
-            if store.exists:
-                parts = [store.load().machine]
-                break
-        write(self, directory, previous, last, parts, **how)
+    def older(self: Succession, sealed: Sealed) -> Writing:
+        machine, store = self._machine, self.core.store
+        self._machine = _Held(store.load().machine) if store.exists else machine
+        try:
+            return begin(self, sealed)
+        finally:
+            self._machine = machine
 
-    patch.setattr(Base, "write", older)
+    patch.setattr(Succession, "_begin_base", older)
+
+
+class _Held:
+    """A machine that gives these bytes for its state."""
+
+    def __init__(self, state: bytes) -> None:
+        self._state = state
+
+    def snapshot(self) -> list[bytes]:
+        return [self._state]
+
+    def apply(self, index: int, command: bytes) -> bytes:
+        raise NotImplementedError
+
+    def restore(self, data: bytes) -> None:
+        raise NotImplementedError
 
 
 def base_ends_at_the_seal(patch: Patch) -> None:
@@ -204,3 +232,85 @@ def unknown_when_missed(patch: Patch) -> None:
 def strangers_prove_themselves(patch: Patch) -> None:
     """Only who was a member is believed to be one of a newer generation."""
     patch.setattr(Generation, "comes_after", lambda self, former: False)
+
+
+# -- while a base is written ------------------------------------
+
+
+def machine_stands_still(patch: Patch) -> None:
+    """What the old generation applies while its base is written has an effect, though not on the base."""
+    begin, execute = Succession._begin_base, Engine.execute_v0
+    writing: set[Engine] = set()
+
+    def noted(self: Succession, sealed: Sealed) -> Writing:
+        writing.add(self.core.engine)
+        return begin(self, sealed)
+
+    def goes_on(self: Engine, command: bytes, **call: Any) -> Any:
+        sealed = self.sealed
+        self.sealed = None if self in writing else sealed
+        try:
+            return execute(self, command, **call)
+        finally:
+            self.sealed = sealed
+
+    patch.setattr(Succession, "_begin_base", noted)
+    patch.setattr(Engine, "execute_v0", functools.update_wrapper(goes_on, execute))
+
+
+def base_before_the_switch(patch: Patch) -> None:
+    """The next generation begins when its base is begun, not when it is durable."""
+    patch.setattr(Writing, "done", True)
+
+
+def removed_linger(patch: Patch) -> None:
+    """Who is removed withdraws as soon as it has applied the seal."""
+    succeed = Succession._succeed
+
+    def at_once(self: Succession, sealed: Sealed) -> list[Outgoing]:
+        successor = sealed.successor
+        if self._given.node_id in successor.members:
+            return succeed(self, sealed)
+        return self._switch(self._shelf.create(successor, learner=False))
+
+    patch.setattr(Succession, "_succeed", at_once)
+
+
+def kept_calls_are_made(patch: Patch) -> None:
+    """Calls that are kept while a base is written are forgotten."""
+    make = Again.make
+
+    def forget(self: Again) -> None:
+        self._calls = []
+        make(self)
+
+    patch.setattr(Again, "make", forget)
+
+
+def kept_calls_are_made_once(patch: Patch) -> None:
+    """Calls that are kept while a base is written are made twice."""
+    make = Again.make
+
+    def twice(self: Again) -> None:
+        calls = list(self._calls)
+        make(self)
+        for call in calls:
+            call()
+
+    patch.setattr(Again, "make", twice)
+
+
+def only_void_calls_are_kept(patch: Patch) -> None:
+    """A call that ends unknown at the end of a generation is kept, and made again."""
+
+    def any_end(self: Succession, done: Done, again: Any, size: int) -> Done:
+        core = self.core
+
+        def heard(outcome: Outcome) -> None:
+            ended = isinstance(outcome, Unavailable | OutcomeUnknown) and outcome.cause == SEALED
+            if not (ended and core is self.core and self._again.keep(again, size)):
+                done(outcome)
+
+        return heard
+
+    patch.setattr(Succession, "_again_unless_told", any_end)

@@ -41,6 +41,9 @@ class Weather:
     slow_disks: float = 0.0
     """For a while each sync takes up to `slowest_sync`."""
     slowest_sync: float = 0.15
+    slow_files: float = 0.0
+    """Share of snapshots and bases that take up to `slowest_file` to be written."""
+    slowest_file: float = 2.5
     cuts: float = 1.0
     """Links between two groups are cut, both ways or one way."""
     longest_outage: float = 0.8
@@ -71,7 +74,8 @@ class Weather:
         """The same cluster, with nothing going wrong any more."""
         return replace(
             self, loss=0, double=0, late=0, awkward=0, power_cuts=0, torn_writes=0, kills=0, pauses=0,
-            jumps=0, full_disks=0, slow_disks=0, cuts=0, transfers=0, changes=0,
+            jumps=0, full_disks=0, slow_disks=0, slow_files=0, cuts=0,
+            transfers=0, changes=0,
         )  # fmt: skip
 
 
@@ -105,16 +109,17 @@ CLOCKS = Weather("clocks", clock_spread=0.3, jumps=2.0, cuts=2.0)
 PAUSES = Weather("pauses", pauses=2.0, kills=0.5, clients=8)
 DISKS = Weather("disks", full_disks=0.4, slow_disks=0.8, kills=0.3, clients=8)
 AWKWARD = Weather(
-    "awkward", nodes=5, awkward=0.3, late=0.1, double=0.1, cuts=3.0, torn_writes=1.0, snapshot_every=20,
-    retained=4,
+    "awkward", nodes=5, awkward=0.6, late=0.1, double=0.1, cuts=6.0, torn_writes=1.0, longest_outage=0.4,
+    transfers=1.0, snapshot_every=20, retained=4,
 )  # fmt: skip
 LATE = Weather("late", late=0.2, latest=2.0, double=0.2, cuts=3.0, nodes=5)
 CHANGES = Weather(
     "changes", changes=2.0, cuts=0.6, power_cuts=0.4, torn_writes=0.6, kills=0.2, longest_outage=0.5,
+    slow_files=0.15,
 )  # fmt: skip
 SLEEPERS = Weather(
     "sleepers", changes=2.0, cuts=0.1, power_cuts=0.1, torn_writes=0.1, kills=0.2, pauses=0.1,
-    longest_outage=3.0, snapshot_every=20, retained=2,
+    longest_outage=3.0, snapshot_every=20, retained=2, slow_files=0.1,
 )  # fmt: skip
 """Members miss one change or more, and come after."""
 WANDERING = Weather(
@@ -124,7 +129,7 @@ WANDERING = Weather(
 """Frames of one generation arrive in the next."""
 EVERYTHING = Weather(
     "everything", nodes=5, awkward=0.1, late=0.05, kills=0.3, pauses=0.5, jumps=0.5, clock_spread=0.2,
-    full_disks=0.2, slow_disks=0.3, snapshot_every=30, largest_command=5_000, changes=0.5,
+    full_disks=0.2, slow_disks=0.3, snapshot_every=30, largest_command=5_000, changes=0.7, slow_files=0.2,
 )  # fmt: skip
 
 WEATHERS = {

@@ -6,6 +6,7 @@ from raft import codec
 from raft.codec import Append, AppendReply, Vote, VoteReply
 from raft.config import RaftConfig
 from raft.core import RaftCore
+from raft.entries import SEAL, Entry
 from raft.errors import (
     ApplyFailed,
     CommandTooLarge,
@@ -13,6 +14,7 @@ from raft.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from raft.generation import Generation, encode_seal
 from raft.outbox import Outgoing
 from raft.outcomes import Committed, Outcome
 from tests.unit.raft.machine import Recorder
@@ -244,6 +246,21 @@ def test_a_call_to_a_leader_that_changes_ends_unknown(tmp_path: Path, open_core:
     core.tick()
     core.flush()
     assert isinstance(heard[0], OutcomeUnknown)
+
+
+def test_the_commit_index_never_goes_beyond_a_seal(tmp_path: Path, open_core: Open) -> None:
+    """Entries behind it may come in the same append, and are no part of this generation."""
+    core = open_core(member(tmp_path))
+    core.flush()
+    for index, term, number, end in ((3, 0, 7, 4), (6, 1, 2, 6)):  # the first: of another generation
+        seal = Entry(SEAL, index, 1, encode_seal(Generation(number, ("n1", "n2"), ("n3",))))
+        log = [*commands(index - 1), seal, *commands(index + 1)]
+        append = Append("cluster", 1, "n2", 7, 1, index, index - 2, term, index + 1, log)
+        core.receive(codec.encode(append), "inbox")
+        assert core.commit_index == end, "before the tick that applies it"
+        core.tick()
+        core.flush()
+        assert core.commit_index == core.applied_index == end
 
 
 def test_news_of_a_commit_waits_for_the_next_append_unless_another_nodes_caller_waits_for_it(

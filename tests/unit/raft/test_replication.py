@@ -145,6 +145,23 @@ def test_an_answer_is_asked_for_now_and_then_and_news_of_a_commit_in_between(
     assert replication.news("n2") is None, "it has told it"
 
 
+def test_news_says_nothing_of_entries_that_are_no_longer_in_the_journal(
+    replication: Replication, journal: Journal
+) -> None:
+    """The peer refuses an append after the step and before the news: of what is before its next entry the
+    leader knows no term, and a wrong one could agree with an obsolete log.
+    """
+    journal.deleteEntriesTo(7)
+    replication.agreed("n2", 9)
+    replication.progress["n2"].has_news = True
+    news = replication.news("n2")
+    assert news is not None and (news.prev_index, news.prev_term) == (10, 1)
+    replication.begin_term()
+    replication.progress["n2"].has_news = True
+    replication.refused("n2", prev_index=10, hint=3)
+    assert replication.news("n2") is None
+
+
 def test_an_absent_peer_is_probed_without_entries_until_it_answers(
     replication: Replication, journal: Journal
 ) -> None:

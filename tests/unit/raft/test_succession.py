@@ -312,6 +312,21 @@ def test_who_writes_a_base_goes_on_meanwhile_and_every_call_is_answered_after_it
     assert sorted(during) == sorted(b"during %d" % one for one in range(calls))
 
 
+def test_a_change_that_is_wanted_while_a_base_is_written_is_refused(slow: Town) -> None:
+    """The members are those of the next generation: of the old one's nothing is true any more."""
+    leader = slow.lead().config.node_id
+    gone = next(name for name in THREE if name != leader)
+    slow.change(add="n4", remove=gone)
+    slow.until(lambda: between(slow, leader))
+    slow.nodes[leader]._change = None  # as at a leader that did not begin the change
+    for add, remove in ((gone, None), (None, "n4"), ("n5", None)):
+        with pytest.raises(ChangeRefused, match="another change"):
+            slow.nodes[leader].change(add, remove, 5.0, lambda result: None)
+    slow.until(lambda: slow.lead().generation.number == 2)
+    with pytest.raises(ChangeRefused, match="was removed"):
+        slow.change(add=gone)
+
+
 def test_a_switch_restores_nothing_and_a_restart_finds_the_base(slow: Town) -> None:
     slow.changed(add="n4")
     slow.together(*THREE, "n4")
