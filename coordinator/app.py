@@ -55,8 +55,6 @@ from transport.tls import client_context
 
 STOP_TIMEOUT: Final = 4.0
 LOOK_EVERY: Final = 0.25
-LOOK_AT_KEY: Final = 1.0
-"""Seconds between looks at the cluster key file."""
 LOOK_EVERY_SETTLED: Final = 1.0
 """Seconds between looks at whether this node takes part, while that is to change, and once it does."""
 START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
@@ -220,7 +218,7 @@ class Coordinator:
             ),
         ]
         if ring is not None:
-            self._tasks.append(asyncio.create_task(_follow(ring), name="cluster key"))
+            self._tasks.append(asyncio.create_task(ring.follow(), name="cluster key"))
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
     async def stop(self) -> None:
@@ -284,13 +282,6 @@ async def _start_move(ledger: Ledger, move: Move) -> str:
     if not isinstance(started, Started):
         raise WireError(ErrorCode.INTERNAL, "a defect: a migration began without an id")
     return started.id
-
-
-async def _follow(ring: KeyRing) -> None:
-    """Take over a cluster key file that changed."""
-    while True:
-        await asyncio.sleep(LOOK_AT_KEY)
-        ring.refresh()
 
 
 def _connect(

@@ -12,6 +12,7 @@ No key is used for two purposes: each use has one of its own, derived with keyed
 No `repr` and no text of an error here holds a key.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -30,6 +31,8 @@ KEY_BYTES: Final = 32
 TAG_BYTES: Final = 4
 MAX_KEYS: Final = 8
 MAX_FILE: Final = 64 * 1024
+LOOK_EVERY: Final = 1.0
+"""Seconds between looks at the file."""
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,12 @@ class KeyRing:
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call `watcher()` after the keys have changed."""
         self._watchers.append(watcher)
+
+    async def follow(self) -> None:
+        """Take the file over whenever it changed, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            self.refresh()
 
     def refresh(self) -> bool:
         """Take over a file that changed; returns whether there are other keys now.

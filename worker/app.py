@@ -55,8 +55,6 @@ SILENT_LEASES: Final = 2.0
 """Leases without an answer after which a worker that leaves does not count on a leader any more."""
 LOOK_EVERY: Final = 0.05
 """Seconds between looks at whether everything has been moved."""
-LOOK_AT_KEY: Final = 1.0
-"""Seconds between looks at the cluster key file."""
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +143,7 @@ class Worker:
             asyncio.create_task(self.host.run_timers()),
         }
         if self._ring is not None:
-            self._work.add(asyncio.create_task(_follow(self._ring)))
+            self._work.add(asyncio.create_task(self._ring.follow()))
         for task in self._work:
             cleanup.push_async_callback(_end, task)
 
@@ -284,13 +282,6 @@ async def serve(config: WorkerConfig) -> int:
         return 1
     await worker.stop()
     return 0
-
-
-async def _follow(ring: KeyRing) -> None:
-    """Take over a cluster key file that changed."""
-    while True:
-        await asyncio.sleep(LOOK_AT_KEY)
-        ring.refresh()
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -9,11 +9,11 @@ Programs that are no browsers send neither `Origin` nor `Sec-Fetch-Site` and do 
 as every browser does: they are not concerned.
 """
 
-import ipaddress
 from typing import Any, Final
 
 from proto_schemas.codec import encode
 from proto_schemas.errors import ErrorCode, ErrorReply
+from transport.http_client import is_loopback
 
 _SAME: Final = frozenset({b"same-origin", b"none"})
 
@@ -69,9 +69,4 @@ def _follows_a_link(scope: Any, headers: dict[bytes, bytes]) -> bool:
 def _is_local(host: str) -> bool:
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return name.endswith(".localhost") or is_loopback(name)
