@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 PYTEST_WORKERS ?= 2
 SEEDS ?= 5000
 MINUTES ?= 30
-BENCH ?= engine transport dispatch routing restore raft failover worker_failover
+BENCH ?= engine transport dispatch routing placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test simulate jepsen lint format docs bench lock clean

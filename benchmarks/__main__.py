@@ -17,9 +17,12 @@ NAMES: Final = {
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",
+    "placement": "choices of workers, commands and plans of a large cluster",
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
     "restore": "a copy of 50 MB becomes the state: what each step costs the event loop",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
+    "security": "what API keys and signatures cost, as ratios",
+    "streams": "memory and processor that a client of /stream costs",
     "transport": "NatsTransport beside bare nats-py",
     "worker_failover": "worker kill -9 to its pipelines processing elsewhere",
 }

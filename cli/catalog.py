@@ -22,12 +22,19 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none."""
+    """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none;
+    `short`: its one letter, such as `-f`."""
 
     flag: str
     help: str
     kind: type = str
     default: Any = None
+    short: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What may be written for it."""
+        return (self.short, self.flag) if self.short else (self.flag,)
 
     @property
     def name(self) -> str:
@@ -56,10 +63,17 @@ _UP_KEYS: Final = (
     "up.http_port",
     "up.nats_port",
     "up.nats_server",
+    "up.require_keys",
     "up.demo",
     "up.ready_timeout",
 )
-_NODE_KEYS: Final = (*NATS_KEYS, "cluster.prefix")
+_NODE_KEYS: Final = (
+    *NATS_KEYS,
+    "cluster.prefix",
+    "cluster.key_file",
+    "cluster.sign",
+    "cluster.allow_unsigned",
+)
 _COORDINATOR_KEYS: Final = (
     "coordinator.id",
     "coordinator.members",
@@ -68,9 +82,22 @@ _COORDINATOR_KEYS: Final = (
     "coordinator.http_host",
     "coordinator.http_port",
     "coordinator.insecure",
+    "coordinator.advertise_url",
+    "coordinator.tls_cert",
+    "coordinator.tls_key",
+    "coordinator.tls_client_ca",
+    "coordinator.tls_ca",
+    "coordinator.admin_key_file",
+    "coordinator.worker_key_file",
+    "coordinator.require_keys",
+    "coordinator.worker_ca",
     "coordinator.heartbeat_interval",
     "coordinator.heartbeat_timeout",
+    "coordinator.placement",
+    "coordinator.rebalance",
+    "coordinator.rebalance_cooldown",
     "cluster.id",
+    "scaling.webhook",
 )
 _WORKER_KEYS: Final = (
     "worker.id",
@@ -79,12 +106,38 @@ _WORKER_KEYS: Final = (
     "worker.http_port",
     "worker.max_pipelines",
     "worker.labels",
+    "worker.leave_timeout",
+    "worker.checkpoint_dir",
     "worker.api_key",
+    "worker.api_key_file",
+    "worker.coordinators",
+    "worker.address",
+    "worker.worker_key_file",
+    "worker.tls_cert",
+    "worker.tls_key",
+    "worker.tls_ca",
+    "worker.insecure",
 )
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
 _YES: Final = Option("--yes", "do not ask", bool, False)
 _WAIT: Final = Option("--wait", "seconds to wait until it is done", float, 30.0)
 _COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote")
+_CONNECTOR: Final = Argument("name", "name of the connector, as programs write it")
+_PARAMS: Final = Argument(
+    "params",
+    "name=value: a number, JSON, else text; env:NAME and file:PATH are read by the worker",
+    many=True,
+)
+_CONNECTOR_OPTIONS: Final = (
+    Option("--params-file", "JSON object of further parameters, for what is secret; - reads standard input"),
+    Option("--description", "what it is for"),
+)
+_FOLLOW: Final = Option(
+    "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0
+)
+_WORKER: Final = Argument("id", "id of the worker")
+_KEY: Final = Argument("id", "id of the key, its middle part")
+_TO: Final = Option("--to", "write the key into this new file instead of showing it")
 _GROUP: Final = Argument("group", "name of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
@@ -142,6 +195,89 @@ COMMANDS: Final = (
             Argument("fields", "name=value: a number, true, false, null, JSON, else text", many=True),
         ),
         example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
+    ),
+    Command(
+        "events",
+        "what the cluster decided: when, who, what, about whom, why",
+        "cli.commands.events:events",
+        CLIENT_KEYS,
+        options=(
+            Option(
+                "--follow",
+                "go on showing new ones until Ctrl-C; with -o json one document a line",
+                bool,
+                False,
+                "-f",
+            ),
+            Option("--since", "only those above this number, or time in ms since 1970", int),
+            Option("--about", "only what is about this, or lies below it: a group, group/pipeline, a worker"),
+            Option("--what", "only this decision, or all that begin so: 'pipeline_*'"),
+            Option("--by", "only what this one decided: api, placement, liveness, ..."),
+            Option("--limit", "how many at most, 1 to 1000", int, 50),
+        ),
+        example="varpulis events --about doors --follow",
+    ),
+    Command(
+        "scaling",
+        "whether more or fewer workers are wanted, and why",
+        "cli.commands.cluster:scaling",
+        CLIENT_KEYS,
+    ),
+    Command(
+        "rebalance",
+        "even the loads of the workers with the fewest moves",
+        "cli.commands.cluster:rebalance",
+        CLIENT_KEYS,
+        options=(Option("--dry-run", "only show what would be moved", bool, False),),
+        example="varpulis rebalance --dry-run",
+    ),
+    Command("connector list", "the registered connectors", "cli.commands.connectors:list_all", CLIENT_KEYS),
+    Command(
+        "connector show",
+        "one registered connector, its secrets hidden, and who uses it",
+        "cli.commands.connectors:show",
+        CLIENT_KEYS,
+        (_CONNECTOR,),
+    ),
+    Command(
+        "connector create",
+        "register a connector that programs may name without declaring it",
+        "cli.commands.connectors:create",
+        CLIENT_KEYS,
+        (_CONNECTOR, Argument("type", "nats, memory or console"), _PARAMS),
+        _CONNECTOR_OPTIONS,
+        example="varpulis connector create Bus nats servers=nats://10.0.0.1:4222 token=env:BUS_TOKEN",
+    ),
+    Command(
+        "connector update",
+        "change parameters of a connector; those not named stay, pipelines get them with their next deploy",
+        "cli.commands.connectors:update",
+        CLIENT_KEYS,
+        (_CONNECTOR, _PARAMS),
+        (*_CONNECTOR_OPTIONS, Option("--remove", "parameters to take out, comma-separated")),
+        example="varpulis connector update Bus servers=nats://10.0.0.2:4222",
+    ),
+    Command(
+        "connector delete",
+        "forget a connector that no deployed program names",
+        "cli.commands.connectors:delete",
+        CLIENT_KEYS,
+        (_CONNECTOR,),
+    ),
+    Command(
+        "migrate",
+        "move a pipeline to another worker, without losing an event",
+        "cli.commands.moves:migrate",
+        CLIENT_KEYS,
+        (Argument("pipeline", "GROUP/PIPELINE"),),
+        (Option("--to", "a worker; default: as placement would choose"), _FOLLOW),
+        example="varpulis migrate doors/doors --to worker-1 --wait 30",
+    ),
+    Command(
+        "migrations",
+        "the pipelines that move, and those that have moved",
+        "cli.commands.moves:migrations",
+        CLIENT_KEYS,
     ),
     Command(
         "raft status",
@@ -225,7 +361,47 @@ COMMANDS: Final = (
         "find the mistakes in a VPL program; exit code 1 when there are any",
         "cli.commands.programs:check",
         arguments=(_FILE,),
+        options=(Option("--connectors", "registered connectors it may name, comma-separated"),),
         example="varpulis check deploy/examples/doors.vpl",
+    ),
+    Command(
+        "key new",
+        "make a file with a fresh API key, or a cluster key; needs no cluster",
+        "cli.commands.keys:new",
+        arguments=(Argument("file", "where to; only you can read it"),),
+        options=(Option("--cluster", "a cluster key instead of an API key", bool, False),),
+        example="varpulis key new admin.key",
+    ),
+    Command(
+        "key create",
+        "make an API key; it is shown once, or goes to a file",
+        "cli.commands.keys:create",
+        CLIENT_KEYS,
+        (Argument("role", "worker, viewer, operator or admin"),),
+        (
+            Option("--note", "what it is for, shown in listings"),
+            Option("--expires-in", "seconds until it counts no longer; 0: never", float, 0.0),
+            _TO,
+        ),
+        example="varpulis key create operator --note 'deploy job' --to deploy.key",
+    ),
+    Command("key list", "the API keys, without their secrets", "cli.commands.keys:list_keys", CLIENT_KEYS),
+    Command(
+        "key revoke",
+        "end an API key at once",
+        "cli.commands.keys:revoke",
+        CLIENT_KEYS,
+        (_KEY,),
+        (Option("--force", "also the last key of an admin", bool, False),),
+    ),
+    Command(
+        "key rotate",
+        "make an API key in place of another, which goes on counting for a while",
+        "cli.commands.keys:rotate",
+        CLIENT_KEYS,
+        (_KEY,),
+        (Option("--overlap", "seconds that the old key goes on counting", float, 86_400.0), _TO),
+        example="varpulis key rotate 3f2a9c01d4e5 --overlap 3600 --to deploy.key.new",
     ),
     Command(
         "coordinator",
@@ -240,6 +416,33 @@ COMMANDS: Final = (
         "cli.commands.nodes:worker",
         (*_WORKER_KEYS, *_NODE_KEYS),
         shows=False,
+    ),
+    Command(
+        "worker drain",
+        "cordon a worker and move its pipelines to others, without losing an event",
+        "cli.commands.moves:drain",
+        CLIENT_KEYS,
+        (_WORKER,),
+        (
+            _FOLLOW,
+            Option("--within", "seconds after which the cluster gives up; 0: never", float, 0.0),
+            Option("--cancel", "stop draining it; what has moved stays where it is", bool, False),
+        ),
+        example="varpulis worker drain worker-0 --wait 60",
+    ),
+    Command(
+        "worker cordon",
+        "place nothing new on a worker; what it has stays",
+        "cli.commands.moves:cordon",
+        CLIENT_KEYS,
+        (_WORKER,),
+    ),
+    Command(
+        "worker uncordon",
+        "place pipelines on a worker again",
+        "cli.commands.moves:uncordon",
+        CLIENT_KEYS,
+        (_WORKER,),
     ),
     Command(
         "config show", "every setting, its value and where that came from", "cli.commands.about:config_show"

@@ -10,7 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,6 +19,9 @@ from cli.errors import CliError
 from cli.http import Answer, Connections, Exchange, NoAnswer, NotListening, Progress
 from proto_schemas.errors import Diagnostic, ErrorReply
 from proto_schemas.rest import API_BASE
+
+if TYPE_CHECKING:
+    import ssl
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
@@ -51,6 +54,8 @@ class ClusterClient:
         timeout: seconds for one call of a method, all tries together.
         exchange: what sends a request; a stand-in for the network, in tests.
         progress: told how far a large answer has come.
+        key: our API key; empty: none is shown.
+        tls: whom we trust and who we are, over https; without, the system's authorities.
     """
 
     def __init__(
@@ -60,10 +65,13 @@ class ClusterClient:
         timeout: float = 10.0,
         exchange: Exchange | None = None,
         progress: Progress | None = None,
+        key: str = "",
+        tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self.urls = [url.rstrip("/") for url in urls]
         self.timeout = timeout
-        self._connections = Connections(progress)
+        self._connections = Connections(progress, tls)
+        self._key = key
         self._exchange: Exchange = exchange or self._connections
 
     def get(self, path: str, **query: Any) -> Any:
@@ -87,6 +95,10 @@ class ClusterClient:
     def upload(self, path: str, data: bytes, **query: Any) -> Any:
         """The answer to `POST` of bytes as they are; otherwise as `post`."""
         return self._call("POST", path, body=data, query=query)
+
+    def put(self, path: str, body: Mapping[str, Any], **query: Any) -> Any:
+        """The answer to `PUT`; raises as `get` does."""
+        return self._call("PUT", path, body=body, query=query)
 
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to `DELETE`; raises as `get` does."""
@@ -114,7 +126,7 @@ class ClusterClient:
         wait = float(query.get("wait", 0))
         deadline = time.monotonic() + wait + self.timeout
         target = API_BASE + path + (f"?{urlencode(query)}" if query else "")
-        request = _Request(method, target, body, patience=wait + self.timeout / 2)
+        request = _Request(method, target, body, patience=wait + self.timeout / 2, key=self._key)
         pause, last, told = _FIRST_PAUSE, "", ""
         while True:
             listening = False
@@ -154,7 +166,13 @@ class _Request:
     """
 
     def __init__(
-        self, method: str, target: str, body: Mapping[str, Any] | bytes | None, *, patience: float
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, Any] | bytes | None,
+        *,
+        patience: float,
+        key: str,
     ) -> None:
         self._method = method
         self._target = target
@@ -164,6 +182,8 @@ class _Request:
             self._body = body
         else:
             self._body = msgspec.json.encode(body)
+        if key:
+            self._headers["x-api-key"] = key
         if body is not None:
             kind = "octet-stream" if isinstance(body, bytes) else "json"
             self._headers["Content-Type"] = f"application/{kind}"

@@ -7,12 +7,13 @@ but gave no answer.
 
 import http.client
 import select
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from cli.errors import UsageError
+from cli.errors import CliError, UsageError
 
 _BLOCK: Final = 1024 * 1024
 
@@ -50,10 +51,12 @@ class Connections:
 
     Args:
         progress: told of each block of an answer that is larger than one.
+        tls: for https; without, the system's authorities are trusted.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._progress = progress
+        self._tls = tls
         self._open: dict[tuple[str, str], http.client.HTTPConnection] = {}
 
     def __call__(
@@ -73,6 +76,7 @@ class Connections:
         Raises:
             NotListening, NoAnswer: see there.
             UsageError: `url` is none.
+            CliError: TLS fails: one of us does not trust the other.
         """
         scheme, place, path = _parts(url)
         connection = self._connected(scheme, place, timeout)
@@ -81,8 +85,12 @@ class Connections:
             response = connection.getresponse()
             return Answer(response.status, self._body(response))
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                raise _untrusted(place, error) from None
             self._open.pop((scheme, place)).close()
-            raise NoAnswer(f"{type(error).__name__} {error}".strip()) from None
+            cut_off = scheme == "https" and isinstance(error, ConnectionError)
+            hint = ": is a client certificate asked for there (--tls-cert, --tls-key)?" if cut_off else ""
+            raise NoAnswer(f"{type(error).__name__} {error}".strip() + hint) from None
 
     def close(self) -> None:
         """Close all connections."""
@@ -104,15 +112,27 @@ class Connections:
     def _connected(self, scheme: str, place: str, timeout: float) -> http.client.HTTPConnection:
         connection = self._open.get((scheme, place))
         if connection is None or _is_over(connection):
-            kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-            connection = kind(place, timeout=timeout)
+            if scheme == "https":
+                connection = http.client.HTTPSConnection(place, timeout=timeout, context=self._tls)
+            else:
+                connection = http.client.HTTPConnection(place, timeout=timeout)
             try:
                 connection.connect()
+            except ssl.SSLError as error:
+                raise _untrusted(place, error) from None
             except OSError as error:
                 raise NotListening(error.strerror or str(error)) from None
             self._open[scheme, place] = connection
         connection.sock.settimeout(timeout)
         return connection
+
+
+def _untrusted(place: str, error: ssl.SSLError) -> CliError:
+    why = getattr(error, "verify_message", "") or error.reason or str(error)
+    return CliError(
+        f"no TLS with {place}: {why}: name the authority with --tls-ca, show a certificate with "
+        "--tls-cert and --tls-key where one is asked for, and use the name that stands in the server's"
+    )
 
 
 def _is_over(connection: http.client.HTTPConnection) -> bool:

@@ -4,6 +4,7 @@ With `-o json` stdout carries exactly one JSON document, shown once; whatever el
 stderr.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ import msgspec
 
 from cli.errors import UsageError
 from cli.resolve import Settings
-from cli.up import record
+from cli.up import keys, record
+from transport.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
+
     from rich.console import Console
 
     from cli.client import ClusterClient
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "http://127.0.0.1:9100"
 LONGEST_WAIT: Final = 60.0
 """Seconds that the API waits at most."""
+_LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 _PIPE_WIDTH: Final = 160
 """Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
 
@@ -60,9 +65,46 @@ class Invocation:
 
     def connect(self, progress: "Progress | None" = None) -> "ClusterClient":
         """A client of the cluster at `urls`."""
+        return self.client(self.urls(), self.settings["client.timeout"], progress)
+
+    def client(
+        self, urls: Sequence[str], timeout: float, progress: "Progress | None" = None
+    ) -> "ClusterClient":
+        """A client of certain coordinators, with our key."""
         from cli.client import ClusterClient  # only those who ask pay for an HTTP client
 
-        return ClusterClient(self.urls(), timeout=self.settings["client.timeout"], progress=progress)
+        key, tls = self.api_key(), self._tls(urls)
+        clear = [url for url in urls if key and url.startswith("http://") and not _LOOPBACK.match(url)]
+        if clear:
+            self.note(f"varpulis: the key goes to {clear[0]} in the clear: use https")
+        return ClusterClient(urls, timeout=timeout, progress=progress, key=key, tls=tls)
+
+    def api_key(self) -> str:
+        """Our key: the setting's, its file's, or that of the cluster in the data directory; else empty.
+
+        Raises:
+            UsageError: a file that cannot be read.
+        """
+        from transport.keyring import read_secret
+
+        given, file = self.settings["client.api_key"], self.settings["client.api_key_file"]
+        if given and not file:
+            return str(given)
+        if not file and not self.settings["client.url"]:
+            own = keys.admin(self.data_dir)
+            file = str(own) if own.exists() else ""
+        try:
+            return read_secret(Path(file), "api_key_file") if file else ""
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
+
+    def _tls(self, urls: Sequence[str]) -> "ssl.SSLContext | None":
+        if not any(url.startswith("https://") for url in urls):
+            return None
+        from transport.tls import client_context
+
+        ca, cert, key = (self.settings[f"client.tls_{name}"] for name in ("ca", "cert", "key"))
+        return client_context(ca=ca, cert=cert, key=key)
 
     def urls(self) -> list[str]:
         """The coordinators meant: `--url`, else those that run in the data directory, else the default."""

@@ -21,6 +21,8 @@ _GROUPS: Final = {
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",
     "config": "the configuration",
+    "connector": "connectors that programs may name without declaring them",
+    "key": "API keys, and files of keys",
 }
 
 
@@ -60,10 +62,13 @@ def build() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         allow_abbrev=False,
     )
-    places = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
+    places: dict[str, Any] = {"": parser.add_subparsers(metavar="COMMAND", title="commands")}
+    parsers: dict[str, argparse.ArgumentParser] = {}
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
-        _add_command(_place(places, group), name, command)
+        if group in parsers and group not in places:  # a command that has others below it
+            places[group] = parsers[group].add_subparsers(metavar="COMMAND")
+        parsers[command.name] = _add_command(_place(places, group), name, command)
     return parser
 
 
@@ -76,10 +81,12 @@ def _place(places: dict[str, Any], group: str) -> Any:
     return places[group]
 
 
-def _add_command(place: Any, name: str, command: Command) -> None:
+def _add_command(place: Any, name: str, command: Command) -> argparse.ArgumentParser:
     shown = {} if command.hidden else {"help": command.summary}
     epilog = f"example: {command.example}; {_EXIT_CODES}" if command.example else _EXIT_CODES
-    parser = place.add_parser(name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown)
+    parser: argparse.ArgumentParser = place.add_parser(
+        name, description=command.summary, epilog=epilog, allow_abbrev=False, **shown
+    )
     parser.set_defaults(command=command)
     for argument in command.arguments:
         _add_argument(parser, argument)
@@ -92,6 +99,7 @@ def _add_command(place: Any, name: str, command: Command) -> None:
             "-o", "--output", choices=("table", "json"), default="table", help="how to show it"
         )
     parser.add_argument("--config", metavar="FILE", help="TOML file (VARPULIS_CONFIG, ./varpulis.toml)")
+    return parser
 
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
@@ -103,11 +111,11 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     if option.kind is bool:
-        parser.add_argument(option.flag, dest=option.name, action="store_true", help=option.help)
+        parser.add_argument(*option.flags, dest=option.name, action="store_true", help=option.help)
         return
     default = "" if option.default is None else f" (default: {option.default:g})"
     parser.add_argument(
-        option.flag, dest=option.name, type=option.kind, default=option.default, help=option.help + default
+        *option.flags, dest=option.name, type=option.kind, default=option.default, help=option.help + default
     )
 
 

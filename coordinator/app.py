@@ -13,13 +13,16 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from typing import Final
 
 import httpcore
 
 from coordinator.api.app import build
 from coordinator.api.context import Context, version
+from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
+from coordinator.connectors import keep_sealed
 from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
@@ -27,16 +30,28 @@ from coordinator.log import line, to_stderr
 from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
-from coordinator.state.commands import Announce
-from coordinator.state.model import Event
+from coordinator.scaling import Scaling
+from coordinator.security.door import Door
+from coordinator.security.files import KeyFiles
+from coordinator.security.sealing import Sealer
+from coordinator.state.commands import Announce, StartMigration
+from coordinator.state.model import Cause, Event, KeyRole, Started
+from coordinator.state.rebalance import Move
+from coordinator.streams import Streams
+from coordinator.webhook import Webhook
 from coordinator.worker_commands import WorkerCommands
-from proto_schemas.errors import WireError
+from coordinator.worker_rest import RestCarrier
+from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.subjects import Subjects
 from raft.errors import RaftError
 from raft.node import RaftNode
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
+from transport.http_client import HttpClient
+from transport.keyring import KeyRing
 from transport.nats import NatsTransport
+from transport.signing import Signatures, SignedFrames, SignedTransport
+from transport.tls import client_context
 
 STOP_TIMEOUT: Final = 4.0
 LOOK_EVERY: Final = 0.25
@@ -57,10 +72,18 @@ class Coordinator:
         self._nats: NatsTransport | None = None
         self._raft: RaftNode | None = None
         self._http = httpcore.AsyncConnectionPool(
-            max_connections=MAX_CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=5.0
+            ssl_context=client_context(ca=config.tls_ca, cert=config.tls_cert, key=config.tls_key)
+            if config.tls_cert or config.tls_ca
+            else None,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,
         )
+        self._to_workers = HttpClient(client_context(ca=config.worker_ca) if config.worker_ca else None)
         self._loop: ControlLoop | None = None
         self._listener: WorkerListener | None = None
+        self._streams: Streams | None = None
+        self._webhook: Webhook | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -90,10 +113,18 @@ class Coordinator:
 
     async def _start(self) -> None:
         config, clock, machine = self.config, time.monotonic, ClusterMachine()
+        ring = KeyRing(config.cluster_key_file) if config.cluster_key_file is not None else None
+        files = KeyFiles({KeyRole.ADMIN: config.admin_key_file, KeyRole.WORKER: config.worker_key_file})
         nats = self._nats = await NatsTransport.connect(config.nats, wait=config.nats_wait or None)
-        raft = self._raft = RaftNode(config.raft, nats, machine)
+        frames = bus = nats
+        if ring is not None and config.sign:
+            frames = SignedFrames(nats, Signatures(ring, "raft"))
+            bus = SignedTransport(nats, Signatures(ring, "workers"), unsigned=config.allow_unsigned)
+        raft = self._raft = RaftNode(config.raft, frames, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
-        commands = WorkerCommands(nats, subjects)
+        by_rest = RestCarrier(self._to_workers, lambda worker_id: machine.state.workers.get(worker_id))
+        commands = WorkerCommands(bus, subjects, by_rest)
+        sealer = Sealer(ring)
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -101,9 +132,29 @@ class Coordinator:
             clock=clock,
             hears=lambda: nats.connected,
             heartbeat_timeout=config.heartbeat_timeout,
+            heartbeat_interval=config.heartbeat_interval,
+            moves={"per_worker": config.moves_per_worker, "at_once": config.moves_at_once},
+            sealer=sealer,
+            placement=config.placement,
+            start_move=partial(_start_move, ledger),
+            rebalance=config.rebalance,
+            rebalance_cooldown=config.rebalance_cooldown,
         )
-        listener = self._listener = WorkerListener(config, nats, ledger, table, loop, clock)
-        _connect(machine, table, loop, nats, raft)
+        door = Door(ledger, required=config.keys_required, rate=config.rate_limit, burst=config.rate_burst)
+        listener = self._listener = WorkerListener(config, bus, ledger, table, loop, clock, door)
+        _connect(machine, table, loop, nats, raft, by_rest)
+        streams = self._streams = Streams(lambda: machine.state)
+        machine.watch(streams.changed)
+        if config.scaling_webhook:
+            self._webhook = Webhook(config.scaling_webhook, lambda: loop.leads)
+        scaling = Scaling(
+            cluster_id=config.cluster_id,
+            ledger=ledger,
+            table=table,
+            limits=config.scaling,
+            leads=lambda: loop.leads,
+            teller=self._webhook,
+        )
         counts = HttpCounts()
         sources = Sources(
             node_id=config.node_id,
@@ -113,7 +164,12 @@ class Coordinator:
             table=table,
             listener=listener,
             loop=loop,
+            scaling=scaling,
+            webhook=self._webhook,
+            streams=streams,
             http=counts,
+            door=door,
+            asked_by_rest=by_rest.asked,
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
@@ -126,13 +182,27 @@ class Coordinator:
             table=table,
             listener=listener,
             commands=commands,
+            rebalance=loop.rebalance,
+            by_rest=by_rest,
             subjects=subjects,
             http=self._http,
             counts=counts,
+            streams=streams,
+            door=door,
+            sealer=sealer,
+            scaling=scaling,
             clock=clock,
             exposition=exposition(sources),
         )
-        server = HttpServer(build(context), config.http_host, config.http_port, flag="--http-port")
+        server = HttpServer(
+            build(context),
+            config.http_host,
+            config.http_port,
+            flag="--http-port",
+            tls_cert=config.tls_cert or None,
+            tls_key=config.tls_key or None,
+            tls_client_ca=config.tls_client_ca or None,
+        )
         await server.start()
         self._server = server
         await raft.start()
@@ -140,17 +210,28 @@ class Coordinator:
         await listener.take_registrations(context.outside() is None)
         self._tasks = [
             asyncio.create_task(loop.run(), name="control loop"),
-            asyncio.create_task(self._take_part(context, server.url), name="take part"),
+            asyncio.create_task(scaling.run(), name="scaling"),
+            asyncio.create_task(keep_sealed(ledger, sealer, lambda: loop.leads), name="sealing"),
+            asyncio.create_task(streams.run(live_summary(context)), name="streams"),
+            asyncio.create_task(
+                self._take_part(context, config.advertise_url or server.url, files), name="take part"
+            ),
         ]
+        if ring is not None:
+            self._tasks.append(asyncio.create_task(ring.follow(), name="cluster key"))
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
     async def stop(self) -> None:
         """Stop what was started, in bounded time; safe to call twice."""
+        if self._streams is not None:
+            self._streams.close()
         if self._server is not None:
             await self._server.stop(timeout=1.0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._webhook is not None:
+            await self._webhook.close()
         if self._listener is not None:
             await self._listener.stop()
         if self._loop is not None:
@@ -158,13 +239,14 @@ class Coordinator:
         if self._raft is not None:
             await self._raft.stop()
         await self._http.aclose()
+        await self._to_workers.close()
         if self._nats is not None:
             await self._nats.close(timeout=1.0)
         self._tasks, self._raft, self._nats = [], None, None
 
-    async def _take_part(self, context: Context, url: str) -> None:
-        """As long as this node is a member: share in the registrations, and keep our URL in the state, where
-        followers look for the leader's.
+    async def _take_part(self, context: Context, url: str, files: KeyFiles) -> None:
+        """As long as this node is a member: share in the registrations, and keep in the state our URL, where
+        followers look for the leader's, and the keys we were started with.
         """
         node_id, ledger, was = self.config.node_id, context.ledger, None
         while True:
@@ -177,14 +259,38 @@ class Coordinator:
                 known = ledger.state.coordinators.get(node_id) == url
                 if reason is None and ledger.leader_id is not None and not known:
                     await ledger.propose(Announce(by=node_id, node_id=node_id, url=url))
+                if reason is None and ledger.leader_id is not None:
+                    await files.ensure(ledger)
             except (WireError, NatsTransportError) as error:
                 _log.info("%s", line("put_off", reason=error))
             settled = reason is None and ledger.state.coordinators.get(node_id) == url
             await asyncio.sleep(LOOK_EVERY_SETTLED if settled else LOOK_EVERY)
 
 
+async def _start_move(ledger: Ledger, move: Move) -> str:
+    """Commit a move of a rebalance; the id of its migration."""
+    started = await ledger.propose(
+        StartMigration(
+            by="rebalance",
+            group=move.group,
+            pipeline=move.pipeline,
+            epoch=move.epoch,
+            to_worker=move.to_worker,
+            cause=Cause.REBALANCE,
+        )
+    )
+    if not isinstance(started, Started):
+        raise WireError(ErrorCode.INTERNAL, "a defect: a migration began without an id")
+    return started.id
+
+
 def _connect(
-    machine: ClusterMachine, table: HeartbeatTable, loop: ControlLoop, nats: NatsTransport, raft: RaftNode
+    machine: ClusterMachine,
+    table: HeartbeatTable,
+    loop: ControlLoop,
+    nats: NatsTransport,
+    raft: RaftNode,
+    by_rest: RestCarrier,
 ) -> None:
     """Tell the parts of each other's changes."""
 
@@ -196,6 +302,7 @@ def _connect(
                 table.registered(worker.id, worker.incarnation, time.monotonic())
             elif event.what == "worker_removed":
                 table.forget(event.about)
+                by_rest.forget(event.about)
 
     def on_connection(connected: bool) -> None:
         loop.could_not_hear()

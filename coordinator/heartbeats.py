@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from coordinator.loads import Load, first
 from proto_schemas.messages import Heartbeat, RunningPipeline
 
 MAX_TRACKED: Final = 20_000
+SUSPECT_INTERVALS: Final = 2.0
+"""Heartbeat intervals without a word (one was missed) after which a worker is suspect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The last heartbeat of a worker. `pipelines` is None for a seed worker, which does not tell."""
+    """The last heartbeat of a worker. `pipelines` and `load` are None for one that does not tell."""
 
     at: float
     count: int = 0
@@ -27,6 +30,7 @@ class Heard:
     pipelines_running: int = 0
     events_processed: int = 0
     draining: bool = False
+    load: Load | None = None
 
 
 class HeartbeatTable:
@@ -42,6 +46,10 @@ class HeartbeatTable:
     def get(self, worker_id: str) -> Heard | None:
         """What was heard last; None when nothing was."""
         return self._heard.get(worker_id)
+
+    def loads(self) -> dict[str, float]:
+        """The damped load of each worker that tells one, 0 to 1."""
+        return {name: heard.load.step for name, heard in self._heard.items() if heard.load is not None}
 
     def forget(self, worker_id: str) -> None:
         """The worker was removed."""
@@ -76,10 +84,19 @@ class HeartbeatTable:
             pipelines_running=heartbeat.pipelines_running,
             events_processed=heartbeat.events_processed,
             draining=heartbeat.draining,
+            load=_load(last, heartbeat.load, at),
         )
         return (
             last is None or not same or last.pipelines != now.pipelines or last.draining is not now.draining
         )
+
+
+def _load(last: Heard | None, measured: float | None, at: float) -> Load | None:
+    if measured is None:
+        return None
+    if last is None or last.load is None:
+        return first(measured)
+    return last.load.then(measured, at - last.at)
 
 
 def _not_after(seq: int | None, last: int | None) -> bool:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from coordinator.log import line
 from coordinator.machine import ClusterMachine, decode_result
+from coordinator.security.actor import signed
 from coordinator.state.commands import Command, encode_command
 from coordinator.state.model import AnyResult, Event, Refused, State
 from proto_schemas.errors import ErrorCode, WireError
@@ -103,7 +104,7 @@ class Ledger:
             applied),
                 `bad_request` with status 413 (too large).
         """
-        data = _encoded(replace(command, at=now_ms()))
+        data = _encoded(replace(command, at=now_ms(), by=signed(command.by)))
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         maybe_applied: OutcomeUnknown | None = None

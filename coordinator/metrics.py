@@ -5,7 +5,7 @@ scrape runs in a thread beside the event loop, so each dictionary is copied befo
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -19,7 +19,13 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.machine import ClusterMachine
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
+from coordinator.security.door import Door
+from coordinator.security.origin import SameOrigin
 from coordinator.state.model import Phase, WorkerStatus
+from coordinator.state.scaling import ADVICE
+from coordinator.streams import Streams
+from coordinator.webhook import Webhook
 from raft.counters import FSYNC_BOUNDS, Counters
 from raft.status import RaftStatus
 from transport.limits import RequestLimits
@@ -35,6 +41,7 @@ class HttpCounts:
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self.limits: RequestLimits | None = None
+        self.origin: SameOrigin | None = None
 
     def answered(self, route: str, status: int) -> None:
         """Count one."""
@@ -52,7 +59,12 @@ class Sources:
     table: HeartbeatTable
     listener: WorkerListener
     loop: ControlLoop
+    scaling: Scaling
+    webhook: Webhook | None
+    streams: Streams
     http: HttpCounts
+    door: Door
+    asked_by_rest: Counter[tuple[str, str]]
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
@@ -68,8 +80,10 @@ class ClusterCollector(Collector):
         """Every family."""
         yield from self._state()
         yield from self._decisions()
+        yield from self._operations()
         yield from self._raft()
         yield from self._carriers()
+        yield from self._to_workers()
 
     def _state(self) -> Iterator[Metric]:
         state = self._from.machine.state
@@ -90,6 +104,14 @@ class ClusterCollector(Collector):
             _P + "strays", "Copies to be ended where they may still run.", len(state.strays)
         )
 
+    def _to_workers(self) -> Iterator[Metric]:
+        asked = CounterMetricFamily(
+            _P + "rest_commands", "Commands to workers over REST.", labels=["command", "outcome"]
+        )
+        for (command, outcome), count in sorted(self._from.asked_by_rest.items()):
+            asked.add_metric([command, outcome], count)
+        yield asked
+
     def _decisions(self) -> Iterator[Metric]:
         took = self._from.ledger.decisions
         yield _counter(
@@ -104,11 +126,51 @@ class ClusterCollector(Collector):
             "reason",
             {"new": took["pipeline_placed"], "again": took["pipeline_placed_again"]},
         )
-        ended = (
-            self._from.loop.pipelines.ended + self._from.loop.verdicts.ended + self._from.loop.sweeps.ended
-        )
+        yield from self._moves()
+        loop = self._from.loop
+        ended = loop.pipelines.ended + loop.verdicts.ended + loop.sweeps.ended + loop.jobs.ended
         yield _counter("actions", "Actions of the controllers.", "result", ended)
         yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
+
+    def _operations(self) -> Iterator[Metric]:
+        registered = len(self._from.machine.state.connectors)
+        yield GaugeMetricFamily(_P + "connectors", "Registered connectors.", registered)
+        advice = self._from.scaling.current
+        if advice is not None:
+            yield _gauge(
+                "scaling_advice",
+                "1 for what is advised now; only the leader advises.",
+                "advice",
+                {each: int(each == advice.advice) for each in ADVICE},
+            )
+            yield GaugeMetricFamily(_P + "scaling_workers_wanted", "Workers wanted.", advice.wanted)
+        if self._from.webhook is not None:
+            posts = self._from.webhook.ended.copy()
+            yield _counter("webhook_posts", "Posts to the scaling webhook.", "result", posts)
+        streams = self._from.streams
+        yield GaugeMetricFamily(_P + "stream_clients", "Clients of /stream.", streams.clients)
+        ended = {"refused": streams.refused, "reset": streams.resets, "let_go": streams.let_go}
+        yield _counter("stream_misses", "Clients of /stream that missed something.", "reason", ended)
+
+    def _moves(self) -> Iterator[Metric]:
+        took, loop = self._from.ledger.decisions, self._from.loop
+        results = ("started", "done", "failed", "cancelled")
+        yield _counter(
+            "migrations",
+            "Migrations that began and ended while this node led.",
+            "result",
+            {result: took[f"migration_{result}"] for result in results},
+        )
+        yield _histogram(
+            "migration_duration_seconds",
+            "From the decision to move a pipeline until it runs on the target.",
+            loop.moves.durations.bounds,
+            loop.moves.durations.buckets,
+            loop.moves.durations.total,
+        )
+        state = self._from.machine.state
+        yield GaugeMetricFamily(_P + "migrations_active", "Migrations under way.", len(state.migrations))
+        yield GaugeMetricFamily(_P + "drains_active", "Workers that are being drained.", len(state.drains))
 
     def _raft(self) -> Iterator[Metric]:
         status, counters = self._from.raft_status(), self._from.raft_counters
@@ -175,7 +237,15 @@ class ClusterCollector(Collector):
         yield http
         limits = part.http.limits
         refused = {"too_large": limits.too_large, "timed_out": limits.timed_out} if limits else {}
+        refused["foreign_origin"] = part.http.origin.refused if part.http.origin else 0
         yield _counter("http_refused", "Requests beyond their bounds.", "reason", refused)
+        yield _counter(
+            "signatures_refused",
+            "Messages without a right signature.",
+            "reason",
+            dict(part.nats.refused_signatures.copy()),
+        )
+        yield _counter("auth_refused", "Requests not let in.", "reason", dict(part.door.refused.copy()))
         build = GaugeMetricFamily(_P + "build_info", "This program.", labels=("version", "node"))
         build.add_metric((part.version, part.node_id), 1)
         yield build
@@ -207,8 +277,13 @@ def _count(name: str, text: str, value: int) -> CounterMetricFamily:
 
 
 def _fsyncs(counters: Counters) -> HistogramMetricFamily:
-    histogram = counters.fsync_seconds
-    bounds = [*(str(bound) for bound in FSYNC_BOUNDS), "+Inf"]
-    cumulative = list(zip(bounds, accumulate(histogram.buckets), strict=True))
-    name = _P + "raft_fsync_seconds"
-    return HistogramMetricFamily(name, "Journal syncs.", cumulative, histogram.total)
+    seen = counters.fsync_seconds
+    return _histogram("raft_fsync_seconds", "Journal syncs.", FSYNC_BOUNDS, seen.buckets, seen.total)
+
+
+def _histogram(
+    name: str, text: str, bounds: Sequence[float], buckets: Sequence[int], total: float
+) -> HistogramMetricFamily:
+    labels = [*(str(bound) for bound in bounds), "+Inf"]
+    cumulative = list(zip(labels, accumulate(buckets), strict=True))
+    return HistogramMetricFamily(_P + name, text, cumulative, total)

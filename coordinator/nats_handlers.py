@@ -25,8 +25,9 @@ from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.door import Door
 from coordinator.state.commands import RegisterWorker
-from coordinator.state.model import WorkerStatus
+from coordinator.state.model import NATS, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
@@ -64,6 +65,7 @@ async def register(
             labels=message.labels or {},
             version=message.version,
             pipelines=message.pipelines or [],
+            carrier=message.carrier or NATS,
         )
     )
     interval = config.heartbeat_interval
@@ -88,6 +90,7 @@ class WorkerListener:
         table: HeartbeatTable,
         loop: ControlLoop,
         clock: Callable[[], float],
+        door: Door,
     ) -> None:
         self._config = config
         self._nats = nats
@@ -95,6 +98,7 @@ class WorkerListener:
         self._table = table
         self._loop = loop
         self._clock = clock
+        self._door = door
         self._subjects = Subjects(config.prefix)
         self._heartbeats: Subscription | None = None
         self._register_queue: Subscription | None = None
@@ -139,6 +143,11 @@ class WorkerListener:
                     f"{MAX_REGISTRATIONS} registrations are under way: try again in a moment",
                 )
             request = decode(message.data, Register)
+            if request.carrier not in (None, NATS):
+                raise WireError(
+                    ErrorCode.BAD_REQUEST,
+                    f"Register: carrier {request.carrier[:40]!r} came over NATS: register over REST for that",
+                )
         except WireError as error:
             self._count("register", error.code)
             await self._reply(message, error.reply())
@@ -149,10 +158,13 @@ class WorkerListener:
 
     async def _register(self, message: Message, request: Register) -> None:
         try:
+            await self._door.admit_worker(request.api_key)
             answer: msgspec.Struct = await register(
                 self._ledger, self._config, request, request_id=f"register:{uuid.uuid4().hex}"
             )
         except WireError as error:
+            if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED):
+                self._count("register", error.code)
             _log.warning(
                 "%s", line("registration_refused", worker=request.worker_id, code=error.code, reason=error)
             )
@@ -177,8 +189,9 @@ class WorkerListener:
             _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
             return
         self.hear(worker_id, heartbeat)
-        if message.reply and self._leading() and not self._unhealthy(worker_id):
-            await self._reply(message, self._ack(worker_id, heartbeat))
+        ack = self.answer(worker_id, heartbeat) if message.reply else None
+        if ack is not None:
+            await self._reply(message, ack)
 
     def hear(self, worker_id: str, heartbeat: Heartbeat) -> None:
         """Note a heartbeat, whoever carried it."""
@@ -188,6 +201,12 @@ class WorkerListener:
         news = self._table.heard(worker_id, heartbeat, self._clock())
         if (news or self._unhealthy(worker_id)) and self._leading():
             self._loop.wake()
+
+    def answer(self, worker_id: str, heartbeat: Heartbeat) -> HeartbeatAck | None:
+        """What the leader says to it, whoever carries that; None: no lease is granted now."""
+        if not self._leading() or self._unhealthy(worker_id):
+            return None
+        return self._ack(worker_id, heartbeat)
 
     def _unhealthy(self, worker_id: str) -> bool:
         worker = self._ledger.state.workers.get(worker_id)
@@ -209,6 +228,8 @@ class WorkerListener:
                 Directive(do="undeploy", pipeline_id=copy.pipeline_id, reason=reason)
                 for copy in self._loop.convergence.stale_copies(worker_id)
             )
+            if self._loop.drains.has_nothing_to_wait_for(worker_id):
+                directives.append(Directive(do="leave", reason="nothing more will be moved"))
         return HeartbeatAck(
             term=self._ledger.term, lease_secs=self._config.lease_secs, directives=directives or None
         )

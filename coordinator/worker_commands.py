@@ -1,26 +1,45 @@
-"""`cmd.{worker}.{command}`: what the leader tells a worker, over NATS request/reply, each with a deadline."""
+"""What the leader tells a worker, each with a deadline, by the carrier with which that worker registered:
+over NATS as a request to `cmd.{worker}.{command}`, over HTTP as `coordinator.worker_rest` has it.
+
+Both fail alike, so that who commands need not know which it was.
+"""
 
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from proto_schemas.errors import WireError
 from proto_schemas.messages import (
     BatchInjected,
+    CheckpointRequest,
     Deploy,
     Deployed,
+    HandedOver,
+    Hold,
     Inject,
     InjectBatch,
     Injected,
+    Message,
     Ok,
+    Restore,
     Undeploy,
 )
 from proto_schemas.subjects import Subjects
+from transport.errors import ErrorKind, NatsTransportError
 
 DEPLOY_TIMEOUT: Final = 5.0
 SEED_DEPLOY_TIMEOUT: Final = 30.0
 """A seed worker is asked once, because it knows no request ids: it gets long to answer."""
 UNDEPLOY_TIMEOUT: Final = 2.0
 INJECT_TIMEOUT: Final = 10.0
+HELLO_TIMEOUT: Final = 0.5
+HOLD_TIMEOUT: Final = 4.0
+"""A worker that joins a line waits up to 3 s for its subscriptions."""
+HAND_OVER_TIMEOUT: Final = 8.0
+"""A worker gives its servers up to 2 s to confirm that they send no more, and 2 s for its outputs to leave.
+"""
+RESTORE_TIMEOUT: Final = 15.0
+"""A worker handles all it held before it answers."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -36,12 +55,53 @@ class Requests(Protocol):
     ) -> T: ...
 
 
-class WorkerCommands:
-    """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`."""
+class Carrier(Protocol):
+    """One way to workers."""
+
+    def carries(self, worker_id: str) -> bool:
+        """Whether commands to this worker go by it."""
+        ...
+
+    async def ask(
+        self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
+    ) -> T:
+        """The worker's answer.
+
+        Raises:
+            WireError: the worker said no.
+            NatsTransportError: there is no answer; the kind says whether it may have heard.
+        """
+        ...
+
+
+class NatsCarrier:
+    """By NATS, to any worker."""
 
     def __init__(self, nats: Requests, subjects: Subjects) -> None:
         self._nats = nats
         self._subjects = subjects
+
+    def carries(self, worker_id: str) -> bool:
+        """See `Carrier`."""
+        return True
+
+    async def ask(
+        self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
+    ) -> T:
+        """See `Carrier`."""
+        subject = self._subjects.command(worker_id, command)
+        return await self._nats.request_message(subject, message, reply, timeout=timeout)
+
+
+class WorkerCommands:
+    """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`.
+
+    `others`: carriers for workers that NATS does not reach.
+    """
+
+    def __init__(self, nats: Requests, subjects: Subjects, *others: Carrier) -> None:
+        self._nats = nats
+        self._carriers: tuple[Carrier, ...] = (*others, NatsCarrier(nats, subjects))
 
     @property
     def max_payload(self) -> int:
@@ -56,6 +116,28 @@ class WorkerCommands:
         """End a copy."""
         return await self._ask(worker_id, "undeploy", message, Ok, UNDEPLOY_TIMEOUT)
 
+    async def answers(self, worker_id: str) -> bool | None:
+        """Whether somebody listens to its commands; None when that did not come out."""
+        try:
+            await self._ask(worker_id, "hello", Message(), Ok, HELLO_TIMEOUT)
+        except NatsTransportError as error:
+            return False if error.kind is ErrorKind.NO_RESPONDERS else None
+        except WireError:
+            return True  # it does not know the word, and says so
+        return True
+
+    async def hold(self, worker_id: str, message: Hold) -> Ok:
+        """Have a copy keep events instead of handling them, or join its line."""
+        return await self._ask(worker_id, "hold", message, Ok, HOLD_TIMEOUT)
+
+    async def hand_over(self, worker_id: str, message: CheckpointRequest) -> HandedOver:
+        """Bring a copy to rest and take its state, and what it held."""
+        return await self._ask(worker_id, "checkpoint", message, HandedOver, HAND_OVER_TIMEOUT)
+
+    async def restore(self, worker_id: str, message: Restore) -> Ok:
+        """Give a copy a state."""
+        return await self._ask(worker_id, "restore", message, Ok, RESTORE_TIMEOUT)
+
     async def inject(self, worker_id: str, message: Inject) -> Injected:
         """One event into a copy; answers what came out."""
         return await self._ask(worker_id, "inject", message, Injected, INJECT_TIMEOUT)
@@ -67,5 +149,5 @@ class WorkerCommands:
     async def _ask(
         self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
     ) -> T:
-        subject = self._subjects.command(worker_id, command)
-        return await self._nats.request_message(subject, message, reply, timeout=timeout)
+        carrier = next(each for each in self._carriers if each.carries(worker_id))
+        return await carrier.ask(worker_id, command, message, reply, timeout)

@@ -59,6 +59,18 @@ def decode(data: bytes, kind: type[T], *, limit: int = MAX_PAYLOAD) -> T:
         raise WireError(ErrorCode.BAD_REQUEST, f"{_name(kind)}: nested too deeply: flatten it") from None
 
 
+def convert(given: Any, kind: type[T], *, strict: bool = True) -> T:
+    """Plain data as `kind`; without `strict` numbers may be text, as in a query.
+
+    Raises:
+        WireError: `bad_request`, as `decode`.
+    """
+    try:
+        return msgspec.convert(given, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise WireError(ErrorCode.BAD_REQUEST, f"{_name(kind)}: {error}") from None
+
+
 def refusal_in(reply: bytes) -> WireError | None:
     """The error that a peer answered with; None when its answer is none (the word may stand deeper in it)."""
     if b'"error"' not in reply:

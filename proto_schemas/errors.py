@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     PARSE_ERROR = "parse_error"
     ENGINE_ERROR = "engine_error"
+    CARRIER_MISSING = "carrier_missing"
     TIMEOUT = "timeout"
     INTERNAL = "internal"
 
@@ -49,6 +50,7 @@ HTTP_STATUS: Final[dict[str, int]] = {
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.PARSE_ERROR: 422,
     ErrorCode.ENGINE_ERROR: 502,
+    ErrorCode.CARRIER_MISSING: 409,
     ErrorCode.TIMEOUT: 504,
     ErrorCode.INTERNAL: 500,
 }
@@ -85,6 +87,7 @@ class WireError(Exception):
         leader: who leads, when the answering node knows somebody better to ask.
         diagnostics: findings in a VPL program (code `parse_error`).
         status: the HTTP status; derived from the code unless given (413 is a `bad_request`).
+        retry_after: seconds after which the same request may succeed, where that is known.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class WireError(Exception):
         leader: str | None = None,
         diagnostics: list[Diagnostic] | None = None,
         status: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(error)
         self.code = str(code)
@@ -103,6 +107,7 @@ class WireError(Exception):
         self.retryable = self.code in _RETRYABLE if retryable is None else retryable
         self.leader = leader
         self.diagnostics = diagnostics
+        self.retry_after = retry_after
         self.status = status if status is not None else HTTP_STATUS.get(self.code, 500)
 
     def reply(self) -> ErrorReply:

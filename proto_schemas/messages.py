@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from proto_schemas.subjects import Id
+from proto_schemas.subjects import EXTERNAL, Id
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -42,7 +42,8 @@ class RunningPipeline(Message, frozen=True, kw_only=True):
 
 
 class Register(Message, frozen=True, kw_only=True):
-    """`register`: a worker asks to be a member."""
+    """`register`: a worker asks to be a member. `carrier`: `rest` when its commands are to come over HTTP, to
+    its address; else they come over NATS."""
 
     worker_id: Id
     address: str
@@ -52,6 +53,7 @@ class Register(Message, frozen=True, kw_only=True):
     version: str | None = None
     labels: dict[str, str] | None = None
     pipelines: list[RunningPipeline] | None = None
+    carrier: str | None = None
 
     def __repr__(self) -> str:
         return f"Register(worker_id={self.worker_id!r}, address={self.address!r}, api_key=***)"
@@ -102,7 +104,9 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
 
 class Directive(Message, frozen=True, kw_only=True):
-    """What the leader wants of a worker: `do` is `register`, `undeploy` or `checkpoint`."""
+    """What the leader wants of a worker: `do` is `register`, `undeploy`, `checkpoint`, or `leave`: there is
+    nothing to wait for any more.
+    """
 
     do: str
     pipeline_id: str | None = None
@@ -140,16 +144,66 @@ class Route(Message, frozen=True, kw_only=True):
     event_types: list[str]
     nats_subject: str | None = None
 
+    @property
+    def over_nats(self) -> bool:
+        """Whether only NATS carries it: from pipeline to pipeline, or on a subject of its own. Events from
+        outside can also come as `inject`."""
+        return self.from_pipeline != EXTERNAL or self.nats_subject is not None
+
+
+class ConnectorParams(Message, frozen=True, kw_only=True):
+    """A registered connector as a worker needs it, its secrets in the clear; its repr shows no value."""
+
+    name: str
+    connector_type: str
+    params: Fields = {}
+
+    def __repr__(self) -> str:
+        return f"ConnectorParams(name={self.name!r}, connector_type={self.connector_type!r}, params=***)"
+
+
+class Instance(Message, frozen=True, kw_only=True):
+    """Which instance of a pipeline with replicas a deploy is: the `number`-th, from 0, of `count`.
+
+    `key`: the field whose value decides which instance handles an event; None: any of them.
+    """
+
+    of: Id
+    number: Count
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    key: str | None = None
+
+
+class Partition(Message, frozen=True, kw_only=True):
+    """How the events for a pipeline are shared out by key: senders publish to the owner among `count`."""
+
+    key: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
 
 class Deploy(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.deploy`. `routes`: all of the group that touch this pipeline."""
+    """`cmd.{worker}.deploy`.
+
+    `routes`: all of the group that touch this pipeline or lead in from outside; `connectors`: those the
+    program names without declaring them; `partitions`: those pipelines its routes lead to that share by key.
+
+    `queue`: the NATS queue group whose members share their inputs, so that each event reaches one of them:
+    the line of copies that this one belongs to, or all instances that share without a key; None: this copy
+    hears everything. `hold`: make the copy and put it out of the way, for a move: it takes no events before
+    `hold`, puts nothing out before `restore`, and leaves a copy of an older epoch alone; status `held`.
+    """
 
     name: Name
     source: str
     group: Id | None = None
     routes: list[Route] | None = None
+    connectors: list[ConnectorParams] | None = None
     delivery: str | None = None
     checkpoint_ref: str | None = None
+    queue: str | None = None
+    instance: Instance | None = None
+    partitions: dict[str, Partition] | None = None
+    hold: bool = False
 
 
 class Deployed(Message, frozen=True, kw_only=True):
@@ -167,7 +221,7 @@ class Undeploy(Fence, frozen=True, kw_only=True):
 
 
 class Ok(Message, frozen=True, kw_only=True):
-    """Answer to `undeploy` and `restore`."""
+    """Answer to `undeploy`, `hold` and `restore`."""
 
     ok: bool
 
@@ -218,10 +272,23 @@ class BatchInjected(Message, frozen=True, kw_only=True):
     processing_time_us: Count
 
 
-class CheckpointRequest(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.checkpoint`. The answer is the checkpoint object itself, or a `CheckpointRef`."""
+class Hold(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.hold`: take events and keep them. A copy that runs stops processing; one that was
+    deployed with `hold` joins its line.
+    """
 
     pipeline_id: str
+
+
+class CheckpointRequest(Fence, frozen=True, kw_only=True):
+    """`cmd.{worker}.checkpoint`. The answer is the checkpoint object itself, or a `CheckpointRef`.
+
+    `handover`: first leave the line without losing what is on its way; what was held meanwhile is part of the
+    checkpoint, and nothing is put out any more until `restore`.
+    """
+
+    pipeline_id: str
+    handover: bool = False
 
 
 class CheckpointRef(Message, frozen=True, kw_only=True):
@@ -230,12 +297,44 @@ class CheckpointRef(Message, frozen=True, kw_only=True):
     checkpoint_ref: str
 
 
+class HeldEvent(Message, frozen=True, kw_only=True):
+    """A message that a copy took and did not handle. `at`: its arrival, ms since 1970."""
+
+    subject: str
+    at: Count
+    data: bytes
+
+
+class HandedOver(Message, frozen=True, kw_only=True):
+    """What a copy hands over: its checkpoint with what it held, or where that lies."""
+
+    checkpoint_ref: str | None = None
+    v: Count | None = None
+    pipeline: str = ""
+    source_sha256: str | None = None
+    taken_at: int = 0
+    positions: dict[str, Any] | None = None
+    counters: dict[str, Any] | None = None
+    vars: dict[str, Any] | None = None
+    watermarks: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    held: list[HeldEvent] | None = None
+
+
 class Restore(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.restore`: exactly one of `checkpoint` and `checkpoint_ref`."""
+    """`cmd.{worker}.restore`: exactly one of `checkpoint` and `checkpoint_ref`.
+
+    `resume`: then handle the events held there and here, in order, and go live; a copy that is live already
+    answers and does nothing. Neither of the two may be given then: a copy that handed over goes on from its
+    own. `only_held`: take the events of the checkpoint, and not its state. `queue`: a line to begin.
+    """
 
     pipeline_id: str
     checkpoint: dict[str, Any] | None = None
     checkpoint_ref: str | None = None
+    resume: bool = False
+    only_held: bool = False
+    queue: str | None = None
 
 
 class Drain(Fence, frozen=True, kw_only=True):
@@ -254,6 +353,7 @@ COMMANDS: dict[str, tuple[type[Message], type[Message] | None]] = {
     "undeploy": (Undeploy, Ok),
     "inject": (Inject, Injected),
     "inject_batch": (InjectBatch, BatchInjected),
+    "hold": (Hold, Ok),
     "checkpoint": (CheckpointRequest, None),
     "restore": (Restore, Ok),
     "drain": (Drain, Drained),

@@ -5,30 +5,69 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from proto_schemas.errors import Diagnostic
-from proto_schemas.messages import Count, Event, Message, Route
+from proto_schemas.messages import Count, Directive, Event, Message, Route
 from proto_schemas.subjects import Id
 
 API_BASE = "/api/v1/cluster"
 
+STRATEGY_PATTERN = r"\A(least_loaded|round_robin|binpack|spread(:[^\s:]{1,64})?)\Z"
+Strategy = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=STRATEGY_PATTERN,
+        description="least_loaded, round_robin, binpack, spread, or spread:LABEL over the values of a label",
+    ),
+]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Constraint(Message, frozen=True, kw_only=True):
+    """Where a pipeline may run, or had better run. Either a test of a worker's label, or `distinct_workers`.
+
+    `label`, `op`: what is asked, with `value` for `=` and `!=`, `values` for `in` and `not_in`, neither for
+    `exists` and `not_exists`. A worker without the label fits `!=`, `not_in` and `not_exists`.
+    `distinct_workers`: no two instances of the pipeline on one worker.
+    `hard` (the default): a worker that does not fit is never chosen; else one that fits is preferred, by
+    `weight`. For `distinct_workers` the word `"hard"` or `"soft"` itself says so.
+    """
+
+    label: str | None = None
+    op: Literal["=", "!=", "in", "not_in", "exists", "not_exists"] | None = None
+    value: str | None = None
+    values: list[str] | None = None
+    distinct_workers: Literal["hard", "soft"] | None = None
+    hard: bool = True
+    weight: Weight = 1
+
 
 class PipelineSpec(Message, frozen=True, kw_only=True):
-    """One pipeline of a group as the user wants it."""
+    """One pipeline of a group as the user wants it.
+
+    `replicas`: how many instances of it run; with `partition_key` each event goes to the instance that owns
+    the value of that field, without to any one of them.
+    """
 
     name: Id
     source: str
     worker_affinity: str | None = None
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    partition_key: str | None = None
-    constraints: list[Any] | None = None
+    partition_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    constraints: Annotated[list[Constraint], msgspec.Meta(max_length=32)] | None = None
 
 
 class GroupSpec(Message, frozen=True, kw_only=True):
-    """`POST /pipeline-groups`: pipelines that belong together, and the routes between them."""
+    """`POST /pipeline-groups`: pipelines that belong together, and the routes between them.
+
+    `strategy`: how its workers are chosen, None: as the cluster does; `allow_cycles`: its routes may lead
+    back to where an event came from.
+    """
 
     name: Id
     pipelines: Annotated[list[PipelineSpec], msgspec.Meta(min_length=1, max_length=1000)]
     routes: list[Route] = []
     delivery: Literal["at_most_once", "at_least_once", "exactly_once"] = "at_most_once"
+    strategy: Strategy | None = None
+    allow_cycles: bool = False
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,10 +89,15 @@ class WorkerView(View, frozen=True, kw_only=True):
     cordoned: bool
     last_heartbeat_age_ms: int | None
     incarnation: str | None
+    carrier: str
 
 
 class PlacementView(View, frozen=True, kw_only=True):
-    """Where one pipeline of a group runs, or why it does not."""
+    """Where one instance of a pipeline of a group runs, or why it does not.
+
+    `pipeline_name`: of the instance; `instance_of`: the pipeline in the spec, `instance`: its number there;
+    `moving`: the migration that is under way.
+    """
 
     pipeline_name: str
     worker_id: str | None
@@ -62,6 +106,9 @@ class PlacementView(View, frozen=True, kw_only=True):
     status: str
     epoch: int
     reason: str | None
+    instance_of: str
+    instance: int
+    moving: str | None
 
 
 class GroupView(View, frozen=True, kw_only=True):
@@ -76,6 +123,7 @@ class GroupView(View, frozen=True, kw_only=True):
     sources: dict[str, str]
     routes: list[Route]
     delivery: str
+    strategy: str | None
 
 
 class Pagination(View, frozen=True, kw_only=True):
@@ -228,6 +276,81 @@ class RestoreResult(View, frozen=True, kw_only=True):
     kept: int
 
 
+class MigrateRequest(Message, frozen=True, kw_only=True):
+    """`POST /pipelines/{group}/{pipeline}/migrate`. `to`: a worker; null: as placement would choose."""
+
+    to: Id | None = None
+
+
+class MigrationStarted(View, frozen=True, kw_only=True):
+    """Answer to that: it is under way."""
+
+    migration_id: str
+    pipeline: str
+    group_id: str
+    status: str
+
+
+class MigrationView(View, frozen=True, kw_only=True):
+    """`GET /migrations/{id}`. Statuses: started held handed_over done failed cancelled; causes: manual drain
+    rebalance update leave. `reason`: what it meets now, why it ended, or what the pipeline went on without.
+    Times in ms since 1970."""
+
+    id: str
+    group_id: str
+    pipeline: str
+    cause: str
+    status: str
+    from_worker: str
+    from_epoch: int
+    to_worker: str
+    to_epoch: int
+    reason: str | None
+    started_at: int
+    ended_at: int | None
+
+
+class MigrationList(View, frozen=True, kw_only=True):
+    """`GET /migrations`."""
+
+    migrations: list[MigrationView]
+    total: int
+    pagination: Pagination
+
+
+class DrainRequest(Message, frozen=True, kw_only=True):
+    """`POST /workers/{id}/drain`. `timeout_secs`: when to give up; null: never."""
+
+    timeout_secs: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+
+
+class DrainView(View, frozen=True, kw_only=True):
+    """`GET /workers/{id}/drain`. Statuses: active done failed cancelled. `left`: pipelines still there;
+    `failed`: the last failure of each that could not be moved yet; `reason`: what stands in the way, or why
+    it ended. Times in ms since 1970.
+    """
+
+    id: str
+    worker_id: str
+    cause: str
+    status: str
+    total: int
+    moved: int
+    left: int
+    failed: dict[str, str]
+    reason: str | None
+    started_at: int
+    deadline_at: int | None
+    ended_at: int | None
+
+
+class Cordoned(View, frozen=True, kw_only=True):
+    """Answer to `POST /workers/{id}/cordon` and `/uncordon`."""
+
+    worker_id: str
+    cordoned: bool
+
+
 class RouteView(View, frozen=True, kw_only=True):
     """One arrow of the topology."""
 
@@ -258,18 +381,174 @@ class SummaryView(View, frozen=True, kw_only=True):
     events_processed: Count
 
 
+class LiveSummary(SummaryView, frozen=True, kw_only=True):
+    """Event `summary` of `GET /stream`: the summary and how many events a second the workers take now."""
+
+    events_per_sec: float
+
+
+class ConnectorSpec(Message, frozen=True, kw_only=True):
+    """`POST /connectors`, `PUT /connectors/{name}`: a connector that programs may name without declaring it.
+    With PUT, a secret given as `***` stays as it is."""
+
+    name: str
+    connector_type: str
+    params: dict[str, Any] = {}
+    description: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+    def __repr__(self) -> str:
+        return f"ConnectorSpec(name={self.name!r}, connector_type={self.connector_type!r}, params=***)"
+
+
+class ConnectorView(View, frozen=True, kw_only=True):
+    """`GET /connectors/{name}`; secrets are shown as `***`. `used_by`: pipelines, as `group/pipeline`."""
+
+    name: str
+    connector_type: str
+    params: dict[str, Any]
+    description: str
+    version: int
+    created_at: int
+    updated_at: int
+    used_by: list[str]
+
+
+class ConnectorList(View, frozen=True, kw_only=True):
+    """`GET /connectors`."""
+
+    connectors: list[ConnectorView]
+    total: int
+    pagination: Pagination
+
+
+class Deleted(View, frozen=True, kw_only=True):
+    """Answer to `DELETE /connectors/{name}`."""
+
+    deleted: bool
+
+
+class ScalingView(View, frozen=True, kw_only=True):
+    """`GET /scaling`. `advice`: scale_up, scale_down or hold, since `since_ms` (ms since 1970); the numbers
+    after it are of this moment. `load`: sum over the ready workers of the part of their cores in use."""
+
+    advice: str
+    workers_wanted: int
+    reason: str
+    since_ms: int
+    workers_ready: int
+    capacity: int
+    assigned: int
+    pending: int
+    load: float
+
+
+class EventView(View, frozen=True, kw_only=True):
+    """One decision. `seq` rises and is at least `at`, the time in ms since 1970."""
+
+    seq: int
+    at: int
+    by: str
+    what: str
+    about: str
+    why: str
+
+
+class EventList(View, frozen=True, kw_only=True):
+    """`GET /events`, oldest first. `newest`: the number of the last decision there is; `complete`: nothing
+    that was asked for has been cut off the bounded trail."""
+
+    events: list[EventView]
+    newest: int
+    complete: bool
+    total: int
+    pagination: Pagination
+
+
+class MoveView(View, frozen=True, kw_only=True):
+    """One pipeline that should go to another worker."""
+
+    group: str
+    pipeline_name: str
+    from_worker: str
+    to_worker: str
+
+
+class RebalanceView(View, frozen=True, kw_only=True):
+    """`POST /rebalance`. `moves`: the whole plan; migrations were started for the first of them, in that
+    order; `reason`: why the next one was not."""
+
+    migrations_started: int
+    migration_ids: list[str]
+    moves: list[MoveView]
+    reason: str | None = None
+
+
 class Acknowledged(View, frozen=True, kw_only=True):
-    """Answer to `POST /workers/{id}/heartbeat`."""
+    """Answer to `POST /workers/{id}/heartbeat`; `lease_secs` is null while no lease is granted."""
 
     acknowledged: bool
     term: int | None
     lease_secs: float | None
+    directives: list[Directive] | None = None
 
 
 class Removed(View, frozen=True, kw_only=True):
     """Answer to `DELETE /workers/{id}`."""
 
     removed: bool
+
+
+class KeyRequest(Message, frozen=True, kw_only=True):
+    """`POST /keys`. `expires_in_secs` 0: never."""
+
+    role: Literal["worker", "viewer", "operator", "admin"]
+    note: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    expires_in_secs: Annotated[int, msgspec.Meta(ge=0, le=10 * 366 * 86_400)] = 0
+
+
+class RotateRequest(Message, frozen=True, kw_only=True):
+    """`POST /keys/{id}/rotate`. `overlap_secs`: how long the old key goes on counting."""
+
+    overlap_secs: Annotated[int, msgspec.Meta(ge=0, le=366 * 86_400)] = 0
+
+
+class KeyCreated(View, frozen=True, kw_only=True):
+    """A key that was made. `key` is told here and never again; `expires_at` in ms since 1970."""
+
+    id: str
+    role: str
+    key: str
+    expires_at: int | None
+
+    def __repr__(self) -> str:
+        return f"KeyCreated(id={self.id!r}, role={self.role!r}, key=***)"
+
+
+class KeyView(View, frozen=True, kw_only=True):
+    """`GET /keys/{id}`. `status`: active, revoked or expired; times in ms since 1970."""
+
+    id: str
+    role: str
+    status: str
+    note: str
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    replaced_by: str | None
+
+
+class KeyList(View, frozen=True, kw_only=True):
+    """`GET /keys`."""
+
+    keys: list[KeyView]
+    total: int
+    pagination: Pagination
+
+
+class Revoked(View, frozen=True, kw_only=True):
+    """Answer to `DELETE /keys/{id}`."""
+
+    revoked: bool
 
 
 class HealthView(View, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ DEFAULT_PREFIX: Final = "varpulis.cluster"
 EXTERNAL: Final = "_external"
 """The `{from}` of events that enter a group from outside."""
 
+ID_LENGTH: Final = 64
 ID_PATTERN: Final = r"\A[A-Za-z0-9_-]{1,64}\Z"
 _ID = re.compile(ID_PATTERN)
 _PREFIX = re.compile(r"\A[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}\Z")

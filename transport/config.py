@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from transport.errors import ConfigError
+from transport.tls import client_context
 
 __all__ = ["DEFAULT_URL", "ConfigError", "NatsConfig"]
 
@@ -34,7 +35,8 @@ class NatsConfig:
             or `nkey_seed`, a user seed (`SU...`) or the path of a file that holds one.
         tls_ca, tls_cert, tls_key: PEM files: whom we trust (default: the system's), who we are.
         tls_hostname: the name the server's certificate must carry, when it is not the URL's host.
-        name: how this connection is called in the server's monitoring.
+        name: how this connection is called in the server's monitoring, and how its inboxes begin
+            (`_INBOX.<name>.`), where it is 1 to 64 letters, digits, `_`, `-`.
         connect_timeout: seconds for each step of a connection attempt (TCP, greeting, TLS, login).
         ping_interval: seconds between pings; a server that froze is left after three. Shorter finds it
             sooner, and costs a packet each.
@@ -106,19 +108,7 @@ class NatsConfig:
         Raises:
             ConfigError: a file is missing, no PEM, or encrypted, or key and certificate do not match.
         """
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca or None)
-        except OSError as error:
-            raise ConfigError(f"tls_ca {self.tls_ca}: {error}: give a readable PEM file") from None
-        if self.tls_cert:
-            try:
-                context.load_cert_chain(self.tls_cert, self.tls_key, password="")
-            except OSError as error:
-                raise ConfigError(
-                    f"tls_cert {self.tls_cert} with tls_key {self.tls_key}: {error}: "
-                    "give a readable certificate and its own, unencrypted key, both PEM"
-                ) from None
-        return context
+        return client_context(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
 
     def credentials(self) -> dict[str, str]:
         """The identity as keyword arguments of nats-py's `connect`.

@@ -16,7 +16,7 @@ carried out. `transport.client` says what is taken from nats-py and what is done
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -29,7 +29,7 @@ from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
 from transport.frames import Subjects, check_payload, check_reply, header_block
 from transport.listener import Listener
-from transport.replies import Replies, new_inbox
+from transport.replies import Replies, inbox_prefix, new_inbox
 from transport.stats import Stats
 from transport.subscription import Handler, Message, Subscription
 
@@ -47,7 +47,7 @@ class NatsTransport:
     def __init__(self, config: NatsConfig) -> None:
         self._config = config
         self._client = Client(config)
-        self._replies = Replies()
+        self._replies = Replies(config.name)
         self._subjects = Subjects()
         self._subscriptions: dict[Subscription, Any] = {}
         self._watchers: list[Callable[[bool], None]] = []
@@ -100,6 +100,7 @@ class NatsTransport:
         config = self._config
         options: dict[str, Any] = {
             "name": config.name,
+            "inbox_prefix": inbox_prefix(config.name),
             "error_cb": self._on_error,
             "disconnected_cb": self._on_disconnect,
             "reconnected_cb": self._on_reconnect,
@@ -149,7 +150,7 @@ class NatsTransport:
 
     def new_inbox(self) -> str:
         """A subject nobody else knows, to be answered on."""
-        return new_inbox()
+        return new_inbox(self._config.name)
 
     def jetstream(self, **options: Any) -> Any:
         """nats-py's JetStream context on this connection."""
@@ -210,14 +211,14 @@ class NatsTransport:
         """
         self._stats.requests += 1
         try:
-            return await self._request(subject, data, timeout, headers)
+            return (await self._exchange(subject, data, timeout, headers)).data
         except NatsTransportError as error:
             self._stats.request_errors[error.kind] += 1
             raise
 
-    async def _request(
+    async def _exchange(
         self, subject: str, data: bytes, timeout: float, headers: dict[str, str] | None
-    ) -> bytes:
+    ) -> Message:
         with self._replies.expect(timeout) as (reply, answer):
             if self._send(subject, data, reply, headers):
                 await self._client.make_room()
@@ -232,7 +233,7 @@ class NatsTransport:
         if message.no_responders:
             text = "nobody listens there: is the receiver running?"
             raise NatsTransportError(ErrorKind.NO_RESPONDERS, text, subject=subject)
-        return message.data
+        return message
 
     async def request_message(
         self, subject: str, message: msgspec.Struct, reply_type: type[T], *, timeout: float
@@ -285,6 +286,24 @@ class NatsTransport:
             raise NatsTransportError(kind, text, subject=subject) from None
         self._subscriptions[subscription] = handle
         return subscription
+
+    async def leave(self, subscriptions: Collection[Subscription], timeout: float) -> None:
+        """Unsubscribe and lose nothing: first the server is told, then what it had sent is handled.
+
+        What is not handled after `timeout` seconds is thrown away. Without a connection there is nothing
+        more to come.
+        """
+        leaving = [each for each in subscriptions if each in self._subscriptions]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for subscription in leaving:
+                    await self._client.detach(self._subscriptions[subscription])
+                with contextlib.suppress(NatsTransportError):
+                    await self.flush(timeout)
+                for subscription in leaving:
+                    await subscription.join()
+        for subscription in leaving:
+            await subscription.unsubscribe()
 
     async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
         """Call `handler(message)` from the read loop: no queue between, so it must be quick. One that raises

@@ -5,17 +5,27 @@ receiver. Whatever comes for a request that is over (late, second, invented) is 
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from transport.deadlines import Deadlines
 from transport.subscription import Message
 
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-def new_inbox() -> str:
-    """A subject nobody else knows."""
-    return f"_INBOX.{secrets.token_hex(12)}"
+
+def new_inbox(name: str = "varpulis") -> str:
+    """A subject nobody else knows. It begins with `name` (one token), so that a server's permissions can hold
+    each process to its own inboxes."""
+    return f"{inbox_prefix(name)}.{secrets.token_hex(12)}"
+
+
+def inbox_prefix(name: str) -> str:
+    """What all inboxes of a process called `name` begin with; a name that is no token gives `varpulis`."""
+    return f"_INBOX.{name if _TOKEN.fullmatch(name) else 'varpulis'}"
 
 
 class Replies:
@@ -24,8 +34,8 @@ class Replies:
     late: answers that came for no request that waits.
     """
 
-    def __init__(self) -> None:
-        self._prefix = new_inbox() + "."
+    def __init__(self, name: str = "varpulis") -> None:
+        self._prefix = new_inbox(name) + "."
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(lambda wait: _fail(wait, TimeoutError))

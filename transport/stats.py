@@ -20,3 +20,4 @@ class Stats:
     dropped_messages: int = 0
     handler_errors: int = 0
     malformed_messages: int = 0
+    refused_signatures: Counter[str] = field(default_factory=Counter)

@@ -6,6 +6,7 @@ that comes out is complete only when no error was reported.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,12 +31,12 @@ class Checked:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def check(source: str) -> Checked:
-    """Parse and check `source`; raises nothing."""
+def check(source: str, registered: Collection[str] = ()) -> Checked:
+    """Parse and check `source`; raises nothing. `registered`: connectors it may name without declaring."""
     parsed = parse(source)
     report = Report()
     report.diagnostics += parsed.diagnostics
-    plan = _Checker(parsed.statements, report).plan()
+    plan = _Checker(parsed.statements, report, registered).plan()
     if not plan.streams and not report.diagnostics:
         report.error(ast.Node(), "the program has no stream", "write `stream Name = EventType.emit()`")
     diagnostics = tuple(sorted(set(report.diagnostics), key=lambda d: (d.line, d.column, d.message)))
@@ -47,8 +48,11 @@ S = TypeVar("S", bound=ast.Statement)
 
 
 class _Checker:
-    def __init__(self, statements: tuple[ast.Statement, ...], report: Report) -> None:
+    def __init__(
+        self, statements: tuple[ast.Statement, ...], report: Report, registered: Collection[str]
+    ) -> None:
         self._report = report
+        self._registered = registered
         self._definitions = self._unique([s for s in statements if isinstance(s, ast.Definition)], "constant")
         self._connectors = self._unique([s for s in statements if isinstance(s, ast.Connector)], "connector")
         self._events = self._unique([s for s in statements if isinstance(s, ast.EventType)], "event type")
@@ -70,6 +74,7 @@ class _Checker:
             c.name: ConnectorDecl(c.name, c.type, literal_params(c.params, self._constants, self._report))
             for c in self._connectors.values()
         }
+        known = frozenset(connectors) | frozenset(self._registered)
         made: dict[str, frozenset[str] | None] = {}
         plans: dict[str, StreamPlan] = {}
         sources: list[SourceBinding] = []
@@ -77,7 +82,7 @@ class _Checker:
         depths: dict[str, int] = {}
         for stream in self._in_order():
             scope = self._scope(stream, made)
-            checker = StreamChecker(stream, scope, frozenset(connectors), len(sinks))
+            checker = StreamChecker(stream, scope, known, len(sinks))
             plans[stream.name] = checker.check()
             made[stream.name] = checker.fields
             windows = sum(isinstance(stage, Aggregate) for stage in plans[stream.name].stages)
@@ -89,7 +94,7 @@ class _Checker:
             sinks += checker.sinks
         for stream in self._all_streams:
             if plans.get(stream.name) is None or self._streams[stream.name] is not stream:
-                StreamChecker(stream, self._scope(stream, {}), frozenset(connectors), 0).check()
+                StreamChecker(stream, self._scope(stream, {}), known, 0).check()
         variables = {
             d.name: self._constants[d.name].value for d in self._definitions.values() if d.kind == "var"
         }

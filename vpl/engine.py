@@ -14,7 +14,7 @@ Data never makes the engine raise: an expression without value is counted in `mi
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,14 +41,17 @@ _NAMESPACE = {
 }
 
 
-def check_source(source: str) -> list[Diagnostic]:
-    """Every error and warning in `source`, in order; empty when there is none. Never raises."""
-    return list(check(source).diagnostics)
+def check_source(source: str, registered: Collection[str] = ()) -> list[Diagnostic]:
+    """Every error and warning in `source`, in order; empty when there is none. Never raises.
+
+    `registered`: names of connectors that the program may use without declaring them.
+    """
+    return list(check(source, registered).diagnostics)
 
 
-def compile_source(source: str) -> "Program":
-    """The program that `source` says; raises `VplError` with all its errors."""
-    checked = check(source)
+def compile_source(source: str, registered: Collection[str] = ()) -> "Program":
+    """The program that `source` says; raises `VplError` with all its errors. `registered`: as above."""
+    checked = check(source, registered)
     if checked.plan is None:
         raise VplError(checked.diagnostics)
     return Program.of(source, checked.plan)
@@ -94,6 +97,13 @@ class Program:
             _windows=tuple(window_plans(plan)),
             _made=made,
         )
+
+    @property
+    def registered(self) -> frozenset[str]:
+        """The connectors it names and does not declare: who runs it has them."""
+        named = {source.connector for source in self.sources}
+        named |= {sink.connector for sink in self.sinks if sink.connector is not None}
+        return frozenset(named) - self.connectors.keys()
 
     def start(self, *, max_keys: int = MAX_KEYS) -> "Engine":
         """A running instance with empty state, with at most `max_keys` windows open per stream."""

@@ -1,31 +1,48 @@
 """A worker as a process: its parts made and joined, started in order, stopped in order.
 
-Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone.
-Stop (SIGTERM): drain the pipelines (their states go to disk), say so in a last heartbeat, let go of the rest.
+Start: connect, make sure of the id, open HTTP, subscribe the commands, register. What fails is undone. A
+worker that is given coordinators speaks REST to them and connects to no NATS; its id is then the
+coordinators' affair. Stop (SIGTERM): say in heartbeats that we leave, and work on until our pipelines have
+been moved to others, or `leave_timeout` is over, or nobody will move them; then drain what is left (states go
+to disk), say so in a last heartbeat, let go of the rest. SIGINT, or a second SIGTERM: the same without
+waiting.
 """
 
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
+
+from prometheus_client.core import Metric
 
 from proto_schemas.subjects import Subjects
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse
+from transport.http_client import HttpClient
+from transport.keyring import KeyRing
 from transport.nats import NatsTransport
+from transport.signing import Signatures, SignedTransport
+from transport.tls import client_context
 from worker.checkpoints import CheckpointStore
 from worker.commands import Commands
-from worker.config import WorkerConfig
+from worker.config import WorkerConfig, read_key
 from worker.dispatcher import Dispatcher
 from worker.http import HealthApp
+from worker.http_carrier import HttpCarrier
 from worker.identity import Superseded, WorkerIdInUse, make_sure_of_id
 from worker.lease import Lease
+from worker.link import Link, NatsLink
 from worker.membership import Membership
-from worker.metrics import WorkerCollector
+from worker.metrics import WorkerCollector, of_nats, of_rest
+from worker.nats_carrier import NatsCarrier
 from worker.pipelines import PipelineHost, warm_up
+from worker.rest_link import RestLink
 
 __all__ = ["Worker", "WorkerConfig", "WorkerIdInUse", "serve"]
 
@@ -34,6 +51,10 @@ NATS_WAIT: Final = 10.0
 STOP_WAIT: Final = 3.0
 """Seconds a stop gives the drain; what is not at rest then is cut off."""
 CLOSE_WAIT: Final = 1.0
+SILENT_LEASES: Final = 2.0
+"""Leases without an answer after which a worker that leaves does not count on a leader any more."""
+LOOK_EVERY: Final = 0.05
+"""Seconds between looks at whether everything has been moved."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +67,7 @@ class Worker:
     """
 
     host: PipelineHost
+    _link: Link
 
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
@@ -53,6 +75,7 @@ class Worker:
         self._lease = Lease()
         self._cleanup = contextlib.AsyncExitStack()
         self._url = ""
+        self._ring: KeyRing | None = None
 
     @property
     def url(self) -> str:
@@ -71,35 +94,87 @@ class Worker:
 
     async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
         config, subjects = self.config, self._subjects
-        bus, _ = await asyncio.gather(NatsTransport.connect(config.nats, wait=NATS_WAIT), warm_up())
-        self._bus = bus
-        cleanup.push_async_callback(bus.close, CLOSE_WAIT)
-        await make_sure_of_id(bus, subjects, config.worker_id)
+        warming = asyncio.create_task(warm_up())
+        cleanup.push_async_callback(_end, warming)
+        bus = None if config.coordinators else await self._connect(cleanup)
+        control = self._control(bus) if bus is not None else None
+        if control is not None:
+            await make_sure_of_id(control, subjects, config.worker_id)
+        await warming
 
-        store = CheckpointStore(config.data_dir / "checkpoints")
+        store = CheckpointStore(config.checkpoint_dir or config.data_dir / "checkpoints")
         self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
-        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate)
-        self._membership = Membership(config, bus, subjects, self.host, self._lease, lambda: self._url)
+        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate, self.host.epoch_of)
+        connection: Callable[[], Iterator[Metric]]
+        commands: HttpCarrier | None = None
+        if bus is not None and control is not None:
+            self._link = NatsLink(control, subjects, config.worker_id)
+            connection = partial(of_nats, bus)
+        else:
+            rest, commands = self._rest(cleanup, dispatcher)
+            self._link = rest
+            connection = partial(of_rest, rest, commands)
+        self._membership = Membership(
+            config, self._link, self.host, self._lease, lambda: config.address or self._url
+        )
 
-        collector = WorkerCollector(self.host, dispatcher, self._membership, bus, self._lease_open)
-        app = HealthApp(self.health, collector)
-        server = HttpServer(app, config.http_host, config.http_port, flag="--http-port")
+        collector = WorkerCollector(self.host, dispatcher, self._membership, connection, self._lease_open)
+        app = HealthApp(self.health, collector, commands)
+        server = HttpServer(
+            app,
+            config.http_host,
+            config.http_port,
+            flag="--http-port",
+            tls_cert=config.tls_cert or None,
+            tls_key=config.tls_key or None,
+        )
         await server.start()
         cleanup.push_async_callback(server.stop, CLOSE_WAIT)
         self._url = server.url
 
-        await dispatcher.serve(bus, subjects.commands(config.worker_id))
-        cleanup.push_async_callback(dispatcher.stop, CLOSE_WAIT)
-        await bus.flush(NATS_WAIT)
+        if control is not None:
+            carrier = NatsCarrier(control, dispatcher)
+            await carrier.serve(subjects.commands(config.worker_id))
+            cleanup.push_async_callback(carrier.stop, CLOSE_WAIT)
+            await control.flush(NATS_WAIT)
         self._work = {
             asyncio.create_task(self._membership.run()),
             asyncio.create_task(self.host.run_timers()),
         }
+        if self._ring is not None:
+            self._work.add(asyncio.create_task(self._ring.follow()))
         for task in self._work:
             cleanup.push_async_callback(_end, task)
 
-    async def run_until(self, stopping: "asyncio.Task[bool]") -> None:
+    def _control(self, bus: NatsTransport) -> NatsTransport:
+        """The connection for what passes between us and the coordinators: signed where there is a key."""
+        config = self.config
+        if config.cluster_key_file is None or not config.sign:
+            return bus
+        ring = self._ring = KeyRing(config.cluster_key_file)
+        signatures = Signatures(ring, "workers")
+        return SignedTransport(bus, signatures, unsigned=config.allow_unsigned, once=True)
+
+    async def _connect(self, cleanup: contextlib.AsyncExitStack) -> NatsTransport:
+        bus = await NatsTransport.connect(self.config.nats, wait=NATS_WAIT)
+        cleanup.push_async_callback(bus.close, CLOSE_WAIT)
+        return bus
+
+    def _rest(
+        self, cleanup: contextlib.AsyncExitStack, dispatcher: Dispatcher
+    ) -> tuple[RestLink, HttpCarrier]:
+        config = self.config
+        file = config.worker_key_file
+        key = read_key(file) if file is not None else secrets.token_urlsafe(32)
+        http = HttpClient(client_context(ca=config.tls_ca) if config.tls_ca else None)
+        cleanup.push_async_callback(http.close)
+        link = RestLink(
+            http, config.coordinator_urls, config.worker_id, api_key=config.api_key, worker_key=key
+        )
+        return link, HttpCarrier(dispatcher, key)
+
+    async def run_until(self, stopping: "asyncio.Task[Any]") -> None:
         """Work until `stopping` is done.
 
         Raises:
@@ -109,6 +184,25 @@ class Worker:
         done, _ = await asyncio.wait({stopping, *self._work}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    async def leave(self, at_once: asyncio.Event) -> None:
+        """Work on until nothing runs here any more, at most `leave_timeout` seconds, or until `at_once` is
+        set.
+
+        A coordinator that grants no lease would not move anything, nor would one that answers no more: then
+        there is nothing to wait for.
+        """
+        deadline = time.monotonic() + self.config.leave_timeout
+        if not self._lease.granted:
+            return
+        await self._membership.leave()
+        while self.host.at_work and not self._membership.dismissed and time.monotonic() < deadline:
+            if self._membership.silence > SILENT_LEASES * self._lease.secs:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await at_once.wait()
+                    return
 
     async def stop(self) -> None:
         """Drain, within `STOP_WAIT`, and let go of everything."""
@@ -126,14 +220,15 @@ class Worker:
 
     def health(self) -> dict[str, Any]:
         """What `/health` shows; `ready`: registered and connected."""
-        registered, connected = self._membership.registered, self._bus.connected
+        registered, connected = self._membership.registered, self._link.connected
+        nats = not self.config.coordinators
         return {
             "ready": registered and connected,
             "worker_id": self.config.worker_id,
             "incarnation": self._membership.incarnation,
             "registered": registered,
             "term": self._membership.term,
-            "nats_connected": connected,
+            **({"nats_connected": connected} if nats else {"coordinator_connected": connected}),
             "lease_open": self._lease_open(),
             "draining": self.host.draining,
             "pipelines": self.host.running(),
@@ -147,10 +242,16 @@ class Worker:
 
 async def serve(config: WorkerConfig) -> int:
     """Run a worker until SIGTERM or SIGINT: the exit code. A failed start is one line on stderr and 1."""
-    stopped = asyncio.Event()
+    stopped, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+
+    def stop(*, now: bool) -> None:
+        if now or stopped.is_set():
+            at_once.set()
+        stopped.set()
+
+    loop.add_signal_handler(signal.SIGTERM, partial(stop, now=False))
+    loop.add_signal_handler(signal.SIGINT, partial(stop, now=True))
     worker = Worker(config)
     starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(stopped.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +266,12 @@ async def serve(config: WorkerConfig) -> int:
     log.info("worker=%s serves on %s", config.worker_id, worker.url)
     try:
         await worker.run_until(stopping)
+        if not at_once.is_set():
+            leaving = asyncio.create_task(worker.leave(at_once))
+            try:
+                await worker.run_until(leaving)
+            finally:
+                leaving.cancel()
     except Superseded as error:
         print(f"varpulis worker {config.worker_id}: {error}", file=sys.stderr)
         await worker.abandon()

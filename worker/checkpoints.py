@@ -1,11 +1,12 @@
 """The state of a pipeline as plain data: taken between two events, put back, kept on disk when large.
 
 The form is `{"v": 1, "pipeline", "source_sha256", "taken_at", "positions", "counters", "vars",
-"watermarks", "state"}`. A checkpoint up to `INLINE_LIMIT` travels in the answer itself. A larger one is a
-file `<data_dir>/checkpoints/<ref>.json.gz` (gzip carries a CRC-32 and the length), written beside and
-renamed after `fsync`, so a reader sees the old one or the new one, whole. A reference is a plain id,
-checked before it becomes part of a path, so it leads nowhere else; it is known to the worker that wrote it
-(or to those that share its directory).
+"watermarks", "state"}`, and, when it was handed over, `"held"`: the events that were not handled. A
+checkpoint up to `INLINE_LIMIT` travels in the answer itself. A larger one is a file
+`<data_dir>/checkpoints/<ref>.json.gz` (gzip carries a CRC-32 and the length), written beside and renamed
+after `fsync`, so a reader sees the old one or the new one, whole. A reference is a plain id, checked before
+it becomes part of a path, so it leads nowhere else; it is known to the worker that wrote it (or to those
+that share its directory).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import io
 import os
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ import msgspec
 
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Count, Message
+from proto_schemas.messages import Count, HeldEvent, Message
 from vpl import Engine, VplStateError
 
 VERSION: Final = 1
@@ -45,10 +47,11 @@ class Checkpoint(Message, frozen=True, kw_only=True):
     vars: dict[str, Any] = msgspec.field(default_factory=dict)
     watermarks: dict[str, Any] = msgspec.field(default_factory=dict)
     state: dict[str, Any] = msgspec.field(default_factory=dict)
+    held: list[HeldEvent] = []
 
 
-def take(engine: Engine, pipeline: str, now_ms: int) -> bytes:
-    """The checkpoint of `engine` as JSON; every key is there, also an empty one."""
+def take(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = ()) -> bytes:
+    """The checkpoint of `engine` as JSON; every key is there, also an empty one, but for `held`."""
     snapshot = engine.snapshot()
     return encode(
         {
@@ -61,6 +64,7 @@ def take(engine: Engine, pipeline: str, now_ms: int) -> bytes:
             "vars": snapshot["vars"],
             "watermarks": {},
             "state": snapshot["state"],
+            **({"held": held} if held else {}),
         }
     )
 

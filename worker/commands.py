@@ -18,6 +18,7 @@ from proto_schemas.messages import (
     Deployed,
     Drain,
     Drained,
+    Hold,
     Inject,
     InjectBatch,
     Injected,
@@ -27,10 +28,10 @@ from proto_schemas.messages import (
     Restore,
     Undeploy,
 )
-from worker import checkpoints
+from worker import checkpoints, handover
 from worker.checkpoints import CheckpointStore
 from worker.payload import PayloadError, read_event
-from worker.pipeline import Output, Pipeline, State, now_ms
+from worker.pipeline import KEEPS, Output, Pipeline, State, now_ms
 from worker.pipelines import PipelineHost
 
 MAX_ERROR_TEXTS: Final = 100
@@ -53,6 +54,7 @@ class Commands:
             "undeploy": self.undeploy,
             "inject": self.inject,
             "inject_batch": self.inject_batch,
+            "hold": self.hold,
             "checkpoint": self.checkpoint,
             "restore": self.restore,
             "drain": self.drain,
@@ -103,9 +105,16 @@ class Commands:
             )
         )
 
+    async def hold(self, request: Hold) -> Ok:
+        await handover.hold(self._host.get(request.pipeline_id))
+        return Ok(ok=True)
+
     async def checkpoint(self, request: CheckpointRequest) -> Answer:
         pipeline = self._host.get(request.pipeline_id)
-        data = checkpoints.take(pipeline.engine, pipeline.name, now_ms())
+        if request.handover:
+            await handover.hand_over(pipeline)
+        held = pipeline.held.events() if request.handover else ()
+        data = checkpoints.take(pipeline.engine, pipeline.name, now_ms(), held)
         if len(data) <= checkpoints.INLINE_LIMIT:
             return data
         try:
@@ -119,15 +128,21 @@ class Commands:
 
     async def restore(self, request: Restore) -> Ok:
         pipeline = self._host.get(request.pipeline_id)
-        if (request.checkpoint is None) == (request.checkpoint_ref is None):
+        given = sum(each is not None for each in (request.checkpoint, request.checkpoint_ref))
+        if given > 1 or (given == 0 and not request.resume):
             raise WireError(
                 ErrorCode.BAD_REQUEST, "restore needs exactly one of checkpoint and checkpoint_ref"
             )
+        checkpoint = None
         if request.checkpoint_ref is not None:
             checkpoint = await self._store.read(request.checkpoint_ref)
-        else:
-            checkpoint = checkpoints.from_object(request.checkpoint or {})
-        pipeline.restore(checkpoint)
+        elif request.checkpoint is not None:
+            checkpoint = checkpoints.from_object(request.checkpoint)
+        if request.resume:
+            await handover.resume(pipeline, checkpoint, only_held=request.only_held, queue=request.queue)
+            self._host.took_over(pipeline)
+        elif checkpoint is not None:
+            pipeline.restore(checkpoint)
         return Ok(ok=True)
 
     async def drain(self, request: Drain) -> Drained:
@@ -143,12 +158,16 @@ class Commands:
             raise WireError(
                 ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} is drained: ask where it runs now"
             )
+        if pipeline.state in KEEPS:
+            raise WireError(ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} is being moved: ask again")
         return pipeline
 
 
 def _run(pipeline: Pipeline, event: Any) -> list[Output]:
     now = now_ms()
     event_type, fields, ts = read_event(event, now)
+    if pipeline.intake is not None:
+        pipeline.intake.note(fields)
     outputs = pipeline.process(event_type, fields, ts, now)
     if outputs is None:
         raise WireError(

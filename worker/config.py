@@ -8,8 +8,11 @@ from typing import Final
 from proto_schemas.subjects import DEFAULT_PREFIX, Subjects, check_id
 from transport.config import NatsConfig
 from transport.errors import ConfigError
+from transport.http_client import base_url, check_ca, is_loopback, keeps_secrets
+from transport.keyring import read_secret
 
 MAX_PIPELINES: Final = 1000
+MAX_KEY: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,27 @@ class WorkerConfig:
         data_dir: for checkpoints larger than a message, and for those of a drain. Made when first written to.
         prefix: of all subjects; that of the coordinators.
         http_host, http_port: where health and metrics are served; port 0 is any free one. They are read-only
-            and ask for no key, hence loopback by default.
+            and ask for no key, hence loopback by default. With `coordinators` commands come there, too.
         max_pipelines: 1 to 1,000. More share one core; a heartbeat lists them all.
         cpu_cores: told to the coordinators as capacity.
+        leave_timeout: seconds a worker that is told to stop works on until its pipelines have been moved to
+            others; 0: it brings them to rest at once.
+        checkpoint_dir: where checkpoints larger than a message lie; None: below `data_dir`. A pipeline with
+            such a state can be moved only between workers that share it.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
+        cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
+            is signed, and what is not signed by them is not followed.
+        sign: with a cluster key; off: nothing is signed, nor has to be.
+        allow_unsigned: with a cluster key: follow coordinators that do not sign, too.
+        coordinators: URLs of coordinators, tried in turn. With them this worker speaks REST and uses no NATS:
+            it takes no pipelines that exchange events with others.
+        address: where the coordinators reach it then; empty: at `http_host`.
+        worker_key_file: a file with the key that commands must show, 16 characters or more; None: a new one
+            at each start. The coordinators are told it either way.
+        tls_cert, tls_key: PEM files; with them it serves HTTPS.
+        tls_ca: PEM file of the authorities of the coordinators' certificates; empty: the system's.
+        insecure: let keys travel in the clear beyond this machine (something else encrypts, such as a mesh).
     """
 
     worker_id: str
@@ -38,8 +57,20 @@ class WorkerConfig:
     http_port: int = 0
     max_pipelines: int = 100
     cpu_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    leave_timeout: float = 10.0
+    checkpoint_dir: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
+    cluster_key_file: Path | None = None
+    sign: bool = True
+    allow_unsigned: bool = False
+    coordinators: tuple[str, ...] = ()
+    address: str = ""
+    worker_key_file: Path | None = None
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -51,5 +82,65 @@ class WorkerConfig:
             raise ConfigError(f"max_pipelines is {self.max_pipelines}: give 1 to {MAX_PIPELINES}")
         if not 0 <= self.http_port <= 65_535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any free one) to 65535")
+        if not 0 <= self.leave_timeout <= 3600:
+            raise ConfigError(f"leave_timeout is {self.leave_timeout}: give 0 to 3600 seconds")
         if self.cpu_cores < 1:
             raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
+            raise ConfigError(f"{given} is given without {missing}: give both or neither")
+        check_ca(self.tls_ca, "tls_ca")
+        if self.coordinators:
+            self._check_rest()
+        elif self.address or self.worker_key_file:
+            raise ConfigError(
+                "address and worker_key_file are for a worker with coordinators: give those, too"
+            )
+
+    def _check_rest(self) -> None:
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ConfigError("api_key holds what a header does not carry: give printable ASCII in one line")
+        for url in self.coordinator_urls:
+            if not keeps_secrets(url) and not self.insecure:
+                raise ConfigError(
+                    f"coordinators has {url}: keys would travel in the clear. Use https, or say insecure"
+                )
+        if self.address:
+            address = base_url(self.address, "address")
+            if not keeps_secrets(address) and not self.insecure:
+                raise ConfigError(
+                    f"address is {address}: keys would travel in the clear. Give tls_cert and tls_key "
+                    "and use https, or say insecure"
+                )
+        elif self.http_host in ("", "0.0.0.0", "::"):
+            raise ConfigError(
+                f"http_host is {self.http_host!r} with coordinators: say with address where that is"
+            )
+        if not (is_loopback(self.http_host) or self.tls_cert or self.insecure):
+            raise ConfigError(
+                f"http_host is {self.http_host} without TLS: keys would travel in the clear. Give "
+                "tls_cert and tls_key, listen on 127.0.0.1, or say insecure"
+            )
+
+    @property
+    def coordinator_urls(self) -> tuple[str, ...]:
+        """`coordinators` without what is twice.
+
+        Raises:
+            ConfigError: one is no URL, or holds credentials.
+        """
+        return tuple(dict.fromkeys(base_url(url, "coordinators") for url in self.coordinators))
+
+
+def read_key(file: Path) -> str:
+    """The key in a file, without the space around it.
+
+    Raises:
+        ConfigError: it cannot be read, or is no key; the text does not show it.
+    """
+    key = read_secret(file, "worker_key_file")
+    if not 16 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(
+            f"worker_key_file {file}: a key has 16 to {MAX_KEY} printable characters in one line"
+        )
+    return key

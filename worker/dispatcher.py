@@ -1,13 +1,16 @@
-"""From a command's bytes to an answer's bytes: one table, any carrier.
+"""From a command to its answer: one table, any carrier (`worker.nats_carrier`, `worker.http_carrier`).
 
-Rules, in the order they are applied:
+A carrier brings the name of a command and a way to read its message, and takes back an answer's bytes or the
+error. It knows nothing of pipelines, and this module nothing of subjects and statuses. Rules, in the order
+they are applied:
 
 1. Only commands of `COMMANDS` (`unknown_command`), only JSON that fits (`bad_request`, with the path).
 2. At most `MAX_IN_FLIGHT` commands at a time (`unavailable`): a flood is answered, not queued.
 3. A `request_id` seen before gets the first answer again, also while the first is still at work. Refusals
    that may pass (`retryable`) are not kept: the same request may then succeed. Kept are `MAX_KEPT` answers
    and `MAX_KEPT_BYTES`; the oldest go first.
-4. The fence (`worker.fence`): a command older than one seen is refused.
+4. The fence (`worker.fence`): a command older than one seen is refused. One for a copy is measured by the
+   epoch of that copy: beside the copy that is to take over, the old one still takes commands.
 5. Commands for one pipeline run in the order they came; those for different pipelines side by side.
 
 A handler that raises what it should not costs one answer (`internal`, with an id that stands in the log).
@@ -19,14 +22,13 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from proto_schemas.codec import MAX_PAYLOAD, decode, encode
 from proto_schemas.errors import ErrorCode, ErrorReply, WireError
 from proto_schemas.messages import COMMANDS, Deploy, Fence
 from proto_schemas.messages import Message as WireMessage
-from transport.errors import NatsTransportError
-from transport.nats import Message, NatsTransport, Subscription
 from worker.commands import Handler
 from worker.fence import EpochFence
 
@@ -37,6 +39,8 @@ MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 Key = tuple[str, str]
 Locate = Callable[[str], Key | None]
 """From a pipeline id to its (group, name), when it runs here."""
+Read = Callable[[type[WireMessage]], WireMessage]
+"""The message of a command, which is to be of this type; raises `WireError`."""
 Outcome = bytes | ErrorReply
 
 log = logging.getLogger(__name__)
@@ -49,72 +53,56 @@ class Dispatcher:
         answered: answers given, by (command, code); code `ok` is success, command `?` one that is unknown.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], locate: Locate) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        locate: Locate,
+        epoch_of: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         self._handlers = handlers
         self._locate = locate
+        self._epoch_of = epoch_of
         self._fence = EpochFence()
         self._kept = _Answers()
         self._at_work: dict[Key, asyncio.Future[Outcome]] = {}
         self._turns = _Turns()
         self._in_flight = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._subscription: Subscription | None = None
         self.answered: Counter[tuple[str, str]] = Counter()
-
-    # --- carrier: NATS
-
-    async def serve(self, bus: NatsTransport, subject: str) -> None:
-        """Answer what comes on `subject` (`cmd.{worker_id}.>`)."""
-        prefix = len(subject) - 1
-
-        async def hand_over(message: Message) -> None:
-            task = asyncio.create_task(self._reply(bus, message.subject[prefix:], message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        self._subscription = await bus.subscribe(subject, hand_over)
-
-    async def stop(self, timeout: float) -> None:
-        """Take no more commands; those at work get `timeout` seconds."""
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
-            for task in late:
-                task.cancel()
-
-    async def _reply(self, bus: NatsTransport, command: str, message: Message) -> None:
-        answer = await self.dispatch(command, message.data)
-        if message.reply:
-            try:
-                await bus.publish(message.reply, answer)
-            except NatsTransportError as error:
-                log.warning("answer to command=%s not sent: %s", command, error)
-
-    # --- any carrier
 
     async def dispatch(self, command: str, data: bytes) -> bytes:
         """Carry out a command: the answer, or the error object, as JSON. Only cancelling raises."""
-        code = "ok"
+        outcome = await self.answer(command, partial(decode, data))
+        return encode(outcome.reply()) if isinstance(outcome, WireError) else outcome
+
+    async def answer(self, command: str, read: Read) -> bytes | WireError:
+        """Carry out a command whose message `read` gives: the answer's JSON, or why there is none. Only
+        cancelling raises.
+        """
         try:
-            answer = await self._admit(command, data)
+            answer = await self._admit(command, read)
         except WireError as error:
-            code, answer = error.code, encode(error.reply())
+            self.count(command, error.code)
+            return error
         except Exception:
             incident = secrets.token_hex(4)
             log.exception("command=%s incident=%s", command, incident)
             text = f"the worker failed on this command; its log has the cause under incident {incident}"
-            code, answer = ErrorCode.INTERNAL.value, encode(WireError(ErrorCode.INTERNAL, text).reply())
-        self.answered[command if command in COMMANDS else "?", code] += 1
+            self.count(command, ErrorCode.INTERNAL)
+            return WireError(ErrorCode.INTERNAL, text)
+        self.count(command, "ok")
         return answer
 
-    async def _admit(self, command: str, data: bytes) -> bytes:
+    def count(self, command: str, code: str) -> None:
+        """Note an answer, also one that a carrier gave by itself."""
+        self.answered[command if command in COMMANDS else "?", str(code)] += 1
+
+    async def _admit(self, command: str, read: Read) -> bytes:
         if command not in COMMANDS:
             raise WireError(
                 ErrorCode.UNKNOWN_COMMAND,
                 f"unknown command {command[:80]!r}: known are {', '.join(COMMANDS)}",
             )
-        request = decode(data, COMMANDS[command][0])
+        request = read(COMMANDS[command][0])
         if self._in_flight >= MAX_IN_FLIGHT:
             raise WireError(
                 ErrorCode.UNAVAILABLE, f"{MAX_IN_FLIGHT} commands are at work: retry a little later"
@@ -156,7 +144,11 @@ class Dispatcher:
     async def _carry_out(self, command: str, request: Any) -> bytes:
         pipeline = _pipeline_of(request, self._locate)
         if isinstance(request, Fence):
-            self._fence.check(request.term, request.epoch, pipeline)
+            own = self._epoch_of(getattr(request, "pipeline_id", ""))
+            if own is None:
+                self._fence.check(request.term, request.epoch, pipeline)
+            else:
+                self._fence.check_copy(request.term, request.epoch, own)
         async with self._turns.of(pipeline or ("", getattr(request, "pipeline_id", command))):
             answer = await self._handlers[command](request)
         data = answer if isinstance(answer, bytes) else encode(answer)

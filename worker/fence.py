@@ -41,6 +41,12 @@ class EpochFence:
         if term is not None:
             self.term = term
 
+    def check_copy(self, term: int | None, epoch: int | None, own: int) -> None:
+        """Let a command for one copy pass, whose epoch is `own`; raises as `check`."""
+        if epoch is not None and epoch < own:
+            raise _stale("epoch", epoch, own)
+        self.check(term, None, None)
+
 
 def _stale(what: str, came: int, seen: int) -> WireError:
     return WireError(

@@ -1,4 +1,6 @@
-"""`/livez`, `/readyz`, `/health`, `/metrics`: plain ASGI, since a worker serves nothing else over HTTP."""
+"""`/livez`, `/readyz`, `/health`, `/metrics`, and beside them the commands where those come over HTTP
+(`worker.http_carrier`): plain ASGI.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,6 +18,7 @@ JSON: Final = "application/json"
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Response = tuple[int, str, bytes]
 
 
@@ -25,15 +28,21 @@ class HealthApp:
     Args:
         health: what `/health` shows; its `ready` decides `/readyz`.
         collector: where `/metrics` comes from.
+        commands: answers what is under `/api/`; None: nothing is there.
     """
 
-    def __init__(self, health: Callable[[], dict[str, Any]], collector: Collector) -> None:
+    def __init__(
+        self, health: Callable[[], dict[str, Any]], collector: Collector, commands: Application | None = None
+    ) -> None:
         self._health = health
         self._collector = collector
+        self._commands = commands
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
+        elif self._commands is not None and scope["type"] == "http" and scope["path"].startswith("/api/"):
+            await self._commands(scope, receive, send)
         elif scope["type"] == "http":
             status, content_type, body = await self._respond(scope["method"], scope["path"])
             headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]

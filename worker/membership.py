@@ -1,11 +1,11 @@
 """Being a member: registering, heartbeats, and what the leader answers to them.
 
 - A worker registers with a request that one of the coordinators answers, for ever, with backoff and jitter,
-  and always as the same incarnation. It registers again when it is told to, after its NATS connection was
-  lost, and when answers it used to get stay out; heartbeats go on meanwhile.
-- A heartbeat says what really runs. It carries a reply subject of its own, so an answer tells which
-  heartbeat it belongs to and when that one was sent; the lease counts from there. It counts as gone out
-  once the NATS server has confirmed it. Nobody has to answer: a coordinator that only listens is enough.
+  and always as the same incarnation. It registers again when it is told to, after its connection was lost,
+  and when answers it used to get stay out; heartbeats go on meanwhile.
+- A heartbeat says what really runs. An answer tells which heartbeat it belongs to and when that one was sent;
+  the lease counts from there. What carries them, and when one counts as gone out, is the link's
+  (`worker.link`, `worker.rest_link`).
 - An answer of an older term than one seen is a deposed leader's, and ignored. Directives are followed
   before the lease is renewed, so a copy that must go is gone before outputs may leave again.
 - A heartbeat under its own id but of a newer incarnation ends this one (`worker.identity`).
@@ -21,20 +21,17 @@ from typing import Final
 
 import psutil
 
-from proto_schemas.codec import decode, encode
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, Register, Registered
-from proto_schemas.subjects import Subjects, last_token
+from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, Register
 from transport.errors import NatsTransportError
-from transport.nats import Message, NatsTransport
 from worker.config import WorkerConfig
 from worker.identity import Superseded, new_incarnation
 from worker.lease import Lease
+from worker.link import Ears, Link
 from worker.pipeline import now_ms
 from worker.pipelines import PipelineHost
 
 VERSION: Final = "0.1.0"
-REQUEST_TIMEOUT: Final = 2.0
 BACKOFF: Final = (0.1, 5.0)
 """Seconds between attempts to register: the first and the longest."""
 INTERVAL_RANGE: Final = (0.05, 60.0)
@@ -54,35 +51,35 @@ class Membership:
         incarnation: new for each process.
         term: the newest leader's that answered.
         heartbeats, missed: heartbeats that went out, and that did not.
+        dismissed: this worker leaves, and the leader says that there is nothing to wait for.
         acknowledged, refused: answers that counted, and that did not (malformed, or of an older term).
     """
 
     def __init__(
         self,
         config: WorkerConfig,
-        bus: NatsTransport,
-        subjects: Subjects,
+        link: Link,
         host: PipelineHost,
         lease: Lease,
         address: Callable[[], str],
     ) -> None:
         self._config = config
-        self._bus = bus
-        self._subjects = subjects
+        self._link = link
         self._host = host
         self._lease = lease
         self._address = address
-        self._inbox = bus.new_inbox()
         self._process = psutil.Process()
         self._interval = 1.0
         self._seq = 0
-        self._sent: dict[str, float] = {}
+        self._sent: dict[int, float] = {}
         self.term = 0
         self._last_ack: float | None = None
         self._last_refusal = ""
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._leaving = False
+        self.dismissed = False
         self._successor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.incarnation = new_incarnation(now_ms())
         self.heartbeats = 0
@@ -95,15 +92,27 @@ class Membership:
         """A coordinator accepted this worker."""
         return self._accepted.is_set()
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the leader answered; 0 when none ever did."""
+        return time.monotonic() - self._last_ack if self._last_ack is not None else 0.0
+
     async def run(self) -> None:
         """Be a member until cancelled.
 
         Raises:
             Superseded: a newer incarnation of this worker runs.
         """
-        await self._bus.subscribe(f"{self._inbox}.*", self._on_ack)
-        await self._bus.subscribe(self._subjects.heartbeat(self._config.worker_id), self._on_namesake)
-        self._bus.on_connection_change(self._on_connection_change)
+        await self._link.open(
+            Ears(
+                acknowledged=self._on_ack,
+                unreadable=self._on_unreadable,
+                namesake=self._on_namesake,
+                superseded=self._on_superseded,
+                unknown=self._register_now.set,
+                connection=self._on_connection_change,
+            )
+        )
         self._process.cpu_percent()
         self._register_now.set()
         work = [
@@ -144,11 +153,10 @@ class Membership:
             version=VERSION,
             labels=self._config.labels or None,
             pipelines=self._host.running(),
+            carrier="rest" if self._config.coordinators else None,
         )
         try:
-            answer = await self._bus.request_message(
-                self._subjects.register, request, Registered, timeout=REQUEST_TIMEOUT
-            )
+            answer = await self._link.register(request)
         except (NatsTransportError, WireError) as error:
             if str(error) != self._last_refusal:
                 self._last_refusal = str(error)
@@ -165,6 +173,8 @@ class Membership:
         if connected:
             self._beat_now.set()
             self._register_now.set()
+        else:
+            self._lease.cut_off(time.monotonic())
 
     # --- heartbeats
 
@@ -178,23 +188,24 @@ class Membership:
                 async with asyncio.timeout(self._interval):
                     await self._beat_now.wait()
 
+    async def leave(self) -> None:
+        """Say from now on, and at once, that this worker leaves."""
+        self._leaving = True
+        await self.beat()
+
     async def beat(self) -> None:
-        """Send one heartbeat; while there is no connection it is counted as missed."""
+        """Send one heartbeat; one that does not go out is counted as missed."""
         self._seq += 1
         sent_at = time.monotonic()
-        self._sent[str(self._seq)] = sent_at
+        seq = self._seq
+        self._sent[seq] = sent_at
         if len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
         try:
-            await self._bus.publish(
-                self._subjects.heartbeat(self._config.worker_id),
-                encode(self._heartbeat()),
-                reply=f"{self._inbox}.{self._seq}",
-            )
-            await self._bus.flush(REQUEST_TIMEOUT)
-        except NatsTransportError as error:
+            await self._link.beat(seq, self._heartbeat(), self._interval)
+        except (NatsTransportError, WireError) as error:
             self.missed += 1
-            log.debug("worker=%s heartbeat seq=%d missed: %s", self._config.worker_id, self._seq, error)
+            log.debug("worker=%s heartbeat seq=%d missed: %s", self._config.worker_id, seq, error)
             return
         self.heartbeats += 1
         self._lease.went_out(sent_at)
@@ -208,7 +219,7 @@ class Membership:
             seq=self._seq,
             pipelines=self._host.running(),
             load=min(1.0, round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3)),
-            draining=self._host.draining,
+            draining=self._leaving or self._host.draining,
         )
 
     def _mind_silence(self) -> None:
@@ -226,26 +237,21 @@ class Membership:
     async def _outlive(self) -> None:
         await self._successor
 
-    async def _on_namesake(self, message: Message) -> None:
-        try:
-            other = decode(message.data, Heartbeat).incarnation
-        except WireError:
-            return
-        if other is not None and other > self.incarnation and not self._successor.done():
-            text = f"incarnation {other} of this worker runs elsewhere, newer than this one"
+    def _on_namesake(self, other: str) -> None:
+        if other > self.incarnation:
+            self._on_superseded(f"incarnation {other} of this worker runs elsewhere, newer than this one")
+
+    def _on_superseded(self, text: str) -> None:
+        if not self._successor.done():
             self._successor.set_exception(Superseded(f"{text}: start this one under another --id"))
 
     # --- answers
 
-    async def _on_ack(self, message: Message) -> None:
-        if message.no_responders:
-            return
-        sent_at = self._sent.get(last_token(message.subject))
-        try:
-            ack = decode(message.data, HeartbeatAck)
-        except WireError:
-            self.refused += 1
-            return
+    def _on_unreadable(self) -> None:
+        self.refused += 1
+
+    async def _on_ack(self, seq: int, ack: HeartbeatAck) -> None:
+        sent_at = self._sent.get(seq)
         if sent_at is None or ack.term < self.term:
             self.refused += 1
             return
@@ -263,6 +269,9 @@ class Membership:
         )
         if directive.do == "register":
             self._register_now.set()
+            return
+        if directive.do == "leave":
+            self.dismissed = self._leaving
             return
         pipeline = self._host.find(directive.pipeline_id or "")
         if pipeline is None:

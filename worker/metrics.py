@@ -13,9 +13,11 @@ from prometheus_client.registry import Collector
 
 from transport.nats import NatsTransport
 from worker.dispatcher import Dispatcher
+from worker.http_carrier import HttpCarrier
 from worker.membership import VERSION, Membership
 from worker.pipeline import State
 from worker.pipelines import PipelineHost
+from worker.rest_link import RestLink
 
 
 class WorkerCollector(Collector):
@@ -26,13 +28,13 @@ class WorkerCollector(Collector):
         host: PipelineHost,
         dispatcher: Dispatcher,
         membership: Membership,
-        bus: NatsTransport,
+        connection: Callable[[], Iterator[Metric]],
         lease_open: Callable[[], bool],
     ) -> None:
         self._host = host
         self._dispatcher = dispatcher
         self._membership = membership
-        self._bus = bus
+        self._connection = connection
         self._lease_open = lease_open
 
     def collect(self) -> Iterator[Metric]:
@@ -61,6 +63,15 @@ class WorkerCollector(Collector):
         for reason, count in sorted(host.losses().items()):
             losses.add_metric([reason], count)
         yield losses
+        shares = host.shares()
+        yield CounterMetricFamily(
+            "varpulis_left_to_other_instances",
+            "Messages whose key another instance of the pipeline owns",
+            value=shares["others"],
+        )
+        yield CounterMetricFamily(
+            "varpulis_events_without_key", "Events without the partition key", value=shares["without_key"]
+        )
 
     def _control(self) -> Iterator[Metric]:
         commands = CounterMetricFamily("varpulis_commands", "Commands answered", labels=["command", "code"])
@@ -82,15 +93,41 @@ class WorkerCollector(Collector):
         build.add_metric([VERSION], 1)
         yield build
 
-    def _connection(self) -> Iterator[Metric]:
-        stats = self._bus.stats
-        yield GaugeMetricFamily("varpulis_nats_connected", "1: connected", value=self._bus.connected)
-        yield CounterMetricFamily(
-            "varpulis_nats_reconnects", "Connections made again", value=stats.reconnects
-        )
-        yield CounterMetricFamily(
-            "varpulis_nats_refused_publishes", "Publishes refused", value=stats.refused_publishes
-        )
+
+def of_nats(bus: NatsTransport) -> Iterator[Metric]:
+    """Figures of the connection to NATS."""
+    stats = bus.stats
+    yield GaugeMetricFamily("varpulis_nats_connected", "1: connected", value=bus.connected)
+    yield CounterMetricFamily("varpulis_nats_reconnects", "Connections made again", value=stats.reconnects)
+    yield CounterMetricFamily(
+        "varpulis_nats_refused_publishes", "Publishes refused", value=stats.refused_publishes
+    )
+    refused = CounterMetricFamily(
+        "varpulis_signatures_refused", "Messages without a right signature", labels=["reason"]
+    )
+    for reason, count in sorted(stats.refused_signatures.items()):
+        refused.add_metric([reason], count)
+    yield refused
+
+
+def of_rest(link: RestLink, commands: HttpCarrier) -> Iterator[Metric]:
+    """Figures of a worker that speaks REST."""
+    yield GaugeMetricFamily(
+        "varpulis_coordinator_connected", "1: a coordinator answered the last request", value=link.connected
+    )
+    yield CounterMetricFamily(
+        "varpulis_coordinator_changes", "Times another coordinator was taken", value=link.changes
+    )
+    requests = CounterMetricFamily(
+        "varpulis_http_commands", "Commands over HTTP answered", labels=["route", "status"]
+    )
+    for (route, status), count in sorted(commands.counts.items()):
+        requests.add_metric([route, str(status)], count)
+    yield requests
+    bounds = CounterMetricFamily("varpulis_http_refused", "Requests beyond the bounds", labels=["reason"])
+    bounds.add_metric(["too_large"], commands.limits.too_large)
+    bounds.add_metric(["too_slow"], commands.limits.timed_out)
+    yield bounds
 
 
 def exposition(collector: Collector) -> bytes:

@@ -8,9 +8,10 @@ subscriptions and an inject interleave.
 Nothing a pipeline does hurts its neighbours. A refused message, a dropped output and a failing event are
 counted by reason; `FAILURE_BUDGET` failing events in a row make the pipeline `failed`: it stops its intake
 and says why in the heartbeats, and the coordinator decides. Outputs leave only while the worker's lease
-allows (`worker.lease`).
+allows (`worker.lease`). While it moves, a copy keeps what comes instead of handling it (`worker.handover`).
 """
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -19,16 +20,17 @@ from enum import StrEnum
 from typing import Any, Final
 
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
-from transport.errors import NatsTransportError
-from transport.nats import Message, NatsTransport, Subscription
+from transport.nats import Message
 from vpl import Program
 from worker.checkpoints import Checkpoint, put_back
-from worker.connectors.base import OutputDropped, Sink, encode_output
-from worker.connectors.nats import drain, drop_reason
+from worker.connectors.base import OutputDropped, Sink
 from worker.connectors.registry import ConnectorRegistry
+from worker.held import Held, Witness
+from worker.inputs import Inputs
+from worker.intake import Intake
 from worker.lease import Lease
 from worker.payload import PayloadError, parse_event
-from worker.routes import OutputRoutes
+from worker.routes import RouteSink
 
 FAILURE_BUDGET: Final = 100
 """Failing events in a row after which a pipeline is `failed`."""
@@ -49,30 +51,22 @@ class State(StrEnum):
     RUNNING = "running"
     FAILED = "failed"
     DRAINED = "drained"
+    HELD = "held"
+    HANDED_OVER = "handed_over"
+
+
+KEEPS: Final = frozenset({State.HELD, State.HANDED_OVER})
+"""States in which what comes is held."""
+
+
+async def breathe() -> None:
+    """Let others have their turn."""
+    await asyncio.sleep(0)
 
 
 def now_ms() -> int:
     """Wall clock, ms since 1970."""
     return time.time_ns() // 1_000_000
-
-
-class RouteSink:
-    """Publishes emitted events on the subjects their types are routed to."""
-
-    def __init__(self, bus: NatsTransport, routes: OutputRoutes) -> None:
-        self._bus = bus
-        self._routes = routes
-
-    async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
-        subjects = self._routes.subjects_of(event_type)
-        if not subjects:
-            return
-        data = encode_output(event_type, fields, ts)
-        for subject in subjects:
-            try:
-                await self._bus.publish(subject, data)
-            except NatsTransportError as error:
-                raise OutputDropped(drop_reason(error), str(error)) from None
 
 
 class Pipeline:
@@ -83,6 +77,10 @@ class Pipeline:
         refused: messages that were no events, by reason.
         dropped: outputs that did not leave, by reason.
         errors: events the engine failed on.
+        held, witness: what it keeps while it moves, and the order in which that came.
+        joined: it is in its line; one that is deployed held is not yet.
+        held_since: monotonic seconds since when one that ran holds; else None.
+        moving, timer: held by a step of a move, and while a window is closed.
     """
 
     def __init__(
@@ -90,8 +88,12 @@ class Pipeline:
         identity: RunningPipeline,
         program: Program,
         connectors: ConnectorRegistry,
+        inputs: Inputs,
         route_sink: RouteSink | None,
         lease: Lease,
+        *,
+        intake: Intake | None = None,
+        held: bool = False,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
@@ -100,8 +102,16 @@ class Pipeline:
         self.program = program
         self.engine = program.start()
         self.connectors = connectors
-        self.state = State.RUNNING
+        self.inputs = inputs
+        self.intake = intake
+        self.state = State.HELD if held else State.RUNNING
         self.reason: str | None = None
+        self.held = Held()
+        self.witness = Witness()
+        self.joined = False
+        self.held_since: float | None = None
+        self.moving = asyncio.Lock()
+        self.timer = asyncio.Lock()
         self.refused: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.errors = 0
@@ -109,33 +119,40 @@ class Pipeline:
         self._restored: Counter[str] = Counter()
         self._now = 0
         self._lease = lease
-        self._inputs: list[Subscription] = []
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
-    async def start(self, bus: NatsTransport, subjects: Sequence[str], flush_wait: float) -> None:
-        """Make the sinks, then open the sources and `subjects`; on return the servers know all subscriptions.
+    async def start(self, flush_wait: float) -> None:
+        """Make the sinks, then open the inputs; on return the servers know all subscriptions. A copy that
+        is to be held only watches its inputs, which shows all the same that it can reach them.
 
         Raises:
             ConnectorError, NatsTransportError: and then `stop` cleans up.
         """
         for position, sink in enumerate(self.program.sinks):
             self._sinks.insert(position, await self.connectors.create_sink(sink))
-        for source in self.program.sources:
-            await self.connectors.start_source(source, self.receive)
-        for subject in subjects:
-            self._inputs.append(await bus.subscribe(subject, self.receive))
-        if subjects:
-            await bus.flush(flush_wait)
+        if self.state is State.HELD:
+            await self.inputs.watch(self.witness.see, flush_wait)
+        else:
+            await self.inputs.open(self.receive, flush_wait)
+            self.joined = True
 
     # --- the path of an event
 
     async def receive(self, message: Message) -> None:
-        """Handle one message from a source or a route."""
-        now = now_ms()
+        """Take one message from a source or a route."""
+        if self.state in KEEPS:
+            self.held.add(message, now_ms())
+        else:
+            await self.handle(message, now_ms())
+
+    async def handle(self, message: Message, now: int) -> None:
+        """Handle one message that arrived at `now` (ms)."""
         try:
             event_type, fields, ts = parse_event(message.data, message.subject, now)
         except PayloadError as error:
             self.refused[error.reason] += 1
+            return
+        if self.intake is not None and not self.intake.takes(message.subject, event_type, fields):
             return
         outputs = self.process(event_type, fields, ts, now)
         if outputs:
@@ -145,7 +162,7 @@ class Pipeline:
 
     def process(self, event_type: str, fields: dict[str, Any], ts: int, now: int) -> list[Output] | None:
         """Run one event at `now` (ms): its outputs, or None when the engine failed or there is none."""
-        if self.state is not State.RUNNING:
+        if self.state is State.FAILED or self.state is State.DRAINED:
             self.refused[f"pipeline_{self.state}"] += 1
             return None
         engine = self.engine
@@ -187,13 +204,16 @@ class Pipeline:
 
     async def tick(self, now: int) -> None:
         """Close what is over at `now` (ms)."""
-        try:
-            self.engine.advance(now)
-            outputs = self.engine.take()
-        except Exception as error:
-            self._count_failure(error)
-        else:
-            await self.deliver(outputs)
+        async with self.timer:
+            if self.state is not State.RUNNING:
+                return
+            try:
+                self.engine.advance(now)
+                outputs = self.engine.take()
+            except Exception as error:
+                self._count_failure(error)
+            else:
+                await self.deliver(outputs)
 
     def _count_failure(self, error: Exception) -> None:
         self.engine.take()  # what the failing event had put out is not the next one's
@@ -221,19 +241,16 @@ class Pipeline:
 
     async def stop_intake(self) -> None:
         """Unsubscribe now; what is queued is thrown away."""
-        for subscription in self._inputs:
-            await subscription.unsubscribe()
-        await self.connectors.stop_sources()
+        await self.inputs.stop()
 
     async def stop(self) -> None:
         """Unsubscribe now and let go of the connectors."""
         await self.stop_intake()
         await self.connectors.shutdown(CLOSE_WAIT)
 
-    async def drain(self, bus: NatsTransport, timeout: float) -> None:
+    async def drain(self, timeout: float) -> None:
         """Handle what was sent until now, then take no more; the connectors stay until `stop`."""
-        await drain(bus, self._inputs, timeout)
-        await self.connectors.drain_sources(timeout)
+        await self.inputs.leave(timeout)
         if self.state is State.RUNNING:
             self.state = State.DRAINED
 
@@ -271,9 +288,23 @@ class Pipeline:
 
     def losses(self) -> Counter[str]:
         """Messages refused and outputs dropped, by reason; `slow_consumer`: came faster than handled."""
-        late = self.connectors.dropped + sum(each.dropped for each in self._inputs)
         engine = self.engine.counters
         in_engine = Counter({reason: engine[reason] - self._restored[reason] for reason in ENGINE_LOSSES})
+        no_route = self.intake.no_route if self.intake is not None else 0
         return (
-            self.refused + self.dropped + in_engine + Counter(slow_consumer=late, engine_failure=self.errors)
+            self.refused
+            + self.dropped
+            + in_engine
+            + Counter(
+                slow_consumer=self.inputs.dropped,
+                engine_failure=self.errors,
+                held_overflow=self.held.overflow,
+                no_route=no_route,
+            )
         )
+
+    def shares(self) -> Counter[str]:
+        """What came because instances share by key, and was no loss: see `Intake`."""
+        if self.intake is None:
+            return Counter()
+        return Counter(others=self.intake.others, without_key=self.intake.without_key)

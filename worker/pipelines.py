@@ -1,34 +1,32 @@
 """The pipelines that run on this worker.
 
 A pipeline is known by its id (`{name}-{8 hex}`, new for each copy) and by (group, name), of which one copy
-runs at a time. Deploying is idempotent: the same epoch again answers with the copy that runs, a newer epoch
-replaces it (the old copy is stopped first), and without an epoch the same source is the same pipeline while
-another one is a conflict. A copy that `failed` is replaced by any deploy. Either everything of a deploy
-stands (sinks connected, subscriptions known to the servers) within `START_WAIT`, or nothing of it remains.
+runs at a time; beside it one may be held that is to take over (`worker.handover`). Deploying is idempotent:
+the same epoch again answers with the copy that runs, a newer epoch replaces it (the old copy is stopped
+first), and without an epoch the same source is the same pipeline while another one is a conflict. A copy
+that `failed` is replaced by any deploy. Either everything of a deploy stands (sinks connected,
+subscriptions known to the servers) within `START_WAIT`, or nothing of it remains.
 
 One timer closes windows for all pipelines: every `TICK` it asks each engine whether something is over.
 """
 
 import asyncio
 import logging
-import re
-import secrets
 from collections import Counter
 from typing import Final
 
-from proto_schemas.errors import Diagnostic, ErrorCode, WireError
+from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
 from proto_schemas.subjects import Subjects
 from transport.errors import NatsTransportError
 from transport.nats import NatsTransport
-from vpl import Program, VplError, check_source, compile_source
-from worker import checkpoints
+from vpl import check_source
+from worker import checkpoints, handover
+from worker.assembly import assemble
 from worker.checkpoints import CheckpointStore
 from worker.connectors.base import ConnectorError
-from worker.connectors.registry import ConnectorRegistry
 from worker.lease import Lease
-from worker.pipeline import Pipeline, RouteSink, State, now_ms
-from worker.routes import OutputRoutes, input_subjects
+from worker.pipeline import KEEPS, Pipeline, State, now_ms
 
 START_WAIT: Final = 3.0
 """Seconds in which all connections and subscriptions of a deploy must stand."""
@@ -46,13 +44,16 @@ log = logging.getLogger(__name__)
 class PipelineHost:
     """Deploys, finds, drains and removes pipelines.
 
+    Args:
+        bus: what carries events between pipelines; None: this worker takes none that need it.
+
     Attributes:
         draining: no more deploys; set by `drain` for good.
     """
 
     def __init__(
         self,
-        bus: NatsTransport,
+        bus: NatsTransport | None,
         subjects: Subjects,
         store: CheckpointStore,
         *,
@@ -66,11 +67,13 @@ class PipelineHost:
         self._lease = lease
         self._pipelines: dict[str, Pipeline] = {}
         self._keys: dict[Key, Pipeline] = {}
+        self._held: dict[Key, Pipeline] = {}
         self._starting = 0
         self.draining = False
         self._retired_in = 0
         self._retired_out = 0
         self._retired_losses: Counter[str] = Counter()
+        self._retired_shares: Counter[str] = Counter()
 
     # --- finding
 
@@ -86,6 +89,16 @@ class PipelineHost:
         """The (group, name) of the copy with this id."""
         pipeline = self._pipelines.get(pipeline_id)
         return None if pipeline is None else (pipeline.group, pipeline.name)
+
+    def epoch_of(self, pipeline_id: str) -> int | None:
+        """The epoch of the copy with this id; None when it has none."""
+        pipeline = self._pipelines.get(pipeline_id)
+        return pipeline.epoch or None if pipeline is not None else None
+
+    @property
+    def at_work(self) -> int:
+        """Copies that run, or would go on by themselves."""
+        return sum(pipeline.state is State.RUNNING or pipeline.joined for pipeline in self.pipelines)
 
     def get(self, pipeline_id: str) -> Pipeline:
         """The copy with this id.
@@ -121,6 +134,10 @@ class PipelineHost:
         """What was refused or dropped by all copies there were, by reason."""
         return sum((pipeline.losses() for pipeline in self._pipelines.values()), self._retired_losses.copy())
 
+    def shares(self) -> Counter[str]:
+        """What instances that share by key saw: `others`, left to another one; `without_key`."""
+        return sum((pipeline.shares() for pipeline in self._pipelines.values()), self._retired_shares.copy())
+
     # --- deploying
 
     async def deploy(self, wanted: Deploy) -> Pipeline:
@@ -129,7 +146,7 @@ class PipelineHost:
         Raises:
             WireError: `unavailable` (draining), `conflict`, `parse_error` with diagnostics, `bad_request`,
                 `quota_exceeded`, `engine_error` (a connector; retryable where its cause may pass),
-                `not_found` (the checkpoint to start from).
+                `not_found` (the checkpoint to start from), `carrier_missing` (its routes need NATS).
         """
         if self.draining:
             raise _draining()
@@ -139,10 +156,13 @@ class PipelineHost:
                 f"delivery {wanted.delivery!r} is not available in this version: use 'at_most_once'",
             )
         key = (wanted.group or "", wanted.name)
-        old = self._keys.get(key)
+        copies = self._held if wanted.hold else self._keys
+        old, live = copies.get(key), self._keys.get(key)
+        if wanted.hold and live is not None and live.epoch == wanted.epoch:
+            return live  # it has taken over already
         if old is not None and old.state is not State.FAILED and not _replaces(wanted, old):
             return old
-        if old is None and len(self._pipelines) + self._starting >= self._max_pipelines:
+        if old is live is None and len(self._pipelines) + self._starting >= self._max_pipelines:
             raise WireError(
                 ErrorCode.QUOTA_EXCEEDED,
                 f"{self._max_pipelines} pipelines run here already: "
@@ -153,20 +173,19 @@ class PipelineHost:
             pipeline = await self._start(wanted, old)
         finally:
             self._starting -= 1
-        self._pipelines[pipeline.id] = self._keys[key] = pipeline
+        self._pipelines[pipeline.id] = copies[key] = pipeline
         log.info("deployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
         return pipeline
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
-        program = await asyncio.to_thread(_compile, wanted.source)
-        pipeline, inputs = self._assemble(wanted, program)
+        pipeline = await assemble(wanted, self._bus, self._subjects, self._lease)
         if wanted.checkpoint_ref is not None:
             pipeline.restore(await self._store.read(wanted.checkpoint_ref))
         if old is not None and old.id in self._pipelines:
             await self.undeploy(old.id)
         try:
             async with asyncio.timeout(START_WAIT):
-                await pipeline.start(self._bus, inputs, START_WAIT)
+                await pipeline.start(START_WAIT)
         except (ConnectorError, NatsTransportError, TimeoutError) as error:
             await pipeline.stop()
             cause = str(error) or f"connections and subscriptions did not stand within {START_WAIT:g} s"
@@ -180,19 +199,11 @@ class PipelineHost:
             raise _draining()
         return pipeline
 
-    def _assemble(self, wanted: Deploy, program: Program) -> tuple[Pipeline, tuple[str, ...]]:
-        group, routes = wanted.group or "", wanted.routes or []
-        try:
-            connectors = ConnectorRegistry.from_configs(program.connectors)
-            inputs = input_subjects(self._subjects, group, wanted.name, routes) if group else ()
-            outputs = OutputRoutes(self._subjects, group, wanted.name, routes if group else ())
-        except (ConnectorError, ValueError) as error:
-            raise WireError(ErrorCode.BAD_REQUEST, f"{wanted.name}: {error}") from None
-        identity = RunningPipeline(
-            pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
-        )
-        sink = RouteSink(self._bus, outputs) if outputs else None
-        return Pipeline(identity, program, connectors, sink, self._lease), inputs
+    def took_over(self, pipeline: Pipeline) -> None:
+        """A copy that was held is the one that runs; that which it replaced stays until it is undeployed."""
+        key = pipeline.group, pipeline.name
+        if self._held.get(key) is pipeline:
+            self._keys[key] = self._held.pop(key)
 
     # --- removing
 
@@ -204,10 +215,14 @@ class PipelineHost:
         """
         pipeline = self.get(pipeline_id)
         del self._pipelines[pipeline_id]
-        del self._keys[pipeline.group, pipeline.name]
+        key = pipeline.group, pipeline.name
+        for copies in (self._keys, self._held):
+            if copies.get(key) is pipeline:
+                del copies[key]
         self._retired_in += pipeline.events_in
         self._retired_out += pipeline.events_out
         self._retired_losses += pipeline.losses()
+        self._retired_shares += pipeline.shares()
         await pipeline.stop()
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
 
@@ -218,9 +233,11 @@ class PipelineHost:
         return sum(pipeline.state is State.DRAINED for pipeline in self.pipelines)
 
     async def _rest(self, pipeline: Pipeline) -> None:
+        if pipeline.state in KEEPS and pipeline.held_since is not None:
+            await handover.resume(pipeline, None)  # it ran, and nobody has taken over
         if pipeline.state is not State.RUNNING:
             return
-        await pipeline.drain(self._bus, DRAIN_WAIT)
+        await pipeline.drain(DRAIN_WAIT)
         await self.save(pipeline)
         await pipeline.connectors.shutdown(DRAIN_WAIT)
 
@@ -238,7 +255,9 @@ class PipelineHost:
         await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines))
 
     async def run_timers(self) -> None:
-        """Close windows when they are over, until cancelled; slow outputs of one pipeline delay no other."""
+        """Close windows when they are over, and let copies go on that nobody takes over, until cancelled;
+        slow outputs of one pipeline delay no other.
+        """
         at_work: dict[Pipeline, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -246,8 +265,19 @@ class PipelineHost:
                 now = now_ms()
                 at_work = {pipeline: task for pipeline, task in at_work.items() if not task.done()}
                 for pipeline in self.pipelines:
-                    if pipeline not in at_work and pipeline.is_due(now):
+                    if pipeline in at_work:
+                        continue
+                    if pipeline.is_due(now):
                         at_work[pipeline] = tasks.create_task(pipeline.tick(now))
+                    elif handover.is_overdue(pipeline):
+                        log.warning("pipeline=%s its move is heard of no more: going on", pipeline.id)
+                        at_work[pipeline] = tasks.create_task(self._go_on(pipeline))
+
+    async def _go_on(self, pipeline: Pipeline) -> None:
+        try:
+            await handover.resume(pipeline, None)
+        except WireError as error:
+            log.warning("pipeline=%s cannot go on yet: %s", pipeline.id, error)
 
 
 async def warm_up() -> None:
@@ -274,24 +304,3 @@ def _replaces(wanted: Deploy, old: Pipeline) -> bool:
 
 def _draining() -> WireError:
     return WireError(ErrorCode.UNAVAILABLE, "this worker drains: deploy on another one")
-
-
-def _compile(source: str) -> Program:
-    try:
-        return compile_source(source)
-    except VplError as error:
-        diagnostics = [
-            Diagnostic(
-                severity=each.severity,
-                line=each.line,
-                column=each.column,
-                message=each.message,
-                hint=each.hint,
-            )
-            for each in error.diagnostics
-        ]
-        raise WireError(ErrorCode.PARSE_ERROR, str(error), diagnostics=diagnostics) from None
-
-
-def _new_id(name: str) -> str:
-    return f"{re.sub('[^A-Za-z0-9_-]', '_', name)[:64]}-{secrets.token_hex(4)}"

@@ -27,8 +27,10 @@ from coordinator.machine import ClusterMachine
 from raft import NotLeader, OutcomeUnknown, RaftConfig, RaftError, RaftNode, Unavailable
 from raft.engine import StateMachine
 from transport.config import NatsConfig
+from transport.keyring import KeyRing
 from transport.loop import run
 from transport.nats import Message, NatsTransport
+from transport.signing import Signatures, SignedFrames
 
 PREFIX: Final = "varpulis.cluster"
 RETRY_SECONDS: Final = 2.0
@@ -211,13 +213,22 @@ class Desk:
 
 
 async def serve(
-    node_id: str, members: tuple[str, ...], url: str, data_dir: Path, *, join: bool, megabytes: int
+    node_id: str,
+    members: tuple[str, ...],
+    url: str,
+    data_dir: Path,
+    *,
+    join: bool,
+    megabytes: int,
+    key_file: Path | None,
 ) -> int:
-    """Run the node until SIGTERM; with `megabytes` of the coordinators' state, and its loop watched."""
+    """Run the node until SIGTERM; with `megabytes` of the coordinators' state, its frames signed where there
+    is a key file, and its loop watched."""
     bus = await NatsTransport.connect(NatsConfig(servers=(url,), name=node_id), wait=10.0)
+    frames = bus if key_file is None else SignedFrames(bus, Signatures(KeyRing(key_file), "raft"))
     disk = WatchedDisk()
     config = RaftConfig(node_id, members, "bench", data_dir, prefix=PREFIX, join=join)
-    node, pulse = RaftNode(config, bus, _machine(megabytes), disk=disk), Pulse(disk)
+    node, pulse = RaftNode(config, frames, _machine(megabytes), disk=disk), Pulse(disk)
     await node.start()
     if megabytes:
         pulse.start()
@@ -251,9 +262,14 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, type=Path)
     parser.add_argument("--join", action="store_true")
     parser.add_argument("--megabytes", type=int, default=0, help="of the coordinators' state; 0: it counts")
+    parser.add_argument("--cluster-key-file", type=Path)
     arguments = parser.parse_args()
     members = tuple(arguments.members.split(","))
-    own = {"join": arguments.join, "megabytes": arguments.megabytes}
+    own = {
+        "join": arguments.join,
+        "megabytes": arguments.megabytes,
+        "key_file": arguments.cluster_key_file,
+    }
     run(serve(arguments.node_id, members, arguments.nats, arguments.data_dir, **own))
 
 

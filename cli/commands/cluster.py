@@ -1,10 +1,10 @@
-"""Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`."""
+"""Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`; and `rebalance`."""
 
 import contextlib
 from typing import Any, Final
 
 from cli.client import ClusterClient
-from cli.errors import OK, CliError
+from cli.errors import FAILED, OK, CliError
 from cli.invocation import Invocation, Rows
 
 _PAGE: Final = 1000
@@ -16,8 +16,8 @@ _SILENT_MS: Final = 1_000
 def status(call: Invocation) -> int:
     """The summary, the coordinators, and every pipeline that does not run, with its reason."""
     with call.connect() as client:
-        summary, raft = client.get("/summary"), _raft(client)
-        found = _all(client, "/pipeline-groups", "pipeline_groups")
+        summary, raft = client.get("/summary"), _raft(call, client)
+        found = every(client, "/pipeline-groups", "pipeline_groups")
     rows = [(name.replace("_", " "), value) for name, value in summary.items()]
     tables = [Rows(("CLUSTER", ""), rows), _coordinators(raft)]
     waiting = [row for row in _placements(found) if row[2] != "running"]
@@ -32,7 +32,7 @@ def status(call: Invocation) -> int:
 def workers(call: Invocation) -> int:
     """Every worker."""
     with call.connect() as client:
-        found = _all(client, "/workers", "workers")
+        found = every(client, "/workers", "workers")
     headings = ("WORKER", "STATUS", "PIPELINES", "MAX", "EVENTS", "HEARTBEAT", "ADDRESS", "ASSIGNED")
     rows = [
         (
@@ -54,34 +54,63 @@ def workers(call: Invocation) -> int:
 def groups(call: Invocation) -> int:
     """Every group, pipeline by pipeline."""
     with call.connect() as client:
-        found = _all(client, "/pipeline-groups", "pipeline_groups")
+        found = every(client, "/pipeline-groups", "pipeline_groups")
     headings = ("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON")
     call.show({"pipeline_groups": found, "total": len(found)}, Rows(headings, _placements(found)))
+    return OK
+
+
+def scaling(call: Invocation) -> int:
+    """The leader's advice."""
+    with call.connect() as client:
+        found = client.get("/scaling")
+    rows = [(name.replace("_", " "), value) for name, value in found.items()]
+    call.show(found, Rows(("SCALING", ""), rows))
     return OK
 
 
 def raft_status(call: Invocation) -> int:
     """The Raft group as its leader sees it, or, without one, as the answering coordinator does."""
     with call.connect() as client:
-        raft = _raft(client)
+        raft = _raft(call, client)
     rows = [(name.replace("_", " "), value) for name, value in raft.items() if name != "nodes"]
     call.show(raft, Rows(("RAFT", ""), rows), _coordinators(raft))
     return OK
 
 
-def _raft(client: ClusterClient) -> dict[str, Any]:
+def rebalance(call: Invocation) -> int:
+    """Start the moves that even the loads, or, with `--dry-run`, show them; fails when one is refused."""
+    dry = call.arguments["dry_run"]
+    with call.connect() as client:
+        answer = client.post("/rebalance", {}, dry_run="true" if dry else "false")
+    started = len(answer["migration_ids"])
+    ids = [*answer["migration_ids"], *[None] * (len(answer["moves"]) - started)]
+    rows = [
+        (move["group"], move["pipeline_name"], move["from_worker"], move["to_worker"], migration)
+        for move, migration in zip(answer["moves"], ids, strict=True)
+    ]
+    title = f"{len(rows)} moves, {started} started" if rows else "the loads are even: nothing to move"
+    call.show(answer, Rows(("GROUP", "PIPELINE", "FROM", "TO", "MIGRATION"), rows, title))
+    if answer["reason"]:
+        call.note(f"varpulis: the next move was refused: {answer['reason']}")
+        return FAILED
+    return OK
+
+
+def _raft(call: Invocation, client: ClusterClient) -> dict[str, Any]:
     """Only the leader knows how far behind the others are, so it is asked as soon as somebody names it."""
     seen: dict[str, Any] = client.get("/raft")
     urls = {node["id"]: node["url"] for node in seen["nodes"]}
     leader = urls.get(seen["leader_id"])
     if seen["leader_id"] == seen["this_node_id"] or leader is None:
         return seen
-    with ClusterClient([leader], timeout=_LEADER_PATIENCE) as there, contextlib.suppress(CliError):
+    with call.client([leader], _LEADER_PATIENCE) as there, contextlib.suppress(CliError):
         seen = there.get("/raft")
     return seen
 
 
-def _all(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+def every(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+    """All items of a list, page by page."""
     found: list[dict[str, Any]] = []
     while True:
         page = client.get(path, limit=_PAGE, offset=len(found))

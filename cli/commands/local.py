@@ -8,12 +8,12 @@ from typing import Any, Final
 from cli.errors import FAILED, OK, CliError
 from cli.invocation import Invocation, Rows
 from cli.settings import BY_KEY
-from cli.up import cluster, screen
+from cli.up import cluster, keys, screen
 from cli.up.plan import Wanted
 from cli.up.record import Process, Record
 
 _PATIENCE: Final = 3.0
-_WISHES: Final = ("coordinators", "workers", "http_port", "nats_port")
+_WISHES: Final = ("coordinators", "workers", "http_port", "nats_port", "require_keys")
 
 
 def up(call: Invocation) -> int:
@@ -53,9 +53,14 @@ def down(call: Invocation) -> int:
 
 
 def _announce(call: Invocation, started: cluster.Started) -> None:
-    """What runs where, and what could not be started."""
+    """What runs where, what could not be started, and the admin's key when it was made now."""
     record = started.record
-    runs = {} if call.output == "json" else what_runs(record)
+    if started.admin_key is not None:
+        call.note(
+            f"varpulis: the admin's API key is {started.admin_key}\n"
+            f"varpulis: it is shown only now, and lies in {keys.admin(call.data_dir)}"
+        )
+    runs = {} if call.output == "json" else what_runs(record, keys.of(call.data_dir, record))
     call.show(document(record, str(call.data_dir.resolve())), _table(record, runs))
     for how in started.lost.values():
         call.note(f"varpulis: {how}")
@@ -85,13 +90,13 @@ def _on_a_majority(started: cluster.Started) -> str:
     )
 
 
-def what_runs(record: Record) -> dict[str, str]:
+def what_runs(record: Record, key: str) -> dict[str, str]:
     """What each process does: who leads, and which pipelines run where; nothing when nobody answers."""
     from cli.client import ClusterClient
 
     urls = [process.url for process in record.running if process.role == "coordinator" and process.url]
     try:
-        with ClusterClient(urls, timeout=_PATIENCE) as client:
+        with ClusterClient(urls, timeout=_PATIENCE, key=key) as client:
             topology, leader = client.get("/topology"), client.get("/summary")["leader_id"]
     except CliError:
         return {}

@@ -3,7 +3,8 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.errors import OK, CliError, UsageError
 from cli.invocation import Invocation
@@ -11,16 +12,36 @@ from cli.resolve import Settings
 from cli.settings import NATS_KEYS
 from transport.config import NatsConfig
 from transport.errors import NatsTransportError
+from transport.keyring import read_secret
 from transport.loop import run
 
-_TIMES: Final = (
+if TYPE_CHECKING:
+    from coordinator.state.scaling import Thresholds
+
+_NUMBERS: Final = (
     "nats_wait",
     "heartbeat_interval",
     "heartbeat_timeout",
     "raft_heartbeat",
     "election_timeout_min",
     "election_timeout_max",
+    "moves_per_worker",
+    "moves_at_once",
 )
+_THRESHOLDS: Final = ("high", "low", "up_after", "down_after", "min_workers", "max_workers")
+
+_ACCESS: Final = (
+    "advertise_url",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "tls_ca",
+    "require_keys",
+    "rate_limit",
+    "rate_burst",
+)
+
+_REST: Final = ("address", "tls_cert", "tls_key", "tls_ca", "insecure")
 
 
 def coordinator(call: Invocation) -> int:
@@ -41,9 +62,34 @@ def coordinator(call: Invocation) -> int:
         http_port=settings["coordinator.http_port"],
         data_dir=call.directory("coordinator", node_id),
         insecure=settings["coordinator.insecure"],
-        **{name: settings[f"coordinator.{name}"] for name in _TIMES},
+        scaling=_thresholds(settings),
+        scaling_webhook=settings["scaling.webhook"],
+        placement=settings["coordinator.placement"],
+        rebalance=settings["coordinator.rebalance"],
+        rebalance_cooldown=settings["coordinator.rebalance_cooldown"],
+        cluster_key_file=_path(settings["cluster.key_file"]),
+        sign=settings["cluster.sign"],
+        allow_unsigned=settings["cluster.allow_unsigned"],
+        admin_key_file=_path(settings["coordinator.admin_key_file"]),
+        worker_key_file=_path(settings["coordinator.worker_key_file"]),
+        worker_ca=settings["coordinator.worker_ca"],
+        **{name: settings[f"coordinator.{name}"] for name in _ACCESS},
+        **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
     return run(serve(config))
+
+
+def _thresholds(settings: Settings) -> "Thresholds":
+    from coordinator.state.scaling import Thresholds
+
+    try:
+        return Thresholds(**{name: settings[f"scaling.{name}"] for name in _THRESHOLDS})
+    except ValueError as error:
+        raise UsageError(f"settings under scaling: {error}") from None
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def worker(call: Invocation) -> int:
@@ -62,9 +108,22 @@ def worker(call: Invocation) -> int:
         data_dir=call.directory("worker", worker_id),
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
-        api_key=settings["worker.api_key"],
+        leave_timeout=settings["worker.leave_timeout"],
+        checkpoint_dir=_path(settings["worker.checkpoint_dir"]),
+        api_key=_worker_key(settings),
+        cluster_key_file=_path(settings["cluster.key_file"]),
+        sign=settings["cluster.sign"],
+        allow_unsigned=settings["cluster.allow_unsigned"],
+        coordinators=settings["worker.coordinators"],
+        worker_key_file=_path(settings["worker.worker_key_file"]),
+        **{name: settings[f"worker.{name}"] for name in _REST},
     )
     return run(serve(config))
+
+
+def _worker_key(settings: Settings) -> str:
+    file = settings["worker.api_key_file"]
+    return read_secret(Path(file), "worker.api_key_file") if file else str(settings["worker.api_key"])
 
 
 def demo_generator(call: Invocation) -> int:

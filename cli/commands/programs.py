@@ -11,7 +11,12 @@ from vpl import check_source
 def check(call: Invocation) -> int:
     """Every finding of every program in the file; fails when one of them is an error."""
     path = Path(call.arguments["file"])
-    findings = [(name, finding) for name, source in sources(path).items() for finding in check_source(source)]
+    registered = [name for name in (call.arguments["connectors"] or "").split(",") if name]
+    findings = [
+        (name, finding)
+        for name, source in sources(path).items()
+        for finding in check_source(source, registered)
+    ]
     valid = all(finding.severity != "error" for _, finding in findings)
     document = {
         "valid": valid,

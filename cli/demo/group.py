@@ -24,14 +24,14 @@ def spec(nats_url: str) -> dict[str, Any]:
     return group
 
 
-def ensure(urls: Sequence[str], nats_url: str, *, timeout: float) -> None:
+def ensure(urls: Sequence[str], nats_url: str, *, timeout: float, key: str = "") -> None:
     """Deploy the demo unless it is there, and wait until it runs.
 
     Raises:
         CliError: it does not run within `timeout` seconds; names the pipelines and their reasons.
     """
     deadline = time.monotonic() + timeout
-    with ClusterClient(urls, timeout=timeout) as client:
+    with ClusterClient(urls, timeout=timeout, key=key) as client:
         group = _present(client) or _deploy(client, nats_url, timeout)
         while group["status"] != "running":
             if time.monotonic() > deadline:

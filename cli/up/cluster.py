@@ -17,7 +17,7 @@ import msgspec
 from cli.demo import group as demo_group
 from cli.errors import CliError
 from cli.interrupts import held_back
-from cli.up import nats_conf, plan, ports, processes, record
+from cli.up import keys, nats_conf, plan, ports, processes, record
 from cli.up.readiness import Progress, Readiness
 from cli.up.record import Process, Record
 from transport.nats_binary import NatsServerNotFound, nats_server_binary
@@ -42,13 +42,14 @@ class Request:
 
 @dataclass(slots=True)
 class Started:
-    """A cluster that is ready, the children among its processes (those that this start began), and how the
-    coordinators died that it runs without.
+    """A cluster that is ready, the children among its processes (those that this start began), how the
+    coordinators died that it runs without, and the admin's API key when this start has made it.
     """
 
     record: Record
     children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
+    admin_key: str | None = field(default=None, repr=False)
 
 
 def start(request: Request, progress: Progress) -> Started:
@@ -64,6 +65,9 @@ def start(request: Request, progress: Progress) -> Started:
         settled = plan.settle(
             request.wanted, remembered, alive, defaults=request.defaults, cluster_id=cluster_id
         )
+        made = None
+        if settled.cluster_key or settled.require_keys:
+            made = keys.make(request.data_dir, api_keys=settled.require_keys)
         launch = _Launch(request, settled, progress)
         try:
             launch.run(plan.missing(settled, alive))
@@ -71,7 +75,7 @@ def start(request: Request, progress: Progress) -> Started:
             with held_back():
                 launch.undo()
             raise
-        return Started(launch.record, launch.children, launch.lost)
+        return Started(launch.record, launch.children, launch.lost, made)
 
 
 def stop(data_dir: Path) -> list[Process]:
@@ -99,7 +103,8 @@ class _Launch:
         self._request = request
         self._progress = progress
         self._deadline = time.monotonic() + request.ready_timeout
-        self._readiness = Readiness(request.logs, self._deadline, progress, settled.coordinators)
+        self._key = keys.of(request.data_dir, settled)
+        self._readiness = Readiness(request.logs, self._deadline, progress, settled.coordinators, self._key)
 
     @property
     def lost(self) -> dict[str, str]:
@@ -169,9 +174,25 @@ class _Launch:
         if process.role == "coordinator":
             members = ",".join(f"coordinator-{number}" for number in range(self.record.coordinators))
             arguments += ["--members", members, "--cluster-id", self.record.cluster_id]
+        if process.role == "worker":
+            arguments += ["--checkpoint-dir", str(self._request.data_dir / "checkpoints")]
+        arguments += self._keys(process)
         if self._request.config:
             arguments += ["--config", str(self._request.config.resolve())]
         return processes.varpulis(*arguments)
+
+    def _keys(self, process: Process) -> list[str]:
+        """Where a process finds the keys it needs; that is, on its command line, paths."""
+        directory, found = self._request.data_dir, []
+        if self.record.cluster_key:
+            found += ["--cluster-key-file", str(keys.cluster(directory))]
+            found += ["--sign" if self.record.require_keys else "--no-sign"]
+        if self.record.require_keys and process.role == "coordinator":
+            found += ["--admin-key-file", str(keys.admin(directory))]
+            found += ["--worker-key-file", str(keys.worker(directory))]
+        elif self.record.require_keys:
+            found += ["--api-key-file", str(keys.worker(directory))]
+        return found
 
     def _nats_server(self) -> Path:
         try:
@@ -185,7 +206,7 @@ class _Launch:
             process.url for process in self.record.running if process.role == "coordinator" and process.url
         ]
         left = max(1.0, self._deadline - time.monotonic())
-        demo_group.ensure(urls, f"nats://127.0.0.1:{self.record.nats_port}", timeout=left)
+        demo_group.ensure(urls, f"nats://127.0.0.1:{self.record.nats_port}", timeout=left, key=self._key)
         known = self.record.find("generator")
         if known is None or not known.running:
             self._spawn(Process(role="generator", id="generator"))

@@ -25,6 +25,7 @@ class Wanted:
     workers: int | None = None
     http_port: int | None = None
     nats_port: int | None = None
+    require_keys: bool | None = None
 
 
 def settle(
@@ -42,6 +43,8 @@ def settle(
             workers=_first(wanted.workers, defaults.workers),
             http_port=_first(wanted.http_port, defaults.http_port),
             nats_port=_first(wanted.nats_port, defaults.nats_port),
+            require_keys=bool(wanted.require_keys),
+            cluster_key=True,
         )
     if wanted.coordinators not in (None, remembered.coordinators):
         raise UsageError(
@@ -56,8 +59,14 @@ def settle(
                 f"{flag} {asked} contradicts {known}, where this cluster runs: "
                 "`varpulis down` first, or leave it out"
             )
+    if wanted.require_keys not in (None, remembered.require_keys) and alive:
+        raise UsageError(
+            f"require_keys {wanted.require_keys} contradicts {remembered.require_keys}, as this cluster "
+            "runs: `varpulis down` first, or leave it out"
+        )
     return msgspec.structs.replace(
         remembered,
+        require_keys=remembered.require_keys if wanted.require_keys is None else wanted.require_keys,
         workers=_first(wanted.workers, remembered.workers),
         http_port=_first(wanted.http_port, remembered.http_port),
         nats_port=_first(wanted.nats_port, remembered.nats_port),

@@ -2,7 +2,8 @@
 
 Each runs in a session of its own, so a Ctrl-C in the terminal reaches only `varpulis`, which ends the
 others in order: generator, workers, coordinators, NATS, each tier with its share of four seconds; what is
-left then is killed. Output goes to `logs/ID.log`, appended.
+left then is killed. Workers are told by SIGINT, which means now: SIGTERM would have them wait until their
+pipelines have been moved, to workers that are about to go as well. Output goes to `logs/ID.log`, appended.
 """
 
 import os
@@ -59,7 +60,7 @@ def stop(processes: Sequence[Process]) -> list[Process]:
     for role, until in STOP_ORDER:
         tier = [process for process in processes if process.role == role]
         for process in tier:
-            send(process, signal.SIGTERM)
+            send(process, signal.SIGINT if role == "worker" else signal.SIGTERM)
         _wait_until_gone(tier, begin + until)
     _wait_until_gone(processes, begin + KILL_AFTER)
     stragglers = [process for process in processes if process.running]

@@ -36,16 +36,20 @@ class Readiness:
         deadline: `time.monotonic()` at which patience ends.
         progress: told what is being waited for, whenever that changes.
         coordinators: how many coordinators the cluster has, running or not.
+        key: API key to ask them with, where they want one.
 
     Attributes:
         lost: coordinators that died during this start, and how.
     """
 
-    def __init__(self, logs: Path, deadline: float, progress: Progress, coordinators: int) -> None:
+    def __init__(
+        self, logs: Path, deadline: float, progress: Progress, coordinators: int, key: str = ""
+    ) -> None:
         self._logs = logs
         self._deadline = deadline
         self._progress = progress
         self._coordinators = coordinators
+        self._key = key
         self.lost: dict[str, str] = {}
 
     def wait_for_nats(self, port: int, children: Children) -> None:
@@ -62,7 +66,7 @@ class Readiness:
         """
 
         def pending() -> list[str]:
-            return _not_ready(connections, [one for one in processes if one.id not in self.lost])
+            return _not_ready(connections, self._key, [one for one in processes if one.id not in self.lost])
 
         with closing(Connections()) as connections:
             self._wait(pending, children)
@@ -120,13 +124,15 @@ def _greets(port: int) -> bool:
         return False
 
 
-def _not_ready(connections: Connections, processes: list[Process]) -> list[str]:
+def _not_ready(connections: Connections, key: str, processes: list[Process]) -> list[str]:
     members = [process for process in processes if process.role in ("coordinator", "worker")]
-    waiting = [process.id for process in members if _get(connections, process, "/readyz") is None]
+    waiting = [process.id for process in members if _get(connections, key, process, "/readyz") is None]
     if waiting:
         return waiting
     coordinators = [process for process in members if process.role == "coordinator"]
-    listed = _get(connections, coordinators[0], f"{API_BASE}/workers?limit=1000") if coordinators else None
+    listed = (
+        _get(connections, key, coordinators[0], f"{API_BASE}/workers?limit=1000") if coordinators else None
+    )
     if listed is None:
         return ["a leader"]
     workers = msgspec.json.decode(listed, type=WorkerList).workers
@@ -134,10 +140,11 @@ def _not_ready(connections: Connections, processes: list[Process]) -> list[str]:
     return [process.id for process in members if process.role == "worker" and process.id not in ready]
 
 
-def _get(connections: Connections, process: Process, path: str) -> bytes | None:
+def _get(connections: Connections, key: str, process: Process, path: str) -> bytes | None:
     """What the process answers, when it answers with 200."""
     try:
-        answer = connections("GET", f"{process.url}{path}", timeout=_PROBE_TIMEOUT)
+        headers = {"x-api-key": key} if key else {}
+        answer = connections("GET", f"{process.url}{path}", headers=headers, timeout=_PROBE_TIMEOUT)
     except (NotListening, NoAnswer):
         return None
     return answer.body if answer.status == 200 else None

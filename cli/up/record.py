@@ -60,7 +60,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The cluster of a data directory."""
+    """The cluster of a data directory. `cluster_key`: its processes share one; older clusters have none."""
 
     format: int = FORMAT
     cluster_id: str
@@ -68,6 +68,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     nats_port: int
     coordinators: int
     workers: int
+    require_keys: bool = False
+    cluster_key: bool = False
     processes: list[Process] = []
 
     @property

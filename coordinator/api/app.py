@@ -1,23 +1,42 @@
 """Puts the REST face together: handlers under the base behind the way to the leader, probes beside it.
 
-Around everything: bounds on body and time (`transport.limits`), one form for every error, and a count of
-every answer by route template (never by path: that would be unbounded) and status.
+In front of the handlers: the door (`coordinator.security`). Around everything: no foreign pages, bounds on
+body and time (`transport.limits`), one form for every error, and a count of every answer by route template
+(never by path: that would be unbounded) and status.
 """
 
 from typing import Any
 
-from litestar import Litestar, Router, get
+from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from coordinator.api import cluster, groups, inject, members, probes, restore, workers
+from coordinator.api import (
+    cluster,
+    connectors,
+    drains,
+    events,
+    groups,
+    inject,
+    keys,
+    members,
+    migrations,
+    probes,
+    rebalance,
+    restore,
+    stream,
+    workers,
+)
 from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
 from coordinator.api.cut_off import CutOff
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
 from coordinator.api.schema import with_bodies
+from coordinator.security import roles
+from coordinator.security.door import HEADER
+from coordinator.security.origin import SameOrigin
 from proto_schemas.errors import WireError
 from proto_schemas.rest import API_BASE
 from transport.limits import RequestLimits
@@ -35,13 +54,20 @@ def build(context: Context) -> CutOff:
         API_BASE,
         route_handlers=[
             *workers.HANDLERS,
+            *drains.HANDLERS,
+            *migrations.HANDLERS,
             *groups.HANDLERS,
             *inject.HANDLERS,
             *cluster.HANDLERS,
             *members.HANDLERS,
             *restore.HANDLERS,
+            *events.HANDLERS,
+            *connectors.HANDLERS,
+            *stream.HANDLERS,
+            *rebalance.HANDLERS,
+            *keys.HANDLERS,
         ],
-        before_request=to_leader,
+        before_request=enter,
     )
     app = Litestar(
         route_handlers=[api, *probes.HANDLERS, openapi],
@@ -56,10 +82,22 @@ def build(context: Context) -> CutOff:
         logging_config=None,
     )
     app.state.context = context
+    origin = context.counts.origin = SameOrigin(
+        app, local=context.config.is_local and not context.door.required
+    )
     limits = context.counts.limits = RequestLimits(
-        app, larger={API_BASE + restore.PATH: restore.MAX_BODY}, timeout=MAX_WAIT + DEADLINE
+        origin, larger={API_BASE + restore.PATH: restore.MAX_BODY}, timeout=MAX_WAIT + DEADLINE
     )
     return CutOff(limits)
+
+
+async def enter(request: AnyRequest) -> Response[bytes] | None:
+    """Past the door, then to the leader."""
+    context: Context = request.app.state.context
+    route = roles.route_of(request.method, request.scope["path_template"])
+    client = request.scope.get("client")
+    await context.door.admit(route, request.headers.get(HEADER), client[0] if client else "")
+    return await to_leader(request)
 
 
 @get("/openapi.json", include_in_schema=False)

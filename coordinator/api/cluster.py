@@ -8,6 +8,7 @@ from coordinator.state.views import summary_view, topology_view
 from proto_schemas.rest import (
     RaftPeer,
     RaftView,
+    ScalingView,
     SummaryView,
     TopologyView,
     ValidateRequest,
@@ -31,6 +32,12 @@ async def summary(context: Given) -> SummaryView:
         leader_id=context.ledger.leader_id,
         term=context.ledger.term,
     )
+
+
+@get("/scaling")
+async def scaling(context: Given) -> ScalingView:
+    """Whether more or fewer workers are wanted, and why; by the leader, who has looked for a while."""
+    return context.scaling.view()
 
 
 @get("/raft", opt={"anywhere": True})
@@ -63,12 +70,12 @@ async def raft(context: Given) -> RaftView:
 
 
 @post("/validate", status_code=200, opt={"body": ValidateRequest, "anywhere": True})
-async def validate(request: AnyRequest) -> ValidateResponse:
+async def validate(request: AnyRequest, context: Given) -> ValidateResponse:
     """Every finding in a program; nothing is deployed."""
     body = await read_body(request, ValidateRequest)
-    findings = await diagnose(body.source)
+    findings = await diagnose(body.source, context.ledger.state.connectors)
     valid = not any(finding.severity == "error" for finding in findings)
     return ValidateResponse(valid=valid, diagnostics=findings)
 
 
-HANDLERS = [topology, summary, raft, validate]
+HANDLERS = [topology, summary, scaling, raft, validate]

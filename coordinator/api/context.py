@@ -13,13 +13,19 @@ from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
-from coordinator.heartbeats import HeartbeatTable
+from coordinator.controllers.rebalance import Rebalance
+from coordinator.heartbeats import SUSPECT_INTERVALS, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
+from coordinator.scaling import Scaling
+from coordinator.security.door import Door
+from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
 from coordinator.state.views import Observed
+from coordinator.streams import Streams
 from coordinator.worker_commands import WorkerCommands
+from coordinator.worker_rest import RestCarrier
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import Pagination
@@ -73,9 +79,15 @@ class Context:
     table: HeartbeatTable
     listener: WorkerListener
     commands: WorkerCommands
+    rebalance: Rebalance
+    by_rest: RestCarrier
     subjects: Subjects
     http: httpcore.AsyncConnectionPool
     counts: HttpCounts
+    streams: Streams
+    door: Door
+    sealer: Sealer
+    scaling: Scaling
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
 
@@ -88,6 +100,7 @@ class Context:
             age_ms=max(int((self.clock() - heard.at) * 1000), 0),
             pipelines_running=heard.pipelines_running,
             events_processed=heard.events_processed,
+            suspect=self.clock() - heard.at > SUSPECT_INTERVALS * self.config.heartbeat_interval,
         )
 
     def observed_all(self) -> dict[str, Observed]:
@@ -117,6 +130,11 @@ async def read_body(request: AnyRequest, kind: type[T], *, limit: int = MAX_PAYL
             status=415,
         )
     return decode(await whole_body(request), kind, limit=limit)
+
+
+async def read_optional_body(request: AnyRequest, kind: type[T]) -> T:
+    """The same, where an absent body stands for `kind` with its defaults."""
+    return await read_body(request, kind) if await whole_body(request) else kind()
 
 
 async def whole_body(request: AnyRequest) -> bytes:

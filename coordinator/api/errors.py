@@ -6,6 +6,7 @@ the traceback.
 """
 
 import logging
+import math
 import uuid
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from litestar.exceptions import HTTPException
 from coordinator.api.context import AnyRequest, Context
 from coordinator.api.leader import LOST
 from coordinator.log import line
+from coordinator.security.door import HEADER
 from proto_schemas.errors import ErrorCode, ErrorReply, WireError
 
 RETRY_AFTER: Final = "1"
@@ -42,7 +44,13 @@ def on_wire_error(request: AnyRequest, error: WireError) -> Response[ErrorReply]
     if error.leader is None and error.status == 503:
         context: Context = request.app.state.context
         error.leader = context.ledger.leader_id
-    headers = {"Retry-After": RETRY_AFTER} if error.status in (429, 503) else {}
+    headers = {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = (
+            RETRY_AFTER if error.retry_after is None else str(math.ceil(error.retry_after))
+        )
+    elif error.status == 401:
+        headers["WWW-Authenticate"] = f'ApiKey header="{HEADER}"'
     return _response(error.status, error.reply(), headers)
 
 

@@ -17,7 +17,7 @@ from coordinator.api.context import (
     read_body,
     request_id,
 )
-from coordinator.api.programs import check_group
+from coordinator.api.programs import Programs, check_group
 from coordinator.state.commands import CreateGroup, DeleteGroup
 from coordinator.state.model import Group
 from coordinator.state.views import group_status, group_view
@@ -29,8 +29,20 @@ from proto_schemas.rest import GroupList, GroupSpec, GroupView, TornDown
 async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[GroupView]:
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
-    consumes = await check_group(spec, context.config.prefix)
-    command = CreateGroup(by="api", request_id=request_id(request), spec=spec, consumes=consumes)
+    key = request_id(request)
+    try:
+        programs = await check_group(spec, context.config.prefix, context.ledger.state.connectors)
+    except WireError:
+        if key not in context.ledger.state.remembered:
+            raise
+        programs = Programs({}, {})  # it was fine the first time, and that answer counts
+    command = CreateGroup(
+        by="api",
+        request_id=key,
+        spec=spec,
+        consumes=programs.consumes,
+        connectors=programs.connectors,
+    )
     await context.ledger.propose(command)
     await context.ledger.wait_until(
         lambda: _status(context, spec.name) not in ("deploying", "partially_running"), timeout=wait

@@ -13,8 +13,9 @@ that remembers the id answers what it answered first. A key belongs to one body.
 
 import asyncio
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar import post
@@ -22,11 +23,11 @@ from litestar.params import FromPath
 
 from coordinator.api.context import AnyRequest, Context, Given, client_key, not_found, read_body
 from coordinator.api.leader import DEADLINE
-from coordinator.api.routing import running_copy, takers
+from coordinator.api.routing import Chooser, Copy, fields_of, running_copy, takers
 from coordinator.state.model import Group
 from proto_schemas.codec import decode_fields, encode_fields
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import BatchInjected, Inject, InjectBatch
+from proto_schemas.messages import BatchInjected, Inject, InjectBatch, Injected
 from proto_schemas.rest import (
     InjectBatchRequest,
     InjectBatchResponse,
@@ -40,6 +41,12 @@ from transport.limits import MAX_BODY
 PART_BYTES: Final = 256 * 1024
 """Of events in one message: well below a NATS payload, because what comes out has to fit into one as well."""
 MAX_ERRORS: Final = 100
+MOVE_PATIENCE: Final = 10.0
+"""Seconds an event waits for a pipeline that moves; a move takes well below one."""
+FIRST_PAUSE: Final = 0.005
+LONGEST_PAUSE: Final = 0.1
+"""Seconds between tries meanwhile."""
+T = TypeVar("T")
 _CODES: Final = {
     ErrorKind.TIMEOUT: ErrorCode.TIMEOUT,
     ErrorKind.DISCONNECTED: ErrorCode.TIMEOUT,
@@ -58,7 +65,8 @@ async def inject(request: AnyRequest, context: Given, group_id: FromPath[str]) -
     """One event; answers what each pipeline put out."""
     event = await read_body(request, InjectRequest)
     group, key = _group(context, group_id), client_key(request)
-    names = takers(group, event.event_type)
+    chooser = Chooser(context.ledger.state, group, key)
+    names = [chooser.instance(name, event.fields) for name in takers(group, event.event_type)]
     outcomes = await asyncio.gather(*(_inject_one(context, group_id, name, event, key) for name in names))
     results = [outcome for outcome in outcomes if isinstance(outcome, InjectResult)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, WireError)]
@@ -86,7 +94,8 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
     """Many events; answers true counts."""
     started = time.monotonic()
     body = await read_body(request, InjectBatchRequest, limit=MAX_BODY)
-    batch = _Batch(_group(context, group_id), client_key(request))
+    group, key = _group(context, group_id), client_key(request)
+    batch = _Batch(group, key, Chooser(context.ledger.state, group, key))
     for number, event in enumerate(_events(body)):
         batch.add(number, event)
     await asyncio.gather(
@@ -107,8 +116,9 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
 class _Batch:
     """The events of a batch by pipeline, and what became of them."""
 
-    def __init__(self, group: Group, key: str | None) -> None:
+    def __init__(self, group: Group, key: str | None, chooser: Chooser) -> None:
         self.group = group
+        self._chooser = chooser
         self.key = key
         self.by_pipeline: dict[str, list[bytes]] = {}
         self.sent = 0
@@ -123,7 +133,8 @@ class _Batch:
             self.fail(1, f"event {number}: it is no object with an event_type")
             return
         try:
-            names = takers(self.group, event_type)
+            fields = fields_of(event)
+            names = [self._chooser.instance(name, fields, number) for name in takers(self.group, event_type)]
             data = encode_fields(event)
         except WireError as error:
             self.fail(1, f"event {number}: {error}")
@@ -166,24 +177,57 @@ def _events(body: InjectBatchRequest) -> Iterator[Any]:
 async def _inject_one(
     context: Context, group: str, pipeline: str, event: InjectRequest, key: str | None
 ) -> InjectResult | WireError:
-    try:
-        copy = running_copy(context.ledger.state, group, pipeline)
+    connected, asked = context.nats.connected, ""
+
+    async def send(copy: Copy) -> Injected:
+        nonlocal connected, asked
+        connected, asked = context.nats.connected, copy.worker_id
         message = Inject(
             pipeline_id=copy.pipeline_id,
             event_type=event.event_type,
             fields=event.fields,
             request_id=_request_id(key, group, pipeline),
         )
-        connected = context.nats.connected
-        answer = await context.commands.inject(copy.worker_id, message)
+        return await context.commands.inject(copy.worker_id, message)
+
+    try:
+        copy, answer = await _to_live_copy(context, group, pipeline, time.monotonic() + MOVE_PATIENCE, send)
     except WireError as error:
         return error
     except NatsTransportError as error:
         code = _CODES.get(error.kind, ErrorCode.UNAVAILABLE) if connected else ErrorCode.UNAVAILABLE
         status = 413 if error.kind is ErrorKind.TOO_LARGE else None
-        return WireError(code, f"worker {copy.worker_id}: {error}", status=status)
+        return WireError(code, f"worker {asked}: {error}", status=status)
     response: dict[str, Any] = msgspec.to_builtins(answer)
     return InjectResult(pipeline=pipeline, worker_id=copy.worker_id, worker_response=response)
+
+
+async def _to_live_copy(
+    context: Context, group: str, pipeline: str, deadline: float, send: Callable[[Copy], Awaitable[T]]
+) -> tuple[Copy, T]:
+    """Send to the copy that runs; while the pipeline moves, wait for the next one, for it took nothing yet.
+
+    Raises:
+        WireError, NatsTransportError: of the last try.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        copy = running_copy(context.ledger.state, group, pipeline)
+        try:
+            return copy, await send(copy)
+        except WireError as error:
+            moved = error.code == ErrorCode.PIPELINE_NOT_FOUND and copy != _known(context, group, pipeline)
+            if not (moved or error.code == ErrorCode.UNAVAILABLE) or time.monotonic() + pause > deadline:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _known(context: Context, group: str, pipeline: str) -> Copy | None:
+    try:
+        return running_copy(context.ledger.state, group, pipeline)
+    except WireError:
+        return None
 
 
 async def _send(context: Context, batch: _Batch, pipeline: str, events: list[bytes], deadline: float) -> None:
@@ -192,15 +236,19 @@ async def _send(context: Context, batch: _Batch, pipeline: str, events: list[byt
         try:
             if time.monotonic() > deadline:
                 raise WireError(ErrorCode.TIMEOUT, f"not sent within {DEADLINE:g} s: send smaller batches")
-            copy = running_copy(context.ledger.state, group, pipeline)
-            message = InjectBatch(
-                pipeline_id=copy.pipeline_id,
-                events=[msgspec.Raw(event) for event in part],
-                request_id=_request_id(batch.key, group, pipeline, number),
-            )
-            batch.take(await context.commands.inject_batch(copy.worker_id, message))
+            send = partial(_send_part, context, part, _request_id(batch.key, group, pipeline, number))
+            _, answer = await _to_live_copy(context, group, pipeline, deadline, send)
+            batch.take(answer)
         except (WireError, NatsTransportError) as error:
             batch.fail(len(part), f"pipeline {pipeline}: {len(part)} events: {error}")
+
+
+async def _send_part(
+    context: Context, part: list[bytes], request_id: str | None, copy: Copy
+) -> BatchInjected:
+    events = [msgspec.Raw(event) for event in part]
+    message = InjectBatch(pipeline_id=copy.pipeline_id, events=events, request_id=request_id)
+    return await context.commands.inject_batch(copy.worker_id, message)
 
 
 def _request_id(key: str | None, group: str, pipeline: str, part: int = 0) -> str | None:

@@ -4,7 +4,8 @@ Writes and linearizable reads are the leader's. There, a read waits for the barr
 that was acknowledged before it was sent. Elsewhere the request is passed on as it is (headers, query, body)
 to the URL the leader announced. `?consistency=stale` reads here, and says in `x-varpulis-staleness-ms` how
 long ago the leader was heard. During an election a request waits up to `PATIENCE` seconds and is then told
-to come back; the time it was under way at a leader does not count.
+to come back; the time it was under way at a leader does not count. A heartbeat waits less (`patience`): its
+sender has a lease to look after, and other coordinators to ask.
 
 A request is passed on once: the next node that is not the leader says so (`not_leader`), and the first one
 looks again. A leader that froze never answers, so a request is taken back from it as soon as this node knows
@@ -90,7 +91,8 @@ async def to_leader(request: AnyRequest) -> Response[bytes] | None:
         request.scope["state"]["staleness"] = staleness(context)
         return None
     began = time.monotonic()
-    give_up, deadline = began + PATIENCE, began + DEADLINE + _asked_wait(request)
+    patience = float(request.route_handler.opt.get("patience", PATIENCE))
+    give_up, deadline = began + patience, began + DEADLINE + _asked_wait(request)
     passed_on = FORWARDED in request.headers
     lost: WireError | None = None
     while True:
@@ -153,7 +155,7 @@ async def _find(context: Context, give_up: float, *, passed_on: bool) -> _Leader
             members = len(context.raft.status().nodes)
             raise WireError(
                 ErrorCode.UNAVAILABLE,
-                f"no leader within {PATIENCE:g} s: a majority of {members} coordinators must run and reach "
+                f"no leader in time: a majority of {members} coordinators must run and reach "
                 "NATS; ask again in a moment",
             )
         await asyncio.sleep(LOOK_AGAIN)

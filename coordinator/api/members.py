@@ -1,7 +1,8 @@
 """`/raft/transfer`, `/raft/members`, `/snapshot`: who leads, who belongs to the group, a copy of its state.
 
-A change needs no request id, for it says what is to be, not what to do: asked a second time, it finds that
-this is so and answers how it is. So a node that lost the answer asks again, wherever the leader is by then.
+A change says what is to be, not what to do: asked a second time, it finds that this is so and answers how it
+is. So a node that lost the answer asks again, wherever the leader is by then. With an `Idempotency-Key` the
+first answer is kept as well (`once`), for whoever asks again after others have changed something else.
 A change may also move the leader (the one that removes itself gives leadership away first): then the request
 goes after it, by the same way on which it came here.
 
@@ -17,6 +18,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
+from coordinator.api import once
 from coordinator.api.context import DEFAULT_WAIT, AnyRequest, Context, Given, Wait, read_body
 from coordinator.api.leader import LOOK_AGAIN, to_leader
 from proto_schemas.errors import ErrorCode, WireError
@@ -30,8 +32,8 @@ async def transfer(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAI
     """Give leadership to another member: 409 when it cannot take it. Requests wait meanwhile; none fails."""
     asked = await read_body(request, TransferRequest)
 
-    async def give(timeout: float) -> TransferResult:
-        return TransferResult(leader_id=await context.raft.transfer(asked.to, timeout=timeout))
+    async def give(timeout: float, to: str) -> TransferResult:
+        return TransferResult(leader_id=await context.raft.transfer(asked.to or to or None, timeout=timeout))
 
     return await _by_the_leader(request, context, give, wait)
 
@@ -43,7 +45,7 @@ async def add_member(request: AnyRequest, context: Given, wait: Wait = DEFAULT_W
     """
     asked = await read_body(request, MemberRequest)
 
-    async def add(timeout: float) -> GenerationView:
+    async def add(timeout: float, to: str) -> GenerationView:
         if asked.replaces not in {None, *(node.id for node in context.raft.status().nodes)}:
             await _change(context, remove=asked.replaces, timeout=timeout)  # gone, or never was a member
         return await _change(context, add=asked.id, remove=asked.replaces, timeout=timeout)
@@ -63,7 +65,7 @@ async def remove_member(
     except ValueError as error:
         raise WireError(ErrorCode.BAD_REQUEST, str(error)) from None
 
-    async def remove(timeout: float) -> GenerationView:
+    async def remove(timeout: float, to: str) -> GenerationView:
         return await _change(context, remove=member_id, timeout=timeout)
 
     return await _by_the_leader(request, context, remove, wait)
@@ -84,6 +86,13 @@ async def snapshot(context: Given, wait: Wait = DEFAULT_WAIT) -> Response[bytes]
     return Response(data, headers=headers, media_type="application/octet-stream")
 
 
+def _best_prepared(context: Context) -> str:
+    """The other member whose log goes furthest; empty when there is none."""
+    me = context.config.node_id
+    others = [node for node in context.raft.status().nodes if node.id != me]
+    return max(others, key=lambda node: node.match_index or 0).id if others else ""
+
+
 async def _change(
     context: Context, *, add: str | None = None, remove: str | None = None, timeout: float
 ) -> GenerationView:
@@ -99,23 +108,29 @@ async def _change(
 async def _by_the_leader(
     request: AnyRequest,
     context: Context,
-    act: Callable[[float], Awaitable[TransferResult | GenerationView]],
+    act: Callable[[float, str], Awaitable[TransferResult | GenerationView]],
     wait: float,
 ) -> Response[bytes]:
-    """What `act(seconds left)` answers here, or the new leader does when leadership has moved.
+    """What `act(seconds left, who was best prepared)` answers here, or the new leader does when leadership
+    has moved; without an `Idempotency-Key` the second is empty, for it need not be the same each time.
 
     Raises:
         WireError: `conflict` (refused, for a reason), `unavailable`, `not_leader` (not done), `timeout`
             (perhaps done).
     """
     deadline = time.monotonic() + wait
+    kept = await once.begin(request, context, lambda: _best_prepared(context))
+    if kept.answer is not None:
+        return kept.answer
     while True:
         try:
-            done = await act(max(deadline - time.monotonic(), 0.0))
-            return Response(msgspec.json.encode(done), media_type="application/json")
+            done = await act(max(deadline - time.monotonic(), 0.0), kept.choice)
+            return await kept.end(200, msgspec.json.encode(done))
         except NotLeader as error:
             if time.monotonic() >= deadline:
                 raise _told(error, context) from None
+        except (ChangeRefused, TransferRefused) as error:
+            return await kept.end(409, msgspec.json.encode(_told(error, context).reply()))
         except RaftError as error:
             raise _told(error, context) from None
         await asyncio.sleep(LOOK_AGAIN)

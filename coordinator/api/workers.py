@@ -1,12 +1,18 @@
-"""`/workers`: join, heartbeat, look, take out."""
+"""`/workers`: join, heartbeat, look, take out.
 
-from typing import Annotated
+Registrations and heartbeats are writes like others, so whichever node a worker asks, the leader hears it and
+answers: a worker that speaks REST is heard by the leader alone, and a new leader grants everybody a full
+timeout before it judges (`controllers.liveness`).
+"""
+
+from typing import Annotated, Final
 
 from litestar import delete, get, post
 from litestar.params import FromPath, QueryParameter
 
 from coordinator.api.context import (
     AnyRequest,
+    Context,
     Given,
     Limit,
     Offset,
@@ -17,10 +23,16 @@ from coordinator.api.context import (
 )
 from coordinator.nats_handlers import register
 from coordinator.state.commands import RemoveWorker
-from coordinator.state.model import WorkerStatus
+from coordinator.state.model import NATS, REST, WorkerStatus
 from coordinator.state.views import worker_view
+from coordinator.worker_rest import check_registration
+from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Heartbeat, Register, Registered
 from proto_schemas.rest import Acknowledged, Removed, WorkerList, WorkerView
+from proto_schemas.worker_rest import WORKER_KEY_HEADER
+
+HEARTBEAT_PATIENCE: Final = 0.2
+"""Seconds a heartbeat waits for a leader; a worker gives each coordinator at least half a second."""
 
 Force = Annotated[bool, QueryParameter(name="force", description="also when it holds pipelines")]
 
@@ -29,19 +41,61 @@ Force = Annotated[bool, QueryParameter(name="force", description="also when it h
 async def register_worker(request: AnyRequest, context: Given) -> Registered:
     """A worker joins, as over NATS."""
     message = await read_body(request, Register)
-    return await register(context.ledger, context.config, message, request_id=request_id(request))
+    key = request.headers.get(WORKER_KEY_HEADER)
+    if message.carrier not in (None, NATS, REST):
+        raise WireError(
+            ErrorCode.BAD_REQUEST, f"Register: $.carrier is {message.carrier[:40]!r}: give nats or rest"
+        )
+    if message.carrier == REST:
+        check_registration(message, key, insecure=context.config.insecure)
+        _refuse_older(context, message.worker_id, message.incarnation, while_alive=True)
+    joined = await register(context.ledger, context.config, message, request_id=request_id(request))
+    context.by_rest.learn(message.worker_id, message.incarnation, key)
+    return joined
 
 
-@post("/workers/{worker_id:str}/heartbeat", status_code=200, opt={"body": Heartbeat})
+@post(
+    "/workers/{worker_id:str}/heartbeat",
+    status_code=200,
+    opt={"body": Heartbeat, "patience": HEARTBEAT_PATIENCE},
+)
 async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str]) -> Acknowledged:
     """A worker is alive, as over NATS; 404 tells it to register again."""
     message = await read_body(request, Heartbeat)
     worker = context.ledger.state.workers.get(worker_id)
     if worker is None:
         raise not_found("worker", worker_id, "/workers")
+    if worker.carrier == REST:
+        _refuse_older(context, worker_id, message.incarnation)
+        context.by_rest.learn(worker_id, message.incarnation, request.headers.get(WORKER_KEY_HEADER))
     context.listener.hear(worker_id, message)
-    lease = context.config.lease_secs if worker.status is not WorkerStatus.UNHEALTHY else None
-    return Acknowledged(acknowledged=True, term=context.ledger.term, lease_secs=lease)
+    ack = context.listener.answer(worker_id, message)
+    return Acknowledged(
+        acknowledged=True,
+        term=context.ledger.term,
+        lease_secs=ack.lease_secs if ack is not None else None,
+        directives=ack.directives if ack is not None else None,
+    )
+
+
+def _refuse_older(
+    context: Context, worker_id: str, incarnation: str | None, *, while_alive: bool = False
+) -> None:
+    """Tell a process that a newer one has its id; with `while_alive` only when that one is heard.
+
+    Over NATS workers find this out among themselves.
+
+    Raises:
+        WireError: `conflict`.
+    """
+    worker = context.ledger.state.workers.get(worker_id)
+    if worker is None or worker.incarnation is None or incarnation is None:
+        return
+    if incarnation < worker.incarnation and (not while_alive or worker.status is WorkerStatus.READY):
+        text = (
+            f"incarnation {worker.incarnation} of worker {worker_id} is registered, newer than {incarnation}"
+        )
+        raise WireError(ErrorCode.CONFLICT, text)
 
 
 @get("/workers")

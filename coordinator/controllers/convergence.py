@@ -9,6 +9,8 @@ so:
 - any other copy: stale, it is ended (by the heartbeat's answer and by a command);
 - a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
   because the first may have been sent before the deploy was done;
+- a copy that holds what comes to it, where no migration is under way: a move was given up, and it goes on;
+- the copy a migration makes is wanted on its target, though it is not the placement yet;
 - strays (see `state.model`) on workers that can be asked: ended;
 - an epoch above all we ever gave: the copy outlived the logs of its coordinators, and our counter is raised.
 
@@ -31,7 +33,10 @@ from coordinator.state.members import newest_epoch
 from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 
+UNTIL_HEARD = 1.0
+"""Seconds after a copy was ended in which nothing is done because the last heartbeat still lists it."""
 _ADOPTABLE = frozenset({Phase.PENDING, Phase.DEPLOYING, Phase.RUNNING})
+_HOLDS = frozenset({"held", "handed_over"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Findings:
     failed: tuple[tuple[Target, str], ...] = ()
     stale: tuple[tuple[Target, RunningPipeline], ...] = ()
     missing: tuple[Target, ...] = ()
+    paused: tuple[tuple[Target, RunningPipeline], ...] = ()
 
 
 def examine(
@@ -50,14 +56,16 @@ def examine(
     """Compare; pure. `missing` is what of `placed` this heartbeat does not list: wait for the next ones."""
     if heard.pipelines is None or heard.incarnation != worker.incarnation:
         return Findings()
-    adopt, failed, stale = [], [], []
+    adopt, failed, stale, paused = [], [], [], []
+    coming = {move.to_epoch for move in state.migrations.values() if move.to_worker == worker.id}
+    moving = {(move.group, move.pipeline) for move in state.migrations.values()}
     listed: set[Target] = set()
     for copy in heard.pipelines.values():
         target = Target.of(state, copy.group, copy.name, copy.epoch)
         placement = state.placement(copy.group, copy.name)
-        if not copy.group or not copy.epoch:
+        if not copy.group or not copy.epoch or copy.epoch in coming:
             continue
-        if placement is None or placement.epoch != copy.epoch or not _wanted(placement, worker):
+        if placement is None or placement.epoch != copy.epoch or not _wanted(state, placement, worker):
             stale.append((target, copy))
             continue
         listed.add(target)
@@ -67,21 +75,24 @@ def examine(
             failed.append((target, copy.reason or f"worker {worker.id} says it failed"))
         elif placement.phase is not Phase.RUNNING or placement.pipeline_id != copy.pipeline_id:
             adopt.append((target, copy))
+        elif copy.state in _HOLDS and (copy.group, copy.name) not in moving:
+            paused.append((target, copy))
     missing = tuple(
         target
         for group, pipeline, placement in placed
         if placement.phase is Phase.RUNNING
         and (target := Target.of(state, group, pipeline, placement.epoch)) not in listed
     )
-    return Findings(tuple(adopt), tuple(failed), tuple(stale), missing)
+    return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(paused))
 
 
-def _wanted(placement: Placement, worker: Worker) -> bool:
+def _wanted(state: State, placement: Placement, worker: Worker) -> bool:
     """Whether a copy of the current epoch may stay on this worker."""
     if placement.phase is Phase.REMOVING:
         return placement.worker_id == worker.id
     if placement.worker_id is None:
-        return placement.phase in _ADOPTABLE and worker.status is WorkerStatus.READY
+        stays = worker.status is WorkerStatus.READY and state.draining(worker.id) is None
+        return stays and placement.phase in _ADOPTABLE
     return placement.worker_id == worker.id
 
 
@@ -119,6 +130,9 @@ class Convergence:
                 self._start(target, partial(self._fail, target, reason))
             for target, copy in findings.stale:
                 self._end(worker, target, copy)
+            for target, copy in findings.paused:
+                resume = partial(self._do.resume, worker.id, target, copy.pipeline_id)
+                self._once("resume", worker, copy, resume)
             for target in findings.missing:
                 missing[target] = self._missed.get(target, heard.count)
                 if heard.count >= missing[target] + 2:
@@ -165,10 +179,23 @@ class Convergence:
         self._actions.hold(target.key, RETRY_FAILED)
 
     def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
-        self._sweeps.start(
-            ("copy", worker.id, copy.pipeline_id),
-            partial(self._do.undeploy, worker.id, target, copy.pipeline_id),
-        )
+        self._once("copy", worker, copy, partial(self._do.undeploy, worker.id, target, copy.pipeline_id))
+
+    def _once(
+        self,
+        what: str,
+        worker: Worker,
+        copy: RunningPipeline,
+        action: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Do it, and then not again before another heartbeat may tell that it is done."""
+        key = (what, worker.id, copy.pipeline_id)
+
+        async def do() -> None:
+            await action()
+            self._sweeps.hold(key, UNTIL_HEARD)
+
+        self._sweeps.start(key, do)
 
     def _clear_strays(self) -> None:
         state = self._ledger.state

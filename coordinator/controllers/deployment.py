@@ -6,7 +6,8 @@ deploy again: same epoch, same request id, so the worker answers what it answere
 sorts into three:
 
     it will never take this program (parse_error, engine_error, ...)       -> failed, and a slow retry
-    it cannot take any (quota_exceeded, unavailable), or our epoch is old  -> displaced, another is chosen
+    it cannot take any (quota_exceeded, unavailable), or not this one
+    (carrier_missing), or our epoch is old                                 -> displaced, another is chosen
     it did not answer, or not yet                                          -> the same again, after a pause
 
 A seed worker knows no request ids: each deploy it hears makes a copy. So it is asked **once per epoch**, by
@@ -25,9 +26,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
+from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.sealing import Sealer
 from coordinator.state.commands import (
     MAX_REASON,
     Displace,
@@ -40,13 +43,17 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import AnyResult, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Undeploy
+from proto_schemas.messages import Deploy, Instance, Partition, Restore, Undeploy
+from proto_schemas.rest import PipelineSpec
+from proto_schemas.subjects import EXTERNAL
 from transport.errors import ErrorKind, NatsTransportError
 
-ELSEWHERE: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH})
+ELSEWHERE: Final = frozenset(
+    {ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE, ErrorCode.STALE_EPOCH, ErrorCode.CARRIER_MISSING}
+)
 """Answers to a deploy after which another worker, or another epoch, may do better."""
 
 LATER: Final = frozenset(
@@ -121,24 +128,30 @@ class ProgramRefused(Exception):
 class Deployment:
     """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause."""
 
-    def __init__(self, ledger: Ledger, commands: WorkerCommands) -> None:
+    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer) -> None:
         self._ledger = ledger
         self._commands = commands
+        self._sealer = sealer
 
-    async def place(self, target: Target, worker: Worker) -> None:
-        """Commit the intent, then deploy.
+    async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
+        """Commit the intent, with the `reason` for that worker, then deploy.
 
         Raises:
             WorkerRefused, ProgramRefused: the state says so already.
         """
         await self._clear_strays(target)
-        placed = await self._propose(Place, target, worker_id=worker.id)
+        placed = await self._propose(Place, target, worker_id=worker.id, reason=reason[:MAX_REASON])
         if isinstance(placed, Placed):
             await self.deploy(replace(target, epoch=placed.epoch), worker)
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
-        message = self._message(target)
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        try:
+            message = self.message(target, placement.queue) if placement is not None else None
+        except ValueError as error:
+            await self.fail(target, str(error))
+            raise ProgramRefused(str(error)) from None
         if message is None:
             return
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
@@ -149,7 +162,7 @@ class Deployment:
         except NatsTransportError as error:
             if worker.incarnation is None:
                 await self._unanswered(target, worker, error)
-            await self.explain(target, _why(worker.id, error))
+            await self.explain(target, why(worker.id, error))
             raise
         else:
             await self._report(target, worker, deployed.id)
@@ -204,6 +217,20 @@ class Deployment:
             if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
                 raise
 
+    async def resume(self, worker_id: str, target: Target, pipeline_id: str) -> None:
+        """Have a copy that belongs where it is, and holds, go on."""
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        if placement is None or placement.epoch != target.epoch:
+            return
+        message = Restore(
+            pipeline_id=pipeline_id,
+            resume=True,
+            queue=self.line_of(target, placement.queue),
+            term=self._ledger.term,
+            epoch=target.epoch,
+        )
+        await self._commands.restore(worker_id, message)
+
     async def clear_stray(self, stray: Stray, *, known: bool, failures: int = 0) -> None:
         """End a stray and forget it. On a worker that is not `known` any more one try must do; `failures`:
         how often this failed already."""
@@ -240,28 +267,49 @@ class Deployment:
             kind(by=_BY, group=target.group, pipeline=target.pipeline, epoch=target.epoch, **fields)
         )
 
-    def _message(self, target: Target) -> Deploy | None:
+    def line_of(self, target: Target, queue: int) -> str | None:
+        """The queue group of the line of copies that began under the epoch `queue`. Instances that share
+        their events without a key are all in one, whichever line they are of: one that left it would hear
+        every event beside the instance that is given it."""
+        group = self._ledger.state.groups.get(target.group)
+        found = group.instances.get(target.pipeline) if group is not None else None
+        shared = _shared_queue(group, found.pipeline) if group is not None and found is not None else None
+        return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
+
+    def message(self, target: Target, queue: int, *, hold: bool = False) -> Deploy | None:
+        """The deploy of a copy in the line `queue`; None when its group is gone.
+
+        Raises:
+            ValueError: a connector that it names is not there, or does not open.
+        """
         group = self._ledger.state.groups.get(target.group)
         if group is None:
             return None
+        pipeline, number = group.instances[target.pipeline]
         routes = [
             route
             for route in group.spec.routes
-            if target.pipeline in (route.from_pipeline, route.to_pipeline)
+            if pipeline.name in (route.from_pipeline, route.to_pipeline) or route.from_pipeline == EXTERNAL
         ]
+        named = group.connectors.get(pipeline.name, ())
         return Deploy(
             name=target.pipeline,
-            source=group.pipeline(target.pipeline).source,
+            source=pipeline.source,
             group=target.group,
             routes=routes or None,
+            connectors=for_worker(self._ledger.state, named, self._sealer) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=target.request_id,
+            queue=self.line_of(target, queue),
+            hold=hold,
+            instance=_instance(pipeline, number),
+            partitions=_partitions(group, pipeline),
         )
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
-        reason = _why(worker.id, error)
+        reason = why(worker.id, error)
         seen = _SEEN_EPOCH.search(error.error) if error.code == ErrorCode.STALE_EPOCH else None
         if seen is not None:
             await self.raise_epochs(int(seen[1]))
@@ -276,7 +324,7 @@ class Deployment:
 
     async def _unanswered(self, target: Target, worker: Worker, error: NatsTransportError) -> NoReturn:
         """A seed worker did not answer; it is not asked again under this epoch."""
-        reason = _why(worker.id, error)
+        reason = why(worker.id, error)
         if error.kind in NOT_SENT:
             await self.displace(target, reason)
             raise WorkerRefused(worker.id)
@@ -309,6 +357,31 @@ class Deployment:
                     await self.clear_stray(stray, known=worker is not None)
 
 
+def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:
+    """The queue group in which the instances of a pipeline share their events, each going to one of them;
+    those of an earlier group of that name are not in it. None: its events are not shared so."""
+    if pipeline.replicas == 1 or pipeline.partition_key is not None:
+        return None
+    return f"{group.spec.name}.{pipeline.name}.{group.created_at}"
+
+
+def _instance(pipeline: PipelineSpec, number: int) -> Instance | None:
+    if pipeline.replicas == 1:
+        return None
+    return Instance(of=pipeline.name, number=number, count=pipeline.replicas, key=pipeline.partition_key)
+
+
+def _partitions(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] | None:
+    """How those it sends to share by key."""
+    receivers = {route.to_pipeline for route in group.spec.routes if route.from_pipeline == pipeline.name}
+    keyed = (group.pipelines[name] for name in sorted(receivers & group.pipelines.keys()))
+    return {
+        each.name: Partition(key=each.partition_key, count=each.replicas)
+        for each in keyed
+        if each.partition_key is not None and each.replicas > 1
+    } or None
+
+
 def _is_final(error: WireError | NatsTransportError) -> bool:
     """Whether the worker answered, and will answer the same again."""
     if isinstance(error, NatsTransportError):
@@ -316,7 +389,7 @@ def _is_final(error: WireError | NatsTransportError) -> bool:
     return not error.retryable and error.code not in LATER
 
 
-def _why(worker_id: str, error: WireError | NatsTransportError) -> str:
+def why(worker_id: str, error: WireError | NatsTransportError) -> str:
     """A reason people can act on; bounded, because it is replicated."""
     if isinstance(error, NatsTransportError):
         if error.kind is ErrorKind.NO_RESPONDERS:

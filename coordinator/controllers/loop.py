@@ -1,4 +1,5 @@
-"""The loop: passes over liveness, convergence and placement, on the leader, for as long as it leads.
+"""The loop: passes over liveness, convergence, drains, moves, placement and rebalance, on the leader, for as
+long as it leads.
 
 A pass runs when something changed (`wake`) and at least every `INTERVAL` seconds; it starts actions and never
 waits, so it is short. A node that does not lead looks less often: it is woken when it comes to lead.
@@ -9,17 +10,22 @@ down, or this process did not run (a pass that comes more than half a timeout la
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.convergence import Convergence
 from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.drains import Drains
 from coordinator.controllers.liveness import Liveness
+from coordinator.controllers.moves import Moves
 from coordinator.controllers.placement import PlacementController
+from coordinator.controllers.rebalance import Rebalance, StartMove
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
+from coordinator.security.sealing import Sealer
+from coordinator.state.strategy import DEFAULT
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
@@ -40,6 +46,12 @@ class ControlLoop:
         clock: monotonic seconds.
         hears: whether our own connection is up.
         heartbeat_timeout: seconds of silence that count as death.
+        heartbeat_interval: seconds between heartbeats, of which none may be missed.
+        moves: the bounds of `Moves`, where they are not the default ones.
+        sealer: opens the secrets of connectors.
+        placement: strategy of groups that name none.
+        start_move: how a pipeline is moved; None: it cannot be.
+        rebalance, rebalance_cooldown: see `Rebalance`.
     """
 
     def __init__(
@@ -51,6 +63,13 @@ class ControlLoop:
         clock: Callable[[], float],
         hears: Callable[[], bool],
         heartbeat_timeout: float,
+        heartbeat_interval: float = 1.0,
+        moves: Mapping[str, int] | None = None,
+        sealer: Sealer | None = None,
+        placement: str = DEFAULT,
+        start_move: StartMove | None = None,
+        rebalance: bool = True,
+        rebalance_cooldown: float = 60.0,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -60,10 +79,36 @@ class ControlLoop:
         self.verdicts = Actions(clock, self.wake)
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
-        deployment = Deployment(ledger, commands)
-        self.liveness = Liveness(ledger, table, self.verdicts, clock, heartbeat_timeout)
+        self.jobs = Actions(clock, self.wake, limit=256)
+        deployment = Deployment(ledger, commands, sealer or Sealer(None))
+        self.liveness = Liveness(
+            ledger,
+            table,
+            self.verdicts,
+            self.sweeps,
+            clock,
+            heartbeat_timeout,
+            commands,
+            hears,
+            heartbeat_interval,
+        )
         self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
-        self.placement = PlacementController(ledger, deployment, table, self.pipelines, clock)
+        self.placement = PlacementController(
+            ledger, deployment, table, self.pipelines, clock, self.liveness.suspects, strategy=placement
+        )
+        self.moves = Moves(ledger, commands, deployment, self.jobs, clock, **(moves or {}))
+        self.drains = Drains(
+            ledger, deployment, self.jobs, clock, self.liveness.suspects, self.placement.room
+        )
+        self.rebalance = Rebalance(
+            ledger,
+            table,
+            self.verdicts,
+            clock,
+            start_move,
+            automatic=rebalance,
+            cooldown=rebalance_cooldown,
+        )
         self._last_pass = clock()
         self._term = 0
         self.leads = False
@@ -115,7 +160,10 @@ class ControlLoop:
             self.passes += 1
             self.liveness.step()
             self.convergence.step()
+            self.drains.step()
+            self.moves.step()
             self.placement.step()
+            self.rebalance.step()
 
     async def _take_over(self) -> None:
         term = self._ledger.term
@@ -134,11 +182,14 @@ class ControlLoop:
                 actions.forget()
             self.convergence.forget()
             self.placement.forget()
+            self.rebalance.forget()
+            self.moves.forget()
+            self.drains.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))
 
     @property
     def _all_actions(self) -> tuple[Actions, ...]:
-        return (self.verdicts, self.pipelines, self.sweeps)
+        return (self.verdicts, self.pipelines, self.sweeps, self.jobs)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -19,8 +19,10 @@ from coordinator.controllers.deployment import (
 )
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
-from coordinator.state.model import Phase, Placement, Worker
-from coordinator.state.strategy import Room
+from coordinator.state.constraints import Wants
+from coordinator.state.model import Phase, Placement, Worker, WorkerStatus
+from coordinator.state.strategy import DEFAULT, Room, twins_of
+from proto_schemas.messages import RunningPipeline
 
 
 class PlacementController:
@@ -33,12 +35,17 @@ class PlacementController:
         table: HeartbeatTable,
         actions: Actions,
         clock: Callable[[], float],
+        suspects: Callable[[], Set[str]],
+        strategy: str = DEFAULT,
     ) -> None:
         self._ledger = ledger
         self._do = deployment
         self._table = table
         self._actions = actions
         self._clock = clock
+        self._strategy = strategy
+        self._suspects = suspects
+        self._suspect_now: Set[str] = frozenset()
         self._reserved: dict[Target, str] = {}
         self._avoid: dict[Key, dict[str, float]] = {}
 
@@ -50,46 +57,56 @@ class PlacementController:
     def step(self) -> None:
         """Start what is needed, as far as it may start now."""
         room: Room | None = None
+        self._suspect_now = self._suspects()
+        moving = {(move.group, move.pipeline) for move in self._ledger.state.migrations.values()}
         for group, pipeline, placement in list(self._ledger.state.each_placement()):
             target = Target.of(self._ledger.state, group, pipeline, placement.epoch)
-            if not self._actions.free(target.key):
-                continue
+            if (group, pipeline) in moving or not self._actions.free(target.key):
+                continue  # what moves is the business of `moves`
             if placement.phase in (Phase.PENDING, Phase.FAILED):
-                room = room or self._room()
+                room = room or self.room()
                 self._find_place(target, placement, room)
             elif placement.phase is Phase.REMOVING:
                 self._remove(target, placement)
             else:
                 self._look_after(target, placement)
 
-    def _room(self) -> Room:
+    def room(self) -> Room:
+        """What is free now, less what is on its way there."""
         state = self._ledger.state
-        room = Room(state)
+        room = Room(state, strategy=self._strategy, measured=self._table.loads())
         for target, worker_id in self._reserved.items():
             placement = state.placement(target.group, target.pipeline)
             if placement is not None and placement.epoch == target.epoch:
-                room.take(worker_id, target.group)
+                room.take(worker_id, target.group, twins_of(state, target.group, target.pipeline))
         return room
 
     def _find_place(self, target: Target, placement: Placement, room: Room) -> None:
         state = self._ledger.state
         avoid = self._avoided(target)
-        affinity = state.groups[target.group].pipeline(target.pipeline).worker_affinity
-        choice = room.choose(target.group, affinity=affinity, avoid=avoid)
+        wants = Wants.of(state.groups[target.group], target.pipeline)
+        choice = room.choose(target.group, avoid=avoid | self._suspect_now, wants=wants)
         worker = state.ready(choice)
         if worker is None:
-            reason = room.why_none(avoid)
+            reason = room.why_none(avoid, suspects=self._suspect_now, group=target.group, wants=wants)
             if placement.phase is Phase.PENDING and placement.reason != reason:
                 self._actions.start(target.key, partial(self._do.explain, target, reason))
             return
-        room.take(worker.id, target.group)
+        reason = room.why(worker.id, wants)
+        room.take(worker.id, target.group, wants.pipeline)
         self._reserved[target] = worker.id
-        self._actions.start(target.key, partial(self._place, target, worker))
+        self._actions.start(target.key, partial(self._place, target, worker, reason))
 
     def _look_after(self, target: Target, placement: Placement) -> None:
         worker = self._ledger.state.ready(placement.worker_id)
         if worker is None:
             gone = self._ledger.state.workers.get(placement.worker_id or "")
+            if (
+                gone is not None
+                and gone.status is WorkerStatus.DRAINING
+                and self._still_runs(target, placement)
+            ):
+                return  # the drain of that worker moves it
             reason = f"worker {placement.worker_id} is {gone.status if gone else 'gone'}"
             self._actions.start(target.key, partial(self._do.displace, target, reason))
         elif placement.phase is Phase.DEPLOYING and worker.incarnation is None:
@@ -104,15 +121,25 @@ class PlacementController:
         self._actions.start(target.key, partial(self._do.remove, target, worker, pipeline_id, failures))
 
     def _reported(self, target: Target, worker_id: str | None) -> str | None:
+        copy = self._copy(target, worker_id)
+        return copy.pipeline_id if copy is not None else None
+
+    def _still_runs(self, target: Target, placement: Placement) -> bool:
+        """A copy that the last heartbeat does not list may have come after it: that is no proof."""
+        copy = self._copy(target, placement.worker_id)
+        return placement.phase is Phase.RUNNING and (copy is None or copy.state != "drained")
+
+    def _copy(self, target: Target, worker_id: str | None) -> RunningPipeline | None:
+        """What the worker said last of this copy."""
         heard = self._table.get(worker_id or "")
         for copy in (heard.pipelines or {}).values() if heard is not None else ():
             if (copy.group, copy.name, copy.epoch) == (target.group, target.pipeline, target.epoch):
-                return copy.pipeline_id
+                return copy
         return None
 
-    async def _place(self, target: Target, worker: Worker) -> None:
+    async def _place(self, target: Target, worker: Worker, reason: str) -> None:
         try:
-            await self._settle(target, self._do.place(target, worker))
+            await self._settle(target, self._do.place(target, worker, reason))
         finally:
             self._reserved.pop(target, None)
 

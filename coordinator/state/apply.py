@@ -12,20 +12,30 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import groups, members, placements, restore
+from coordinator.state import connectors, groups, jobs, keys, members, placements, restore
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
+    AdvanceMigration,
     Announce,
     BeginRestore,
+    CancelMigration,
     Command,
     CommitRestore,
+    CordonWorker,
     CreateGroup,
+    CreateKey,
+    DeleteConnector,
     DeleteGroup,
     Displace,
+    EndDrain,
     Explain,
+    ExplainDrain,
+    FailMigration,
+    FinishMigration,
     ForgetStray,
     LetGo,
     MarkWorker,
+    Note,
     Place,
     PutPart,
     RaiseEpochs,
@@ -33,9 +43,14 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    ResealConnector,
+    RevokeKey,
+    SaveConnector,
+    StartDrain,
+    StartMigration,
     encode_command,
 )
-from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Refused, Remembered, State
+from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Noted, Refused, Remembered, State
 from proto_schemas.errors import ErrorCode
 
 
@@ -64,6 +79,21 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     BeginRestore: restore.begin_restore,
     PutPart: restore.put_part,
     CommitRestore: restore.commit_restore,
+    SaveConnector: connectors.save,
+    ResealConnector: connectors.reseal,
+    DeleteConnector: connectors.delete,
+    Note: lambda change: Noted(text=change.command.text),
+    StartMigration: jobs.start_migration,
+    AdvanceMigration: jobs.advance_migration,
+    FinishMigration: jobs.finish_migration,
+    FailMigration: jobs.fail_migration,
+    CancelMigration: jobs.fail_migration,
+    CordonWorker: jobs.cordon_worker,
+    StartDrain: jobs.start_drain,
+    ExplainDrain: jobs.explain_drain,
+    EndDrain: jobs.end_drain,
+    CreateKey: keys.create_key,
+    RevokeKey: keys.revoke_key,
 }
 
 
@@ -79,6 +109,7 @@ def apply(state: State, command: Command) -> Applied:
     restore.give_up_late(change)
     try:
         result: AnyResult = _HANDLERS[type(command)](change)
+        jobs.settle(change)
     except Refusal as refusal:
         result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
     if command.request_id and not (isinstance(result, Refused) and result.retryable):
@@ -88,7 +119,7 @@ def apply(state: State, command: Command) -> Applied:
 
 def _words(command: Command) -> int:
     """The same for each time a request is sent, whenever and through whichever node."""
-    return zlib.crc32(encode_command(replace(command, at=0, by="")))
+    return zlib.crc32(encode_command(replace(command.words, at=0, by="")))
 
 
 def _id_spent(command: Command, first: Remembered) -> Refused:

@@ -7,6 +7,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from coordinator.state.commands import Command
 from coordinator.state.model import MAX_AUDIT, MAX_STRAYS, Event, Placement, State, Stray
+from coordinator.state.trail import number
 from proto_schemas.errors import ErrorCode
 
 C_co = TypeVar("C_co", bound=Command, covariant=True)
@@ -37,7 +38,14 @@ class Change(Generic[C_co]):
 
     def tell(self, what: str, about: str, why: str = "") -> None:
         """Put a decision into the trail and hand it to the shell."""
-        event = Event(at=self.command.at, by=self.command.by, what=what, about=about, why=why)
+        event = Event(
+            seq=number(self.state.audit, self.command.at),
+            at=self.command.at,
+            by=self.command.by,
+            what=what,
+            about=about,
+            why=why,
+        )
         self.events.append(event)
         self.state.audit.append(event)
         if len(self.state.audit) > MAX_AUDIT:
@@ -45,13 +53,12 @@ class Change(Generic[C_co]):
 
     def write(self, group: str, pipeline: str, placement: Placement) -> None:
         """Replace a placement."""
-        self.state.placements[group][pipeline] = placement
+        self.state.write_placement(group, pipeline, placement)
 
     def drop(self, group: str, pipeline: str) -> None:
         """Remove a placement, and the group with its last one."""
-        placements = self.state.placements[group]
-        del placements[pipeline]
-        if not placements:
+        self.state.drop_placement(group, pipeline)
+        if not self.state.placements[group]:
             del self.state.placements[group]
             del self.state.groups[group]
             self.tell("group_removed", group)

@@ -8,12 +8,14 @@ the epoch or session they are about and are refused when that is over, so a seco
 from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from coordinator.state.model import WorkerStatus
+from coordinator.state.model import NATS, Cause, DrainPhase, KeyRole, MovePhase, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec
 
 MAX_REASON: Final = 2_000
+MAX_NOTE: Final = 16_000
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
@@ -28,6 +30,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     def about(self) -> str:
         """What the command is about, for logs and to tell two requests with one id apart."""
         return ""
+
+    @property
+    def words(self) -> "Command":
+        """The command without what may differ between two sends of one request."""
+        return self
 
 
 class Announce(Command, frozen=True, kw_only=True):
@@ -52,6 +59,7 @@ class RegisterWorker(Command, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     version: str | None = None
     pipelines: list[RunningPipeline] = []
+    carrier: str = NATS
 
     @property
     def about(self) -> str:
@@ -87,10 +95,15 @@ class CreateGroup(Command, frozen=True, kw_only=True):
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
 
     @property
     def about(self) -> str:
         return self.spec.name
+
+    @property
+    def words(self) -> "CreateGroup":
+        return replace(self, consumes={}, connectors={})
 
 
 class DeleteGroup(Command, frozen=True, kw_only=True):
@@ -116,9 +129,10 @@ class PlacementCommand(Command, frozen=True, kw_only=True):
 
 
 class Place(PlacementCommand, frozen=True, kw_only=True):
-    """The intent to deploy on a worker; the answer holds the next epoch."""
+    """The intent to deploy on a worker; the answer holds the next epoch. `reason`: why on that one."""
 
     worker_id: str
+    reason: Reason = ""
 
 
 class ReportRunning(PlacementCommand, frozen=True, kw_only=True):
@@ -165,6 +179,69 @@ class ForgetStray(Command, frozen=True, kw_only=True):
     @property
     def about(self) -> str:
         return f"{self.worker_id}/{self.pipeline_id}"
+
+
+class Note(Command, frozen=True, kw_only=True):
+    """Remember, under the request id, a choice that was made or an answer that was given; the first one is
+    answered. `asked`: the request it belongs to."""
+
+    asked: str
+    text: Annotated[str, msgspec.Meta(max_length=MAX_NOTE)] = ""
+
+    @property
+    def about(self) -> str:
+        return self.asked
+
+    @property
+    def words(self) -> "Note":
+        return replace(self, text="")
+
+
+class SaveConnector(Command, frozen=True, kw_only=True):
+    """Register a connector (`new`), or change one; checked before.
+
+    `sealed` names the params whose values are secrets, sealed: anew by each node that a request is sent
+    through, so they are not among its words. `kept` names secrets that stay as they are.
+    """
+
+    name: str
+    connector_type: str
+    params: dict[str, Any]
+    description: str = ""
+    new: bool
+    sealed: list[str] = []
+    kept: list[str] = []
+
+    @property
+    def about(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> "SaveConnector":
+        open_params = {key: value for key, value in self.params.items() if key not in self.sealed}
+        return replace(self, params=open_params)
+
+
+class ResealConnector(Command, frozen=True, kw_only=True):
+    """The same params, sealed under another key; of this version and no other."""
+
+    name: str
+    version: int
+    params: dict[str, Any]
+
+    @property
+    def about(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class DeleteConnector(Command, frozen=True, kw_only=True):
+    """Forget a registered connector that no program names."""
+
+    name: str
+
+    @property
+    def about(self) -> str:
+        return self.name
 
 
 class RaiseEpochs(Command, frozen=True, kw_only=True):
@@ -215,6 +292,139 @@ class CommitRestore(Command, frozen=True, kw_only=True):
         return self.upload
 
 
+class StartMigration(PlacementCommand, frozen=True, kw_only=True):
+    """Move a running pipeline: a slot on the target and the next epoch are its own from here on.
+
+    What people ask for has no epoch (0: the present one) and perhaps no target (empty: as the strategy
+    says), so that the same request is the same command whenever it is sent.
+    """
+
+    to_worker: str = ""
+    cause: Cause
+
+
+class MigrationCommand(Command, frozen=True, kw_only=True):
+    """About one migration that is under way."""
+
+    migration_id: str
+
+    @property
+    def about(self) -> str:
+        return self.migration_id
+
+
+class AdvanceMigration(MigrationCommand, frozen=True, kw_only=True):
+    """The step to `phase` is done, or, with the same phase, a `reason` why it takes long. `pipeline_id`: of
+    the copy on the target, once it is known.
+    """
+
+    phase: MovePhase
+    pipeline_id: str | None = None
+    reason: Reason = ""
+
+
+class FinishMigration(MigrationCommand, frozen=True, kw_only=True):
+    """The target is live: it is the placement now. `reason`: what it begins without. `new_line`: the source
+    may still listen, so the target began a new line under its epoch.
+    """
+
+    reason: Reason = ""
+    new_line: bool = False
+
+
+class FailMigration(MigrationCommand, frozen=True, kw_only=True):
+    """The pipeline stays where it was, and is live there, or to be placed again. `new_line`: the target may
+    still listen, so the source was told to begin a new line under the epoch of the migration."""
+
+    reason: Reason
+    new_line: bool = False
+
+
+class CancelMigration(FailMigration, frozen=True, kw_only=True):
+    """The same, before the source had handed anything over."""
+
+
+class CordonWorker(Command, frozen=True, kw_only=True):
+    """Give a worker nothing new, or, with `cordoned` false, again."""
+
+    worker_id: str
+    cordoned: bool
+
+    @property
+    def about(self) -> str:
+        return self.worker_id
+
+
+class StartDrain(Command, frozen=True, kw_only=True):
+    """Empty a worker. `timeout_ms`: when to give up; None: never."""
+
+    worker_id: str
+    cause: Cause
+    timeout_ms: int | None = None
+
+    @property
+    def about(self) -> str:
+        return self.worker_id
+
+
+class ExplainDrain(Command, frozen=True, kw_only=True):
+    """What stands in the way of a drain now; empty: nothing any more."""
+
+    drain_id: str
+    reason: Reason = ""
+
+    @property
+    def about(self) -> str:
+        return self.drain_id
+
+
+class EndDrain(Command, frozen=True, kw_only=True):
+    """A drain is over: the worker is empty, it took too long, or somebody cancelled it."""
+
+    drain_id: str
+    phase: DrainPhase
+    reason: Reason = ""
+
+    @property
+    def about(self) -> str:
+        return self.drain_id
+
+
+class CreateKey(Command, frozen=True, kw_only=True):
+    """An API key is made; its secret stays with who made it. `expires_at` and `overlap_ms` in ms, 0: never,
+    and at once. `from_file`: a coordinator was started with it; one that is known already is none of its
+    business.
+    """
+
+    key_id: str
+    role: KeyRole
+    salt: bytes
+    digest: bytes
+    note: str = ""
+    expires_at: int = 0
+    replaces: str = ""
+    overlap_ms: int = 0
+    from_file: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.key_id
+
+    def __repr__(self) -> str:
+        return f"CreateKey({self.key_id!r}, {self.role.value})"
+
+
+class RevokeKey(Command, frozen=True, kw_only=True):
+    """An API key counts no longer; with `force` also the last one of an admin."""
+
+    key_id: str
+    force: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.key_id
+
+
 AnyCommand = (
     Announce
     | RegisterWorker
@@ -233,6 +443,21 @@ AnyCommand = (
     | BeginRestore
     | PutPart
     | CommitRestore
+    | SaveConnector
+    | ResealConnector
+    | DeleteConnector
+    | Note
+    | StartMigration
+    | AdvanceMigration
+    | FinishMigration
+    | FailMigration
+    | CancelMigration
+    | CordonWorker
+    | StartDrain
+    | ExplainDrain
+    | EndDrain
+    | CreateKey
+    | RevokeKey
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -4,8 +4,9 @@ from msgspec.structs import replace
 
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import CreateGroup, DeleteGroup
-from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Placement, Result
-from coordinator.state.strategy import Room
+from coordinator.state.constraints import Wants
+from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Placement, Result, State
+from coordinator.state.strategy import Room, takes_new
 from proto_schemas.errors import ErrorCode
 
 
@@ -30,16 +31,34 @@ def create_group(change: Change[CreateGroup]) -> Result:
             f"no worker is ready ({len(state.workers)} known): start one, then ask again",
             retryable=True,
         )
-    if Room(state).choose(name) is None:
+    named = {connector for used in command.connectors.values() for connector in used}
+    if gone := sorted(named - state.connectors.keys()):
         refuse(
-            ErrorCode.UNAVAILABLE,
-            f"no ready worker has room ({len(state.workers)} known): start one or make room, then ask again",
-            retryable=True,
+            ErrorCode.PARSE_ERROR,
+            f"connector {gone[0]!r} is not registered any more: see GET /connectors, or declare it",
         )
-    state.groups[name] = Group(spec=command.spec, consumes=command.consumes, created_at=command.at)
-    state.placements[name] = {pipeline.name: Placement() for pipeline in command.spec.pipelines}
+    group = Group(
+        spec=command.spec,
+        consumes=command.consumes,
+        connectors=command.connectors,
+        created_at=command.at,
+    )
+    first = [name for name, instance in group.instances.items() if instance.number == 0]
+    wants = {each.signature: each for each in (Wants.of(group, name) for name in first)}
+    if wants and not any(_has_room(state, each) for each in wants.values()):
+        why = Room(state).why_none(wants=next(iter(wants.values())))
+        refuse(ErrorCode.UNAVAILABLE, f"{why}, then ask again", retryable=True)
+    state.groups[name] = group
+    state.placements[name] = {instance: Placement() for instance in group.instances}
     change.tell("group_created", name, f"{len(command.spec.pipelines)} pipelines")
     return Done()
+
+
+def _has_room(state: State, wants: Wants) -> bool:
+    return any(
+        takes_new(worker) and state.slots_taken(worker.id) < worker.max_pipelines and wants.fits(worker)
+        for worker in state.workers.values()
+    )
 
 
 def delete_group(change: Change[DeleteGroup]) -> Result:

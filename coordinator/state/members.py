@@ -62,6 +62,8 @@ def register_worker(change: Change[RegisterWorker]) -> Result:
         labels=command.labels,
         version=command.version,
         registered_at=command.at,
+        cordoned=known is not None and known.cordoned,
+        carrier=command.carrier,
     )
     change.tell("worker_registered", command.worker_id, f"session {session}")
     _raise_epochs(change, newest_epoch(command.pipelines), f"worker {command.worker_id} runs that epoch")

@@ -12,14 +12,23 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
 - A **stray** is a copy that may still run where it should not: its worker was silent, or restarted, when the
   pipeline was taken from it. It is written down until that worker has let it go, because a seed worker does
   not report what it runs.
+- An **instance** is what is placed: a pipeline with `replicas` n has n of them, each with a placement of its
+  own under its own name; any other pipeline is its only instance.
+- A **line** is the chain of copies of one pipeline that took over from each other without loss. It is named
+  by the epoch under which it began (`Placement.queue`), and its copies share one queue group of NATS; a
+  copy placed after a failure begins a new one, so a zombie of the old line takes no event away from it.
+- A **migration** and a **drain** are jobs: they live here, so that the next leader goes on where the last one
+  stopped. Those that ended are kept apart, the newest `MAX_JOBS` of each.
 """
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from proto_schemas.partition import instance_names
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 MAX_WORKERS: Final = 10_000
@@ -30,8 +39,17 @@ MAX_STRAYS: Final = 10_000
 MAX_COPY: Final = 128 * 1024 * 1024
 """Bytes of a copy that is restored: half of `RaftConfig.max_snapshot_bytes`, because a snapshot that is taken
 meanwhile holds the parts beside the state."""
+MAX_CONNECTORS: Final = 1_000
+MAX_JOBS: Final = 1_000
+"""Migrations that ended, and likewise drains, that are remembered."""
+MAX_KEYS: Final = 10_000
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
+
+
+NATS: Final = "nats"
+REST: Final = "rest"
+"""The carriers of a worker's commands."""
 
 
 class WorkerStatus(StrEnum):
@@ -52,6 +70,36 @@ class Phase(StrEnum):
     REMOVING = "removing"
 
 
+class MovePhase(StrEnum):
+    """How far a migration is; `jobs.MOVES` says what leads where."""
+
+    STARTED = "started"
+    HELD = "held"
+    HANDED_OVER = "handed_over"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DrainPhase(StrEnum):
+    """How far a drain is; `jobs.DRAINS` says what leads where."""
+
+    ACTIVE = "active"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Cause(StrEnum):
+    """Why a pipeline moves, or a worker is emptied."""
+
+    MANUAL = "manual"
+    DRAIN = "drain"
+    REBALANCE = "rebalance"
+    UPDATE = "update"
+    LEAVE = "leave"
+
+
 HOLDING: Final = frozenset({Phase.DEPLOYING, Phase.RUNNING, Phase.REMOVING})
 """Phases in which a placement takes a slot of its worker."""
 
@@ -65,7 +113,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class Worker(Record, frozen=True, kw_only=True):
-    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970."""
+    """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970; `carrier`: `nats`,
+    or `rest` when it has no NATS and its commands go to its address. A `cordoned` one keeps what it has and
+    takes nothing new."""
 
     id: str
     session: int
@@ -77,13 +127,16 @@ class Worker(Record, frozen=True, kw_only=True):
     version: str | None = None
     status: WorkerStatus = WorkerStatus.READY
     registered_at: int
+    cordoned: bool = False
+    carrier: str = NATS
 
 
 class Placement(Record, frozen=True, kw_only=True):
     """Where one pipeline of a group runs. `worker_id` is set while it holds a slot there.
 
     `reason` says why it does not run, or why it is being placed again; None once it runs.
-    `attempts` counts the placements since it last ran.
+    `attempts` counts the placements since it last ran. `queue` is the epoch under which its line of copies
+    began; 0: it was placed by a version that knew no lines, and cannot be moved without loss.
     """
 
     phase: Phase = Phase.PENDING
@@ -92,27 +145,74 @@ class Placement(Record, frozen=True, kw_only=True):
     pipeline_id: str | None = None
     reason: str | None = None
     attempts: int = 0
+    queue: int = 0
 
 
-class Group(Record, frozen=True, kw_only=True):
-    """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside."""
+class Instance(NamedTuple):
+    """The `number`-th instance of a pipeline, from 0."""
+
+    pipeline: PipelineSpec
+    number: int
+
+
+class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
+    """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
+    `connectors`: the registered ones it names; both by pipeline.
+
+    With garbage collection, as its spec is, to remember what is derived from it.
+    """
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
     version: int = 1
     created_at: int
     deleting: bool = False
 
-    def pipeline(self, name: str) -> PipelineSpec:
-        """The spec of one pipeline.
+    @cached_property
+    def instances(self) -> dict[str, Instance]:
+        """What is to be placed, by name, in the order of the spec."""
+        return {
+            name: Instance(pipeline, number)
+            for pipeline in self.spec.pipelines
+            for number, name in enumerate(instance_names(pipeline.name, pipeline.replicas))
+        }
+
+    @cached_property
+    def pipelines(self) -> dict[str, PipelineSpec]:
+        """The specs by the names of the pipelines."""
+        return {pipeline.name: pipeline for pipeline in self.spec.pipelines}
+
+    @cached_property
+    def over_nats(self) -> frozenset[str]:
+        """The pipelines that routes join to others, or to a subject of their own: only NATS carries those."""
+        return frozenset(
+            name
+            for route in self.spec.routes
+            if route.over_nats
+            for name in (route.from_pipeline, route.to_pipeline)
+        )
+
+    def pipeline(self, instance: str) -> PipelineSpec:
+        """The spec of the pipeline that an instance belongs to.
 
         Raises:
-            KeyError: the group has none of that name.
+            KeyError: the group has no instance of that name.
         """
-        for pipeline in self.spec.pipelines:
-            if pipeline.name == name:
-                return pipeline
-        raise KeyError(name)
+        return self.instances[instance].pipeline
+
+
+class Connector(Record, frozen=True, kw_only=True):
+    """A registered connector. `params`: its secrets sealed; times in ms since 1970; `version` counts its
+    changes from 1."""
+
+    name: str
+    connector_type: str
+    params: dict[str, Any] = {}
+    description: str = ""
+    version: int = 1
+    created_at: int
+    updated_at: int
 
 
 class Stray(Record, frozen=True, kw_only=True):
@@ -125,14 +225,102 @@ class Stray(Record, frozen=True, kw_only=True):
     epoch: int
 
 
-class Event(Record, frozen=True, kw_only=True):
-    """One decision: when (ms), who (`api`, `liveness`, ...), what, about whom, why."""
+class Migration(Record, frozen=True, kw_only=True):
+    """One pipeline on its way from one worker to another; times in ms since 1970.
 
+    `to_session`: the life of the target that was meant. `reason`: why it failed, was cancelled, or was
+    completed without what the source could not give any more; while it is under way, what stands in the way.
+    """
+
+    id: str
+    group: str
+    pipeline: str
+    cause: Cause
+    from_worker: str
+    from_epoch: int
+    to_worker: str
+    to_epoch: int
+    to_session: int
+    queue: int
+    phase: MovePhase = MovePhase.STARTED
+    from_pipeline_id: str
+    to_pipeline_id: str | None = None
+    reason: str | None = None
+    started_at: int
+    ended_at: int | None = None
+
+    @property
+    def about(self) -> str:
+        """The pipeline, as people call it."""
+        return f"{self.group}/{self.pipeline}"
+
+
+class Drain(Record, frozen=True, kw_only=True):
+    """A worker that is being emptied; times in ms since 1970.
+
+    `cordoned`: this drain cordoned the worker, so cancelling it uncordons. `total`: pipelines there at its
+    begin; `moved`: those that have left since. `failures`: the last reason by `group/pipeline`, until it
+    has left. `reason`: what stands in the way now, or why it ended. `deadline_at`: None when it may take
+    for ever.
+    """
+
+    id: str
+    worker_id: str
+    session: int
+    cause: Cause
+    phase: DrainPhase = DrainPhase.ACTIVE
+    cordoned: bool = False
+    total: int
+    moved: int = 0
+    failures: dict[str, str] = {}
+    reason: str | None = None
+    started_at: int
+    deadline_at: int | None = None
+    ended_at: int | None = None
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """One decision: its number in the trail (`trail.number`), when (ms), who (`api`, `liveness`, ...), what,
+    about whom, why."""
+
+    seq: int = 0
     at: int
     by: str
     what: str
     about: str
     why: str = ""
+
+
+class KeyRole(StrEnum):
+    """What an API key may do; `coordinator.security.roles` says on which route. A `worker` registers and
+    heartbeats, and nothing else."""
+
+    WORKER = "worker"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class ApiKey(Record, frozen=True, kw_only=True):
+    """An API key without its secret: `digest` is of the secret with `salt`. Times in ms since 1970, 0:
+    never."""
+
+    id: str
+    role: KeyRole
+    salt: bytes
+    digest: bytes
+    note: str = ""
+    created_at: int
+    expires_at: int = 0
+    revoked_at: int = 0
+    replaced_by: str | None = None
+
+    def counts(self, at: int) -> bool:
+        """Whether it is neither revoked nor expired at a time."""
+        return not self.revoked_at and (not self.expires_at or at < self.expires_at)
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.id!r}, {self.role.value})"
 
 
 class Upload(Record, frozen=True, kw_only=True):
@@ -161,22 +349,34 @@ class Unpacked(msgspec.Struct, kw_only=True):
     problem: str | None = None
 
 
-class State(msgspec.Struct, kw_only=True):
+class State(msgspec.Struct, kw_only=True, dict=True):
     """The whole. Groups and placements are keyed by name; `strays` by `worker/pipeline_id`; `uploads` holds
-    one at most, and `parts` what came of it, by number."""
+    one at most, and `parts` what came of it, by number; migrations and drains under way, and those that
+    `ended`, by their ids.
+
+    Which placements a worker holds is looked up in an index that is derived, and no part of snapshots. So the
+    placements change through `write_placement` and `drop_placement` alone once somebody has asked for it, or
+    with everything else through `become`.
+    """
 
     coordinators: dict[str, str] = {}
     workers: dict[str, Worker] = {}
     groups: dict[str, Group] = {}
     placements: dict[str, dict[str, Placement]] = {}
     strays: dict[str, Stray] = {}
+    keys: dict[str, ApiKey] = {}
     epochs: int = 0
     sessions: int = 0
+    connectors: dict[str, Connector] = {}
     remembered: "dict[str, Remembered]" = {}
     audit: list[Event] = []
     uploads: dict[str, Upload] = {}
     parts: dict[int, bytes] = {}
     unpacked: Unpacked | None = None
+    migrations: dict[str, Migration] = {}
+    ended_migrations: dict[str, Migration] = {}
+    drains: dict[str, Drain] = {}
+    ended_drains: dict[str, Drain] = {}
 
     def each_placement(self) -> Iterator[tuple[str, str, Placement]]:
         """(group, pipeline, placement) of every pipeline, in a stable order."""
@@ -184,9 +384,48 @@ class State(msgspec.Struct, kw_only=True):
             for pipeline, placement in placements.items():
                 yield group, pipeline, placement
 
+    def become(self, other: "State") -> None:
+        """Hold what another state holds, which is not used any more; what was derived is derived anew."""
+        self.__dict__.clear()
+        for field in self.__struct_fields__:
+            setattr(self, field, getattr(other, field))
+
+    @cached_property
+    def _held(self) -> dict[str, set[tuple[str, str]]]:
+        held: dict[str, set[tuple[str, str]]] = {}
+        for group, pipeline, placement in self.each_placement():
+            if placement.worker_id is not None:
+                held.setdefault(placement.worker_id, set()).add((group, pipeline))
+        return held
+
+    def write_placement(self, group: str, pipeline: str, placement: Placement) -> None:
+        """Put a placement into its group, or in place of the one that is there."""
+        self._release(group, pipeline)
+        self.placements[group][pipeline] = placement
+        if placement.worker_id is not None:
+            self._held.setdefault(placement.worker_id, set()).add((group, pipeline))
+
+    def drop_placement(self, group: str, pipeline: str) -> None:
+        """Remove a placement that is there."""
+        self._release(group, pipeline)
+        del self.placements[group][pipeline]
+
+    def _release(self, group: str, pipeline: str) -> None:
+        before = self.placements[group].get(pipeline)
+        held = self._held.get(before.worker_id or "") if before is not None else None
+        if before is not None and held is not None:
+            held.discard((group, pipeline))
+            if not held:
+                del self._held[before.worker_id or ""]
+
+    def count_on(self, worker_id: str) -> int:
+        """How many placements hold a slot of a worker."""
+        return len(self._held.get(worker_id, ()))
+
     def placed_on(self, worker_id: str) -> list[tuple[str, str, Placement]]:
-        """What holds a slot of a worker."""
-        return [entry for entry in self.each_placement() if entry[2].worker_id == worker_id]
+        """What holds a slot of a worker, by name: the same order on every replica."""
+        held = sorted(self._held.get(worker_id, ()))
+        return [(group, pipeline, self.placements[group][pipeline]) for group, pipeline in held]
 
     def placed_by_worker(self) -> dict[str, list[tuple[str, str, Placement]]]:
         """What holds a slot of each worker that holds any; one walk instead of one per worker."""
@@ -200,10 +439,43 @@ class State(msgspec.Struct, kw_only=True):
         """The placement of a pipeline; None when there is no such pipeline."""
         return self.placements.get(group, {}).get(pipeline)
 
+    def users_of(self, connector: str) -> list[str]:
+        """The pipelines that name a registered connector, as `group/pipeline`, in order."""
+        return sorted(
+            f"{name}/{pipeline}"
+            for name, group in self.groups.items()
+            for pipeline, used in group.connectors.items()
+            if connector in used
+        )
+
     def ready(self, worker_id: str | None) -> Worker | None:
         """That worker when it may hold pipelines, else None."""
         worker = self.workers.get(worker_id) if worker_id is not None else None
         return worker if worker is not None and worker.status is WorkerStatus.READY else None
+
+    def open(self, worker_id: str | None) -> Worker | None:
+        """That worker when it may take new pipelines, else None."""
+        worker = self.ready(worker_id)
+        return worker if worker is not None and not worker.cordoned else None
+
+    def slots_taken(self, worker_id: str) -> int:
+        """Slots of a worker that are taken: by what is placed there, and by what is on its way there."""
+        coming = sum(move.to_worker == worker_id != move.from_worker for move in self.migrations.values())
+        return self.count_on(worker_id) + coming
+
+    def moving(self, group: str, pipeline: str) -> Migration | None:
+        """The migration of a pipeline that is under way."""
+        for move in self.migrations.values():
+            if (move.group, move.pipeline) == (group, pipeline):
+                return move
+        return None
+
+    def draining(self, worker_id: str) -> Drain | None:
+        """The drain of a worker that is under way."""
+        for drain in self.drains.values():
+            if drain.worker_id == worker_id:
+                return drain
+        return None
 
 
 # -- results ------------------------------------------------------------------------------------------------
@@ -237,6 +509,18 @@ class Restored(Result, frozen=True, kw_only=True):
     kept: int
 
 
+class Noted(Result, frozen=True, kw_only=True):
+    """What was noted first under this request id."""
+
+    text: str
+
+
+class Started(Result, frozen=True, kw_only=True):
+    """The job is under way."""
+
+    id: str
+
+
 class Refused(Result, frozen=True, kw_only=True):
     """Nothing was changed; `code` is one of the wire's."""
 
@@ -245,7 +529,7 @@ class Refused(Result, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-AnyResult = Done | Joined | Placed | Restored | Refused
+AnyResult = Done | Joined | Placed | Restored | Noted | Started | Refused
 
 
 class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -43,10 +43,10 @@ def place(change: Change[Place]) -> Result:
     """Write the intent down under the next epoch; never beyond what the worker takes."""
     command, state = change.command, change.state
     placement, _ = _step(change)
-    worker = state.ready(command.worker_id)
+    worker = state.open(command.worker_id)
     if worker is None:
-        refuse(ErrorCode.CONFLICT, f"worker {command.worker_id!r} is not ready: choose another")
-    if len(state.placed_on(worker.id)) >= worker.max_pipelines:
+        refuse(ErrorCode.CONFLICT, f"worker {command.worker_id!r} takes nothing now: choose another")
+    if state.slots_taken(worker.id) >= worker.max_pipelines:
         refuse(ErrorCode.QUOTA_EXCEEDED, f"worker {worker.id!r} has no room left: choose another")
     state.epochs += 1
     change.write(
@@ -59,10 +59,12 @@ def place(change: Change[Place]) -> Result:
             worker_id=worker.id,
             pipeline_id=None,
             attempts=placement.attempts + 1,
+            queue=state.epochs,
         ),
     )
     what = "pipeline_placed_again" if placement.epoch else "pipeline_placed"
-    change.tell(what, f"{command.group}/{command.pipeline}@{state.epochs}", f"on {worker.id}")
+    why = f"on {worker.id}: {command.reason}" if command.reason else f"on {worker.id}"
+    change.tell(what, f"{command.group}/{command.pipeline}@{state.epochs}", why)
     return Placed(epoch=state.epochs)
 
 
@@ -78,7 +80,11 @@ def report_running(change: Change[ReportRunning]) -> Result:
         change.write(command.group, command.pipeline, replace(placement, pipeline_id=command.pipeline_id))
         return Done()
     running = Placement(
-        phase=Phase.RUNNING, epoch=command.epoch, worker_id=worker.id, pipeline_id=command.pipeline_id
+        phase=Phase.RUNNING,
+        epoch=command.epoch,
+        worker_id=worker.id,
+        pipeline_id=command.pipeline_id,
+        queue=placement.queue,
     )
     change.write(command.group, command.pipeline, running)
     change.tell("pipeline_running", command.about, f"on {worker.id} as {command.pipeline_id}")

@@ -17,10 +17,16 @@ one, on every replica alike; whatever is wrong with a copy is a refusal that cha
 running cluster:
 
 - *groups*: the copy's; one that was being torn down is not brought back;
-- *placements*: a group whose spec is the same as that of the running one goes on where it runs. All else is
-  pending, under no epoch, and placed as if it were new; what runs otherwise is nobody's, and is ended;
+- *placements*: a group whose spec is the same as that of the running one goes on as it is, where it runs. All
+  else is pending, under no epoch, and begins a life of its own (`created_at`), as if it were new, so that
+  its replicas do not share their events with what runs otherwise, which is nobody's, and is ended;
+- *API keys*: the running cluster's, so that an old copy locks nobody out and lets nobody in;
+- *connectors*: the copy's, with their secrets as they were sealed then. What runs keeps what it was deployed
+  with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command
   old, and no old copy is taken for a new one;
+- *migrations, drains*, and those that ended: the running cluster's, as its workers are. A move of a pipeline
+  that goes on goes on; any other ends, because the state was restored;
 - *workers*: those that are known now stay as they are. Those that only the copy knows are unhealthy until
   they are heard; ours register again anyway, a seed worker would never have been told to;
 - *strays*: the running cluster's, and what the restore takes from workers, as far as there is room: first
@@ -36,6 +42,7 @@ from typing import Final, TypeVar
 import google_crc32c
 from msgspec.structs import replace
 
+from coordinator.state import jobs
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart
 from coordinator.state.model import (
@@ -45,6 +52,7 @@ from coordinator.state.model import (
     MAX_STRAYS,
     MAX_WORKERS,
     Done,
+    MovePhase,
     Placement,
     Restored,
     Result,
@@ -139,13 +147,12 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
             retryable=True,
         )
     new = _whole(_read_in_order(state), upload)
-    displaced, kept = _merge(state, new)
+    displaced, kept, go_on = _merge(state, new, change.command.at)
     gone, back = (
         sorted(state.groups.keys() - new.groups.keys()),
         sorted(new.groups.keys() - state.groups.keys()),
     )
-    for field in State.__struct_fields__:
-        setattr(state, field, getattr(new, field))
+    state.become(new)
     for group, pipeline, placement in displaced:
         if len(state.strays) < MAX_STRAYS:
             change.leave_stray(group, pipeline, placement)
@@ -155,6 +162,8 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
         f"upload {upload.id}, taken at {upload.taken_at} ms; {len(new.groups)} groups; "
         f"gone: {_some(gone)}; back: {_some(back)}",
     )
+    for move in [move for move in state.migrations.values() if move.group not in go_on]:
+        jobs.end(change, move, MovePhase.FAILED, "the state was restored")
     pipelines = sum(map(len, new.placements.values()))
     return Restored(groups=len(new.groups), pipelines=pipelines, kept=kept)
 
@@ -201,17 +210,20 @@ def _whole(so_far: Unpacked, upload: Upload) -> State:
     return so_far.state
 
 
-def _merge(old: State, new: State) -> tuple[list[tuple[str, str, Placement]], int]:
+def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placement]], int, set[str]]:
     """Complete `new`, as read from a copy, by what `old` knows better. What is taken from workers thereby,
-    from seed workers first, and how many pipelines go on where they are."""
-    kept, go_on = _merge_groups(old, new)
+    from seed workers first, how many pipelines go on where they are, and their groups."""
+    kept, go_on = _merge_groups(old, new, at)
     new.epochs, new.sessions = max(old.epochs, new.epochs), max(old.sessions, new.sessions)
     brought, new.workers = new.workers, dict(old.workers)
     for name, worker in brought.items():
         if name not in new.workers and len(new.workers) < MAX_WORKERS:
             new.sessions += 1
             new.workers[name] = replace(worker, session=new.sessions, status=WorkerStatus.UNHEALTHY)
+    new.keys = dict(old.keys)
     new.strays, new.coordinators, new.audit = dict(old.strays), dict(old.coordinators), list(old.audit)
+    new.migrations, new.ended_migrations = dict(old.migrations), dict(old.ended_migrations)
+    new.drains, new.ended_drains = dict(old.drains), dict(old.ended_drains)
     older = {key: answer for key, answer in new.remembered.items() if key not in old.remembered}
     remembered = list((older | old.remembered).items())
     new.remembered = dict(remembered[-MAX_REMEMBERED:])
@@ -225,22 +237,24 @@ def _merge(old: State, new: State) -> tuple[list[tuple[str, str, Placement]], in
         if placement.phase in HOLDING
     ]
     displaced.sort(key=lambda entry: entry[2].worker_id not in seeds)
-    return displaced, kept
+    return displaced, kept, go_on
 
 
-def _merge_groups(old: State, new: State) -> tuple[int, set[str]]:
+def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:
     """How many pipelines go on where they are, and their groups."""
     go_on: set[str] = set()
     new.groups = {name: group for name, group in new.groups.items() if not group.deleting}
     new.placements, kept = {}, 0
-    for name, group in new.groups.items():
+    for name, group in list(new.groups.items()):
         running = old.groups.get(name)
         if running is not None and not running.deleting and running.spec == group.spec:
             go_on.add(name)
+            new.groups[name] = running
             new.placements[name] = dict(old.placements[name])
             kept += sum(placement.phase in HOLDING for placement in old.placements[name].values())
         else:
-            new.placements[name] = {pipeline.name: Placement() for pipeline in group.spec.pipelines}
+            new.groups[name] = replace(group, created_at=at)
+            new.placements[name] = {instance: Placement() for instance in group.instances}
     return kept, go_on
 
 

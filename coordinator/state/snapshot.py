@@ -12,8 +12,12 @@ is copied in both its levels. The frames are made when they are asked for, by an
 `read` keeps the garbage collector away: what it makes refers to nothing that refers back, and each look at
 all of it, of which a large state sets off several, would stop the event loop once more.
 
+A kind that came later is not counted while it is empty, so a reader that does not know it is right; it comes
+before the trail, which alone is a list: a frame of it that is there twice is found by the counts at the end.
+
 Format 2, which knew no uploads, and format 1, one msgpack map of everything, are still read. `read_on` takes
-the bytes in pieces, as they come.
+the bytes in pieces, as they come. Events of a trail from before they were numbered get their numbers when
+they are read.
 """
 
 import gc
@@ -26,8 +30,12 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.state.model import (
+    ApiKey,
+    Connector,
+    Drain,
     Event,
     Group,
+    Migration,
     Placement,
     Remembered,
     State,
@@ -36,6 +44,7 @@ from coordinator.state.model import (
     Upload,
     Worker,
 )
+from coordinator.state.trail import number_all
 
 FORMAT: Final = 3
 FRAME_ITEMS: Final = 200
@@ -45,12 +54,19 @@ LARGEST_FRAME: Final = 32 * 1024 * 1024
 _MAGIC: Final = b"CLUSTATE"
 _LENGTH: Final = struct.Struct("<I")
 _FIRST_BYTE_OF_FORMAT_1: Final = 0x82
+_FIRST_KINDS: Final = ("coordinators", "workers", "groups", "placements", "strays", "remembered", "audit")
 _KINDS: Final = (
     "coordinators",
     "workers",
     "groups",
     "placements",
     "strays",
+    "keys",
+    "connectors",
+    "migrations",
+    "ended_migrations",
+    "drains",
+    "ended_drains",
     "remembered",
     "uploads",
     "parts",
@@ -108,6 +124,10 @@ class _Audit(_Frame, frozen=True, tag="audit"):
     items: list[Event]
 
 
+class _Keys(_Frame, frozen=True, tag="keys"):
+    items: dict[str, ApiKey]
+
+
 class _Uploads(_Frame, frozen=True, tag="uploads"):
     items: dict[str, Upload]
 
@@ -116,8 +136,42 @@ class _Parts(_Frame, frozen=True, tag="parts"):
     items: dict[int, bytes]
 
 
+class _Connectors(_Frame, frozen=True, tag="connectors"):
+    items: dict[str, Connector]
+
+
+class _Migrations(_Frame, frozen=True, tag="migrations"):
+    items: dict[str, Migration]
+
+
+class _EndedMigrations(_Frame, frozen=True, tag="ended_migrations"):
+    items: dict[str, Migration]
+
+
+class _Drains(_Frame, frozen=True, tag="drains"):
+    items: dict[str, Drain]
+
+
+class _EndedDrains(_Frame, frozen=True, tag="ended_drains"):
+    items: dict[str, Drain]
+
+
 _AnyFrame = (
-    _Coordinators | _Workers | _Groups | _Placements | _Strays | _Remembered | _Audit | _Uploads | _Parts
+    _Coordinators
+    | _Workers
+    | _Groups
+    | _Placements
+    | _Strays
+    | _Keys
+    | _Connectors
+    | _Migrations
+    | _EndedMigrations
+    | _Drains
+    | _EndedDrains
+    | _Remembered
+    | _Uploads
+    | _Parts
+    | _Audit
 )
 _encode: Final = msgspec.msgpack.Encoder().encode
 _format_1: "Final[msgspec.msgpack.Decoder[_Format1]]" = msgspec.msgpack.Decoder(_Format1)
@@ -130,9 +184,13 @@ def frames(state: State) -> Iterator[bytes]:
     """The state as it is now, in frames."""
     kept: dict[str, Any] = {kind: getattr(state, kind).copy() for kind in _KINDS}
     kept["placements"] = {group: placed.copy() for group, placed in state.placements.items()}
-    counts = {kind: len(items) for kind, items in kept.items()}
+    counts = _counted({kind: len(items) for kind, items in kept.items()})
     header = _framed(_Header(FORMAT, state.epochs, state.sessions, counts))
     return chain([_MAGIC + header], chain.from_iterable(_slices(kind, kept[kind]) for kind in _KINDS))
+
+
+def _counted(counts: dict[str, int]) -> dict[str, int]:
+    return {kind: count for kind, count in counts.items() if count or kind in _FIRST_KINDS}
 
 
 def _slices(kind: str, items: dict[str, Any] | list[Any]) -> Iterator[bytes]:
@@ -183,6 +241,7 @@ def _read_format_1(data: bytes) -> State:
     whole = _format_1.decode(data)
     if whole.format != 1:
         raise ValueError(_other_format(whole.format))
+    number_all(whole.state.audit)
     return whole.state
 
 
@@ -194,6 +253,7 @@ def _read_frames(data: bytes) -> State:
     state = State(epochs=header.epochs, sessions=header.sessions)
     for body in bodies:
         _add(state, _frames.decode(body))
+    number_all(state.audit)
     check_counts(state, header.counts)
     return state
 

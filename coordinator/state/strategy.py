@@ -1,56 +1,404 @@
 """Which worker takes a pipeline.
 
-Affinity first, and softly: the wished-for worker when it is ready and has room. Else the least loaded by
-assigned / max_pipelines; among equals the one with fewest pipelines of the same group, so that one death
-takes as little of a group as it can; among equals by id. Never above max_pipelines, counting what the same
-pass has promised (`take`), never a worker that is not ready.
+Among the workers that are ready, have room and fit the hard constraints (`constraints`), the choice goes by,
+in this order:
+
+1. the wished-for worker (`worker_affinity`), softly: when it is one of them; of replicas it takes one;
+2. as few other instances of the same pipeline as can be;
+3. the least weight of soft constraints unmet;
+4. the **strategy**, of the group or else of the cluster:
+
+       least_loaded   assigned / max_pipelines, plus the measured load where it is known; among equals the
+                      one with fewest pipelines of the same group, so that one death takes little of a group
+       spread         fewest pipelines of the same group, whatever else runs there; `spread:LABEL`: first the
+                      value of that label with the fewest, then the worker
+       binpack        the fullest that has room, so that others stay empty
+       round_robin    the one that was given something longest ago, by the epochs of what it holds: so a new
+                      leader goes on where the last one was
+
+5. the id.
+
+Never above max_pipelines, counting what is on its way there and what the same pass has promised (`take`);
+never a worker that is cordoned.
+
+A choice must not look at every worker. Those who can use the same workers share a heap of them (`_Pool`), and
+mostly its first element is the answer. A tie-break by group has to look past workers that hold something of
+it; a group that has looked past as many as there are workers has paid for a heap of its own, and gets one:
+there the first element is the answer again. Heaps hear of what was taken only when they are used next.
 """
 
-from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from heapq import heapify, heappop, heappush
+from typing import Final, Protocol
 
-from coordinator.state.model import State, WorkerStatus
+from coordinator.state.constraints import NOTHING, Wants, met, words
+from coordinator.state.model import State, Worker, WorkerStatus
+
+DEFAULT: Final = "least_loaded"
+
+Rank = tuple[float, ...]
+_NONE: Final[Mapping[str, int]] = {}
+
+
+class Slots:
+    """One worker as a pass sees it. `measured`: its damped load, 0 to 1; `turn`: when it was last given
+    something, as an epoch."""
+
+    __slots__ = ("assigned", "measured", "turn", "worker")
+
+    def __init__(self, worker: Worker, measured: float) -> None:
+        self.worker = worker
+        self.measured = measured
+        self.assigned = 0
+        self.turn = 0
+
+    @property
+    def full(self) -> bool:
+        return self.assigned >= self.worker.max_pipelines
+
+    @property
+    def used(self) -> float:
+        """The part of its places that is taken; of a worker that has any."""
+        return self.assigned / self.worker.max_pipelines
+
+    @property
+    def load(self) -> float:
+        """What is taken, and what was measured."""
+        return self.used + self.measured
+
+
+class Strategy(Protocol):
+    """Orders workers, the best first. `rank` is the whole order; `order` the part of it that knows no group,
+    and a worker that comes later by `order` never has a better `rank` with 0 of the group."""
+
+    def order(self, slots: Slots) -> Rank:
+        """The order of a heap that groups share."""
+        ...
+
+    def rank(self, slots: Slots, of_group: int) -> Rank:
+        """With `of_group` pipelines of the group there already."""
+        ...
+
+
+class LeastLoaded:
+    def order(self, slots: Slots) -> Rank:
+        return (slots.load,)
+
+    def rank(self, slots: Slots, of_group: int) -> Rank:
+        return (slots.load, of_group)
+
+
+class Spread:
+    def order(self, slots: Slots) -> Rank:
+        return (slots.load,)
+
+    def rank(self, slots: Slots, of_group: int) -> Rank:
+        return (of_group, slots.load)
+
+
+class Binpack:
+    def order(self, slots: Slots) -> Rank:
+        return (-slots.used,)
+
+    def rank(self, slots: Slots, of_group: int) -> Rank:
+        return (-slots.used,)
+
+
+class RoundRobin:
+    def order(self, slots: Slots) -> Rank:
+        return (slots.turn,)
+
+    def rank(self, slots: Slots, of_group: int) -> Rank:
+        return (slots.turn,)
+
+
+STRATEGIES: Final[dict[str, Strategy]] = {
+    "least_loaded": LeastLoaded(),
+    "round_robin": RoundRobin(),
+    "spread": Spread(),
+    "binpack": Binpack(),
+}
+_BY_GROUP: Final = frozenset({"least_loaded", "spread"})
+"""Strategies whose rank depends on the group."""
+
+
+def takes_new(worker: Worker) -> bool:
+    """Whether anything may be placed on a worker, if there is room."""
+    return worker.status is WorkerStatus.READY and not worker.cordoned
+
+
+class _Pool:
+    """Workers in order. `group`: whose ranks decide; None: the order all groups share."""
+
+    def __init__(self, members: Iterable[Slots], wants: Wants, strategy: Strategy, group: str | None) -> None:
+        self._penalties = {slots.worker.id: wants.penalty(slots.worker) for slots in members}
+        self._strategy = strategy
+        self._group = group
+        self._heard = 0
+        self._keys: dict[str, Rank] = {}
+        self._heap: list[tuple[Rank, str]] = []
+
+    def fill(self, room: "Room") -> None:
+        """Order all members."""
+        self._keys = {name: self._key(room, name) for name in self._penalties}
+        self._heap = [(key, name) for name, key in self._keys.items() if key]
+        heapify(self._heap)
+        self._heard = len(room.taken)
+
+    def catch_up(self, room: "Room") -> None:
+        """Put the workers in their places to which something was given since."""
+        if len(room.taken) - self._heard > len(self._penalties):
+            self.fill(room)
+        for name in room.taken[self._heard :]:
+            if name in self._keys and (key := self._key(room, name)) != self._keys[name]:
+                self._keys[name] = key
+                heappush(self._heap, (key, name))
+        self._heard = len(room.taken)
+
+    def _key(self, room: "Room", name: str) -> Rank:
+        """Empty for a worker that is full."""
+        slots, penalty = room.slots[name], self._penalties[name]
+        if slots.full:
+            return ()
+        if self._group is None:
+            return (penalty, *self._strategy.order(slots))
+        return (penalty, *self._strategy.rank(slots, room.of_group(name, self._group)))
+
+    def best(
+        self, room: "Room", group: str, twins: Mapping[str, int], barred: Set[str]
+    ) -> tuple[Rank, str] | None:
+        """The best worker with room that is not `barred`, and its rank with the number of `twins` before it:
+        other instances of the pipeline."""
+        found: tuple[Rank, str] | None = None
+        seen: list[tuple[Rank, str]] = []
+        while self._heap:
+            entry = heappop(self._heap)
+            key, name = entry
+            if not key or self._keys[name] != key:
+                continue
+            seen.append(entry)
+            slots = room.slots[name]
+            at_best = key if self._group is not None else (key[0], *self._strategy.rank(slots, 0))
+            if found is not None and ((0, *at_best), name) > found:
+                break
+            if name not in barred:
+                rank = (key[0], *self._strategy.rank(slots, room.of_group(name, group)))
+                candidate = ((twins.get(name, 0), *rank), name)
+                found = candidate if found is None else min(found, candidate)
+        for entry in seen:
+            heappush(self._heap, entry)
+        room.looked(group, len(seen))
+        return found
 
 
 class Room:
-    """What is free on each ready worker, as one pass sees it."""
+    """What is free on each worker that takes pipelines, as one pass sees it.
 
-    def __init__(self, state: State) -> None:
-        self._limits = {
-            worker.id: worker.max_pipelines
-            for worker in state.workers.values()
-            if worker.status is WorkerStatus.READY
-        }
-        self._not_ready = len(state.workers) - len(self._limits)
-        self._assigned: Counter[str] = Counter()
-        self._of_group: Counter[tuple[str, str]] = Counter()
-        for group, _, placement in state.each_placement():
-            if placement.worker_id is not None:
-                self.take(placement.worker_id, group)
+    Args:
+        strategy: of groups that name none.
+        measured: damped load of workers, 0 to 1, by id; who is missing counts as idle.
+    """
 
-    def take(self, worker_id: str, group: str) -> None:
-        """Count one more pipeline of `group` on a worker."""
-        self._assigned[worker_id] += 1
-        self._of_group[worker_id, group] += 1
-
-    def choose(self, group: str, *, affinity: str | None = None, avoid: Set[str] = frozenset()) -> str | None:
-        """The worker for one more pipeline of `group`; None when none can take it."""
-        free = [worker for worker in self._limits if self._has_room(worker) and worker not in avoid]
-        if affinity in free:
-            return affinity
-        return min(free, key=lambda worker: self._cost(worker, group), default=None)
-
-    def why_none(self, avoid: Set[str] = frozenset()) -> str:
-        """The reason when `choose` found nobody."""
-        full = sum(not self._has_room(worker) for worker in self._limits)
-        refused = sum(worker in avoid and self._has_room(worker) for worker in self._limits)
-        return (
-            f"no worker can take it: {full} full, {self._not_ready} not ready, {refused} refused it lately; "
-            "start a worker or make room"
+    def __init__(
+        self, state: State, *, strategy: str = DEFAULT, measured: Mapping[str, float] | None = None
+    ) -> None:
+        measured = measured or {}
+        self._default = strategy
+        self._turn = state.epochs
+        self._known = len(state.workers)
+        self._cordoned = sum(
+            worker.cordoned and worker.status is WorkerStatus.READY for worker in state.workers.values()
         )
+        self.slots = {
+            worker.id: Slots(worker, measured.get(worker.id, 0.0))
+            for worker in state.workers.values()
+            if takes_new(worker)
+        }
+        self.taken: list[str] = []
+        self._of_group: dict[str, dict[str, int]] = {}
+        self._of_pipeline: dict[tuple[str, str], dict[str, int]] = {}
+        self._in_zones: dict[str, dict[str, dict[str, int]]] = {}
+        self._pools: dict[tuple[bytes, str, str | None, str | None], _Pool] = {}
+        self._zones: dict[tuple[bytes, str], dict[str, list[Slots]]] = {}
+        self._looked: dict[str, int] = {}
+        self._reasons: dict[bytes, tuple[int, str]] = {}
+        for group, instance, placement in state.each_placement():
+            if placement.worker_id is not None:
+                pipeline = twins_of(state, group, instance)
+                self._count(placement.worker_id, group, pipeline, placement.epoch)
+        for move in state.migrations.values():
+            if move.to_worker != move.from_worker:
+                pipeline = twins_of(state, move.group, move.pipeline)
+                self._count(move.to_worker, move.group, pipeline, move.to_epoch)
 
-    def _has_room(self, worker: str) -> bool:
-        return self._assigned[worker] < self._limits[worker]
+    def take(self, worker_id: str, group: str, pipeline: str | None = None) -> None:
+        """Count one more pipeline of `group` on a worker; `pipeline`: whose instance it is, if replicated."""
+        self._turn += 1
+        self._count(worker_id, group, pipeline, self._turn)
+        self.taken.append(worker_id)
 
-    def _cost(self, worker: str, group: str) -> tuple[float, int, str]:
-        return (self._assigned[worker] / self._limits[worker], self._of_group[worker, group], worker)
+    def _count(self, worker_id: str, group: str, pipeline: str | None, turn: int) -> None:
+        _add(self._of_group.setdefault(group, {}), worker_id)
+        if pipeline is not None:
+            _add(self._of_pipeline.setdefault((group, pipeline), {}), worker_id)
+        slots = self.slots.get(worker_id)
+        if slots is not None:
+            slots.assigned += 1
+            slots.turn = max(slots.turn, turn)
+            for label, in_zones in self._in_zones.items():
+                _add(in_zones.setdefault(group, {}), slots.worker.labels.get(label, ""))
+
+    def of_group(self, worker_id: str, group: str) -> int:
+        """How many pipelines of the group a worker holds."""
+        return self._of_group.get(group, _NONE).get(worker_id, 0)
+
+    def looked(self, group: str, count: int) -> None:
+        """A choice for the group looked at so many workers; the first two cost nothing."""
+        if count > 2:
+            self._looked[group] = self._looked.get(group, 0) + count
+
+    def choose(
+        self,
+        group: str,
+        *,
+        affinity: str | None = None,
+        avoid: Set[str] = frozenset(),
+        wants: Wants = NOTHING,
+    ) -> str | None:
+        """The worker for one more pipeline of `group`; None when none can take it."""
+        twins = self._twins(group, wants)
+        barred = avoid | twins.keys() if wants.distinct and twins else avoid
+        wished = self.slots.get(affinity or wants.affinity or "")
+        if wished is not None and not wished.full and wants.fits(wished.worker):
+            name = wished.worker.id
+            if name not in barred and name not in twins:
+                return name
+        strategy, _, label = (wants.strategy or self._default).partition(":")
+        if not label:
+            found = self._pool(strategy, wants, group).best(self, group, twins, barred)
+            return found[1] if found is not None else None
+        return self._of_best_zone(strategy, label, group, wants, twins, barred)
+
+    def _of_best_zone(
+        self,
+        strategy: str,
+        label: str,
+        group: str,
+        wants: Wants,
+        twins: Mapping[str, int],
+        barred: Set[str],
+    ) -> str | None:
+        """The zone with the fewest pipelines of the group that has somebody; after twins and preferences."""
+        counts = self._counts(label).get(group, _NONE)
+        best: tuple[Rank, str] | None = None
+        for zone in self._zones_of(wants, label):
+            pool = self._pool(strategy, wants, group, (label, zone))
+            found = pool.best(self, group, twins, barred)
+            if found is not None:
+                (apart, penalty, *rest), name = found
+                candidate = ((apart, penalty, counts.get(zone, 0), *rest), name)
+                best = candidate if best is None else min(best, candidate)
+        return best[1] if best is not None else None
+
+    def why_none(
+        self,
+        avoid: Set[str] = frozenset(),
+        *,
+        suspects: Set[str] = frozenset(),
+        group: str = "",
+        wants: Wants = NOTHING,
+    ) -> str:
+        """The reason when `choose` found nobody: how many workers each thing in the way excludes. One that
+        lacks two labels counts for both. `suspects`: those that were avoided because they are late."""
+        simple = not avoid and not suspects and not wants.distinct
+        known, reason = self._reasons.get(wants.signature, (-1, ""))
+        if simple and known == len(self.taken):
+            return reason
+        reason = self._reason(avoid, suspects, self._twins(group, wants), wants)
+        if simple:
+            self._reasons[wants.signature] = (len(self.taken), reason)
+        return reason
+
+    def why(self, worker_id: str, wants: Wants = NOTHING) -> str:
+        """Why `choose` chose this worker; before it is taken."""
+        slots = self.slots[worker_id]
+        load = f"({slots.assigned} of {slots.worker.max_pipelines})"
+        if wants.affinity == worker_id:
+            return f"wished for {load}"
+        missed = f"; {wants.affinity}, wished for, cannot take it" if wants.affinity is not None else ""
+        return f"{(wants.strategy or self._default).replace('_', ' ')} {load}{missed}"
+
+    def _reason(self, avoid: Set[str], suspects: Set[str], twins: Mapping[str, int], wants: Wants) -> str:
+        fitting = [slots for slots in self.slots.values() if wants.fits(slots.worker)]
+        free = [slots for slots in fitting if not slots.full]
+        apart = [slots for slots in free if not (wants.distinct and slots.worker.id in twins)]
+        parts = [(len(fitting) - len(free), "full")]
+        for each in wants.hard:
+            lacking = sum(not met(each, slots.worker.labels) for slots in self.slots.values())
+            parts.append((lacking, f"lack {words(each)}"))
+        if wants.pipeline is not None:
+            foreign = sum(slots.worker.incarnation is None for slots in self.slots.values())
+            parts.append((foreign, "know no replicas"))
+        unreached = sum(not wants.reaches(slots.worker) for slots in self.slots.values())
+        parts.append((unreached, "have no NATS, which its routes need"))
+        parts.append((len(free) - len(apart), f"hold another instance of {wants.pipeline}"))
+        parts.append((self._known - len(self.slots) - self._cordoned, "not ready"))
+        parts.append((self._cordoned, "cordoned"))
+        late = [slots for slots in apart if slots.worker.id in suspects]
+        parts.append((len(late), "late with their heartbeat"))
+        refused = sum(slots.worker.id in avoid and slots not in late for slots in apart)
+        parts.append((refused, "refused it lately"))
+        told = ", ".join(f"{count} {what}" for count, what in parts if count)
+        remedy = (
+            "start a worker that fits, or ask for less" if wants.signature else "start a worker or make room"
+        )
+        workers = f"{self._known} worker{'s' if self._known != 1 else ''}"
+        return f"no worker can take it: {workers}: {told or 'none is there'}; {remedy}"
+
+    def _twins(self, group: str, wants: Wants) -> Mapping[str, int]:
+        return self._of_pipeline.get((group, wants.pipeline), _NONE) if wants.pipeline else _NONE
+
+    def _pool(self, name: str, wants: Wants, group: str, zone: tuple[str, str] | None = None) -> _Pool:
+        own = group if name in _BY_GROUP and self._looked.get(group, 0) > len(self.slots) else None
+        key = (wants.signature, name, own, ":".join(zone) if zone is not None else None)
+        pool = self._pools.get(key)
+        if pool is None:
+            members = self._fitting(wants) if zone is None else self._zones_of(wants, zone[0])[zone[1]]
+            pool = self._pools[key] = _Pool(members, wants, STRATEGIES[name], own)
+            pool.fill(self)
+        pool.catch_up(self)
+        return pool
+
+    def _fitting(self, wants: Wants) -> Iterator[Slots]:
+        return (slots for slots in self.slots.values() if wants.fits(slots.worker))
+
+    def _zones_of(self, wants: Wants, label: str) -> dict[str, list[Slots]]:
+        key = (wants.signature, label)
+        zones = self._zones.get(key)
+        if zones is None:
+            zones = self._zones[key] = {}
+            for slots in self._fitting(wants):
+                zones.setdefault(slots.worker.labels.get(label, ""), []).append(slots)
+        return zones
+
+    def _counts(self, label: str) -> dict[str, dict[str, int]]:
+        """Pipelines by group and value of the label, kept up from the first time it is asked for."""
+        counts = self._in_zones.get(label)
+        if counts is None:
+            counts = self._in_zones[label] = {}
+            for group, held in self._of_group.items():
+                in_zone = counts[group] = {}
+                for name, count in held.items():
+                    if (slots := self.slots.get(name)) is not None:
+                        _add(in_zone, slots.worker.labels.get(label, ""), count)
+        return counts
+
+
+def twins_of(state: State, group: str, instance: str) -> str | None:
+    """The pipeline whose further instances an instance keeps apart from; None when it is the only one."""
+    found = state.groups[group].instances.get(instance)
+    return found.pipeline.name if found is not None and found.pipeline.replicas > 1 else None
+
+
+def _add(counts: dict[str, int], key: str, count: int = 1) -> None:
+    counts[key] = counts.get(key, 0) + count

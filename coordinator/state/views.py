@@ -5,9 +5,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.state.model import Group, Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import (
+    Drain,
+    Group,
+    Instance,
+    Migration,
+    Phase,
+    Placement,
+    State,
+    Worker,
+    WorkerStatus,
+)
 from proto_schemas.rest import (
+    DrainView,
     GroupView,
+    MigrationView,
     PlacementView,
     RouteView,
     SummaryView,
@@ -22,11 +34,16 @@ WAITING: Final = "the leader has not chosen a worker yet: it will within seconds
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was last heard of a worker; `age_ms` is None when nothing was."""
+    """What was last heard of a worker; `age_ms` is None when that is nothing. `suspect`: it is late."""
 
     age_ms: int | None = None
     pipelines_running: int | None = None
     events_processed: int = 0
+    suspect: bool = False
+
+
+SUSPECT: Final = "suspect"
+"""The status of a ready worker whose heartbeat is late: it takes nothing new until it is heard."""
 
 
 def group_status(group: Group, placements: Mapping[str, Placement]) -> str:
@@ -53,7 +70,7 @@ def worker_view(state: State, worker: Worker, observed: Observed) -> WorkerView:
     return WorkerView(
         id=worker.id,
         address=worker.address,
-        status=worker.status.value,
+        status=SUSPECT if observed.suspect and worker.status is WorkerStatus.READY else worker.status.value,
         pipelines_running=(
             observed.pipelines_running if observed.pipelines_running is not None else len(assigned)
         ),
@@ -62,9 +79,10 @@ def worker_view(state: State, worker: Worker, observed: Observed) -> WorkerView:
         assigned_pipelines=assigned,
         events_processed=observed.events_processed,
         labels=worker.labels,
-        cordoned=False,
+        cordoned=worker.cordoned,
         last_heartbeat_age_ms=observed.age_ms,
         incarnation=worker.incarnation,
+        carrier=worker.carrier,
     )
 
 
@@ -79,26 +97,69 @@ def group_view(state: State, group: Group) -> GroupView:
         version=group.version,
         pipeline_count=len(group.spec.pipelines),
         placements=[
-            _placement_view(state, pipeline.name, placements[pipeline.name])
-            for pipeline in group.spec.pipelines
-            if pipeline.name in placements
+            _placement_view(state, name, placements[name], instance, state.moving(group.spec.name, name))
+            for name, instance in group.instances.items()
+            if name in placements
         ],
         sources={pipeline.name: pipeline.source for pipeline in group.spec.pipelines},
         routes=group.spec.routes,
         delivery=group.spec.delivery,
+        strategy=group.spec.strategy,
     )
 
 
-def _placement_view(state: State, pipeline: str, placement: Placement) -> PlacementView:
+def _placement_view(
+    state: State, name: str, placement: Placement, instance: Instance, moving: Migration | None
+) -> PlacementView:
     worker = state.workers.get(placement.worker_id) if placement.worker_id is not None else None
     return PlacementView(
-        pipeline_name=pipeline,
+        pipeline_name=name,
         worker_id=placement.worker_id,
         worker_address=worker.address if worker is not None else None,
         pipeline_id=placement.pipeline_id,
         status=placement.phase.value,
         epoch=placement.epoch,
         reason=placement.reason or (WAITING if placement.phase is Phase.PENDING else None),
+        instance_of=instance.pipeline.name,
+        instance=instance.number,
+        moving=moving.id if moving is not None else None,
+    )
+
+
+def migration_view(move: Migration) -> MigrationView:
+    """One migration."""
+    return MigrationView(
+        id=move.id,
+        group_id=move.group,
+        pipeline=move.pipeline,
+        cause=move.cause.value,
+        status=move.phase.value,
+        from_worker=move.from_worker,
+        from_epoch=move.from_epoch,
+        to_worker=move.to_worker,
+        to_epoch=move.to_epoch,
+        reason=move.reason,
+        started_at=move.started_at,
+        ended_at=move.ended_at,
+    )
+
+
+def drain_view(state: State, drain: Drain) -> DrainView:
+    """One drain. While it is under way, `left` is what the worker holds now."""
+    left = state.count_on(drain.worker_id) if drain.ended_at is None else drain.total - drain.moved
+    return DrainView(
+        id=drain.id,
+        worker_id=drain.worker_id,
+        cause=drain.cause.value,
+        status=drain.phase.value,
+        total=drain.total,
+        moved=max(drain.total - left, 0),
+        left=left,
+        failed=drain.failures,
+        reason=drain.reason,
+        started_at=drain.started_at,
+        deadline_at=drain.deadline_at,
+        ended_at=drain.ended_at,
     )
 
 

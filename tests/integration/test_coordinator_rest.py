@@ -49,10 +49,30 @@ BAD: list[tuple[str, str, str | bytes, int, str, str]] = [
     ("POST", GROUPS, with_pipeline(name="a.b"), 400, "bad_request", "$.pipelines[0].name"),
     ("POST", GROUPS, with_pipeline(name="_external"), 400, "bad_request", "_external"),
     ("POST", GROUPS, with_pipeline(source=1), 400, "bad_request", "$.pipelines[0].source"),
-    ("POST", GROUPS, with_pipeline(replicas=2), 400, "bad_request", "not available in this version"),
     ("POST", GROUPS, with_pipeline(replicas=0), 400, "bad_request", "$.pipelines[0].replicas"),
-    ("POST", GROUPS, with_pipeline(partition_key="k"), 400, "bad_request", "not available in this version"),
-    ("POST", GROUPS, with_pipeline(constraints=["zone=a"]), 400, "bad_request", "constraints: not available"),
+    ("POST", GROUPS, with_pipeline(replicas=1001), 400, "bad_request", "$.pipelines[0].replicas"),
+    ("POST", GROUPS, with_pipeline(name="x" * 63, replicas=2), 400, "bad_request", "at most 62"),
+    ("POST", GROUPS, with_pipeline(partition_key=""), 400, "bad_request", "$.pipelines[0].partition_key"),
+    ("POST", GROUPS, with_pipeline(constraints=["zone=a"]), 400, "bad_request", "constraints[0]"),
+    (
+        "POST",
+        GROUPS,
+        with_pipeline(constraints=[{"label": "zone", "op": "~", "value": "a"}]),
+        400,
+        "bad_request",
+        "$.pipelines[0].constraints[0].op",
+    ),
+    (
+        "POST",
+        GROUPS,
+        with_pipeline(constraints=[{"label": "zone", "op": "in", "value": "a"}]),
+        400,
+        "bad_request",
+        "$.pipelines[0].constraints[0].value",
+    ),
+    ("POST", GROUPS, json.dumps(group(strategy="best")), 400, "bad_request", "$.strategy"),
+    ("POST", GROUPS, with_route(), 400, "bad_request", "p -> p"),
+    ("POST", GROUPS, with_route(event_types=["a*b"]), 400, "bad_request", "$.routes[0].event_types[0]"),
     ("POST", GROUPS, with_pipeline(worker_affinity="a b"), 400, "bad_request", "worker_affinity"),
     ("POST", GROUPS, json.dumps(group(delivery="exactly_once")), 400, "bad_request", "not available"),
     ("POST", GROUPS, json.dumps(group("g", "p", "p")), 400, "bad_request", "twice"),
@@ -348,6 +368,8 @@ async def test_machines_that_watch_find_what_they_look_for(nats_server: NatsServ
         health = (await stage.ask("GET", "//health")).json()
         assert health["status"] == "ok" and health["is_leader"] is True
         document = (await stage.ask("GET", "//openapi.json")).json()
+        scheme = document["components"]["securitySchemes"]["key"]
+        assert (scheme["in"], scheme["name"]) == ("header", "x-api-key")
         create = document["paths"][API_BASE + GROUPS]["post"]
         assert create["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/GroupSpec")
         assert "PipelineSpec" in document["components"]["schemas"]

@@ -72,6 +72,13 @@ def test_five_minutes_of_the_readme_lead_to_an_event(place: Path) -> None:
     assert "stopped 7 processes" in said
 
 
+def test_a_pipeline_moves_and_a_worker_is_drained_as_the_docs_tell(place: Path) -> None:
+    said = typed(script("workers"), place)
+    assert re.search(r"demo/filter +done +manual +worker-0 +worker-1", said)
+    assert re.search(r"worker-1 +done +2 +2", said)
+    assert "worker-1 is uncordoned" in said
+
+
 def test_the_failovers_of_the_docs_happen_as_told(place: Path) -> None:
     said = typed(script("failover"), place)
     assert re.search(r"filter +running +worker-1", said)
@@ -83,6 +90,14 @@ def test_the_changes_of_members_that_the_docs_show_can_be_made(place: Path) -> N
     assert re.search(r"coordinator-3 +\w+", said)
     assert "coordinator-0, coordinator-1, coordinator-4" in said
     assert "d1, d2, d3" in said
+
+
+def test_the_group_of_the_placement_page_stands_where_its_constraints_say(place: Path) -> None:
+    said = typed(script("placement"), place)
+    assert re.search(r"totals-[01] +running +north-1", said)
+    assert re.search(r"totals-[01] +running +south-1", said)
+    assert re.search(r"clean +running +(north|south)-1", said)
+    assert re.search(r"went to clean; 1 came out", said)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

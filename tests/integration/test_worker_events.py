@@ -11,7 +11,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.worker.support import (
     PASS,
-    FakeCoordinator,
+    Played,
     bare_client,
     collect,
     command,
@@ -321,7 +321,7 @@ async def test_without_any_coordinator_the_pipelines_run_on(nats_server: NatsSer
         assert worker.host.get(pipeline_id).dropped["lease_expired"] == 0
 
 
-async def reported(coordinator: FakeCoordinator, pipeline_id: str, state: str) -> dict[str, Any]:
+async def reported(coordinator: Played, pipeline_id: str, state: str) -> dict[str, Any]:
     """What the first heartbeat says in which `pipeline_id` has `state`."""
 
     def found() -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
-"""A worker as a member: registered, heard, told; killed, superseded. Coordinators are bare nats-py."""
+"""A worker as a member: registered, heard, told; killed, superseded. Coordinators are bare nats-py, or a bare
+HTTP server where the scenario is one of both carriers.
+"""
 
 import asyncio
 import json
@@ -16,7 +18,16 @@ from nats.aio.msg import Msg
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.support.ports import free_port
-from tests.unit.worker.support import PASS, bare_client, collect, command, config, coordinated, running
+from tests.unit.worker.support import (
+    PASS,
+    bare_client,
+    collect,
+    command,
+    commanding,
+    config,
+    coordinated,
+    running,
+)
 from transport.config import NatsConfig
 from worker.app import Worker, WorkerConfig, WorkerIdInUse, serve
 from worker.pipelines import PipelineHost
@@ -31,6 +42,12 @@ from worker.app import WorkerConfig, serve
 url, directory = sys.argv[1:]
 sys.exit(run(serve(WorkerConfig("worker-0", NatsConfig(servers=(url,)), Path(directory)))))
 """
+
+
+@pytest.fixture(params=["nats", "rest"])
+def carrier(request: pytest.FixtureRequest) -> str:
+    """What carries registrations, heartbeats and commands."""
+    return str(request.param)
 
 
 @asynccontextmanager
@@ -51,15 +68,18 @@ async def process(url: str, tmp_path: Path) -> AsyncIterator[asyncio.subprocess.
 
 
 async def test_a_worker_registers_with_what_the_seed_asks_and_more(
-    nats_server: NatsServer, tmp_path: Path
+    nats_server: NatsServer, tmp_path: Path, carrier: str
 ) -> None:
     async with (
-        coordinated(nats_server) as coordinator,
-        running(nats_server, tmp_path, labels={"zone": "a"}, api_key="k") as worker,
+        coordinated(nats_server, carrier=carrier) as coordinator,
+        running(
+            nats_server, tmp_path, carrier=carrier, by=coordinator, labels={"zone": "a"}, api_key="k"
+        ) as worker,
     ):
         await until(lambda: coordinator.heartbeats, what="a heartbeat")
     registration = coordinator.registrations[0]
     assert registration["worker_id"] == "worker-0" and registration["api_key"] == "k"
+    assert registration.get("carrier") == ("rest" if carrier == "rest" else None)
     assert registration["address"] == worker.url
     assert registration["capacity"] == {"cpu_cores": 2, "pipelines_running": 0, "max_pipelines": 100}
     assert registration["labels"] == {"zone": "a"} and registration["pipelines"] == []
@@ -123,11 +143,11 @@ async def test_heartbeats_tell_what_really_runs_and_how_it_does(
     assert sequence == list(range(1, len(sequence) + 1))
 
 
-async def test_directives_are_followed(nats_server: NatsServer, tmp_path: Path) -> None:
+async def test_directives_are_followed(nats_server: NatsServer, tmp_path: Path, carrier: str) -> None:
     async with (
-        coordinated(nats_server, lease_secs=5) as coordinator,
-        running(nats_server, tmp_path) as worker,
-        bare_client(nats_server) as client,
+        coordinated(nats_server, carrier=carrier, lease_secs=5) as coordinator,
+        running(nats_server, tmp_path, carrier=carrier, by=coordinator) as worker,
+        commanding(nats_server, worker) as client,
     ):
         pipeline_id = (await command(client, "deploy", {"name": "p", "source": PASS}))["id"]
         checkpoint = tmp_path / "worker-0" / "checkpoints" / f"{pipeline_id}.json.gz"
@@ -144,11 +164,13 @@ async def test_directives_are_followed(nats_server: NatsServer, tmp_path: Path) 
     assert len({registration["incarnation"] for registration in coordinator.registrations}) == 1
 
 
-async def test_an_answer_of_a_deposed_leader_changes_nothing(nats_server: NatsServer, tmp_path: Path) -> None:
+async def test_an_answer_of_a_deposed_leader_changes_nothing(
+    nats_server: NatsServer, tmp_path: Path, carrier: str
+) -> None:
     async with (
-        coordinated(nats_server, lease_secs=5) as coordinator,
-        running(nats_server, tmp_path) as worker,
-        bare_client(nats_server) as client,
+        coordinated(nats_server, carrier=carrier, lease_secs=5) as coordinator,
+        running(nats_server, tmp_path, carrier=carrier, by=coordinator) as worker,
+        commanding(nats_server, worker) as client,
     ):
         pipeline_id = (await command(client, "deploy", {"name": "p", "source": PASS}))["id"]
         coordinator.term = 9
@@ -162,9 +184,12 @@ async def test_an_answer_of_a_deposed_leader_changes_nothing(nats_server: NatsSe
 
 
 async def test_it_registers_again_when_answers_it_used_to_get_stay_out(
-    nats_server: NatsServer, tmp_path: Path
+    nats_server: NatsServer, tmp_path: Path, carrier: str
 ) -> None:
-    async with coordinated(nats_server, lease_secs=0.1) as coordinator, running(nats_server, tmp_path):
+    async with (
+        coordinated(nats_server, carrier=carrier, lease_secs=0.1) as coordinator,
+        running(nats_server, tmp_path, carrier=carrier, by=coordinator),
+    ):
         await until(lambda: len(coordinator.heartbeats) > 2, what="acknowledged heartbeats")
         coordinator.answers = False
         await until(lambda: len(coordinator.registrations) == 2, what="the second registration")

@@ -123,6 +123,7 @@ def _worker(name: str, address: str) -> WorkerView:
         pipelines_running=0,
         max_pipelines=1,
         cpu_cores=1,
+        carrier="nats",
         assigned_pipelines=[],
         events_processed=0,
         labels={},

@@ -34,17 +34,22 @@ class Authority:
         self.cert = directory / f"{name}.pem"
         self.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, host: str = "localhost", client: bool = False) -> Pair:
-        """A certificate for a server called `host` (localhost: 127.0.0.1 too), or for a client."""
+    def issue(
+        self, name: str, *, host: str = "localhost", client: bool = False, server: bool | None = None
+    ) -> Pair:
+        """A certificate for a server called `host` (localhost: 127.0.0.1 too), or for a client, or for
+        both."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(host)]
         if host == "localhost":
             names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+        usage = [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
+        if server if server is not None else not client:
+            usage.append(ExtendedKeyUsageOID.SERVER_AUTH)
         certificate = (
             _builder(_name(name), self._name, key)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )

@@ -8,14 +8,14 @@ output, counted under a reason from a small fixed set. No text of either holds a
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 import orjson
 
 from proto_schemas.codec import encode_fields
 from proto_schemas.messages import ConnectorHealth
-from transport.subscription import Handler
+from transport.subscription import Handler, Message
 
 DROP_REASONS: Final = (
     "disconnected",
@@ -69,12 +69,23 @@ class Connector(ABC):
         self.last_message = time.monotonic()
 
     @abstractmethod
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         """Bring messages to `receive`; what the first call subscribed already is not subscribed again.
+
+        Args:
+            queue: of the copies that name it one gets each message, unless the program names a group.
 
         Raises:
             ConnectorError: the parameters are wrong, or there is no connection in bounded time.
         """
+
+    @abstractmethod
+    async def watch_source(self, params: Mapping[str, Any], see: Callable[[Message], None]) -> None:
+        """Have `see` told of every message, whoever takes it; raises as `start_source`."""
+
+    @abstractmethod
+    async def stop_watching(self) -> None:
+        """Tell no more."""
 
     @abstractmethod
     async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
@@ -89,8 +100,16 @@ class Connector(ABC):
         """Stop intake now; what is queued is thrown away."""
 
     async def drain_sources(self, timeout: float) -> None:
-        """Handle, for up to `timeout` seconds, what was sent before now; then stop intake."""
+        """Stop intake and lose nothing: what was sent until then is handled, for up to `timeout` seconds."""
         await self.stop_sources()
+
+    async def flush(self, timeout: float) -> None:
+        """Wait until what was put out has left this process; at once where it leaves as it is put out.
+
+        Raises:
+            NatsTransportError: not within `timeout` seconds.
+        """
+        return
 
     async def close(self, timeout: float) -> None:
         """Stop intake, send what is to be sent, let go; within about `timeout` seconds."""

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from transport.subscription import Handler
+from transport.subscription import Handler, Message
 from worker.connectors.base import (
     Connector,
     ConnectorError,
@@ -53,10 +53,16 @@ class ConsoleConnector(Connector):
         super().__init__(name, params)
         known_params(f"connector {name}", params)
 
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         raise ConnectorError(
             f"connector {self.name}: a console brings no events: use nats or memory as a source"
         )
+
+    async def watch_source(self, params: Mapping[str, Any], see: Callable[[Message], None]) -> None:
+        raise ConnectorError(f"connector {self.name}: a console brings no events")
+
+    async def stop_watching(self) -> None:
+        return None
 
     async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
         known_params(f"sink of connector {self.name}", params)

@@ -6,7 +6,7 @@ outputs of a topic are kept; older ones make room, and are counted.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from transport.subscription import Handler, Message
@@ -27,14 +27,17 @@ class Topic:
         self.name = name
         self.outputs: deque[bytes] = deque(maxlen=CAPACITY)
         self.evicted = 0
-        self.receivers: list[Handler] = []
+        self.receivers: list[tuple[Handler, str]] = []
 
     async def publish(self, data: bytes) -> None:
-        """Keep `data`, and give it to every receiver in turn."""
+        """Keep `data`, and give it to every receiver in turn; of those with one queue, to the oldest."""
         self.evicted += len(self.outputs) == CAPACITY
         self.outputs.append(data)
-        for receive in tuple(self.receivers):
-            await receive(Message(self.name, data))
+        served: set[str] = set()
+        for receive, queue in tuple(self.receivers):
+            if not queue or queue not in served:
+                served.add(queue)
+                await receive(Message(self.name, data))
 
 
 class Topics:
@@ -58,9 +61,9 @@ class MemoryConnector(Connector):
     def __init__(self, name: str, params: Mapping[str, Any]) -> None:
         super().__init__(name, params)
         known_params(f"connector {name}", params)
-        self._receivers: dict[str, Handler] = {}
+        self._receivers: dict[str, tuple[Handler, str]] = {}
 
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
         topic = self._topic(params)
         if topic in self._receivers:
             return
@@ -70,15 +73,21 @@ class MemoryConnector(Connector):
             await receive(message)
             await asyncio.sleep(0)
 
-        self._receivers[topic] = count_and_receive
-        TOPICS[topic].receivers.append(count_and_receive)
+        self._receivers[topic] = count_and_receive, queue
+        TOPICS[topic].receivers.append(self._receivers[topic])
+
+    async def watch_source(self, params: Mapping[str, Any], see: Callable[[Message], None]) -> None:
+        self._topic(params)  # one receiver of a queue gets all until it leaves: there is no order to witness
+
+    async def stop_watching(self) -> None:
+        return None
 
     async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
         return _MemorySink(TOPICS[self._topic({"topic": stream, **params})])
 
     async def stop_sources(self) -> None:
-        for topic, receive in self._receivers.items():
-            TOPICS[topic].receivers.remove(receive)
+        for topic, receiver in self._receivers.items():
+            TOPICS[topic].receivers.remove(receiver)
         self._receivers.clear()
 
     @property

@@ -12,14 +12,14 @@ connection outputs are dropped and counted: delivery is at most once.
 """
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proto_schemas.subjects import check_publishable
 from transport.config import NatsConfig
 from transport.errors import ConfigError, NatsTransportError
+from transport.listener import Listener
 from transport.nats import Message, NatsTransport, Subscription
 from transport.subscription import Handler
 from worker.connectors.base import (
@@ -69,12 +69,12 @@ class ManagedNatsConnector(Connector):
         self._transport: NatsTransport | None = None
         self._connecting = asyncio.Lock()
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
+        self._witnesses: dict[str, Listener] = {}
         self._last_error: str | None = None
 
-    async def start_source(self, params: Mapping[str, Any], receive: Handler) -> None:
-        known_params(f"source of connector {self.name}", params, "topic", "queue_group")
-        subject = _source_subject(self.name, params.get("topic"))
-        group = _text(self.name, params.get("queue_group", self._queue_group), "queue_group")
+    async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
+        subject, given = self._source(params)
+        group = given or queue
         if any(group == other and covers(known, subject) for known, other in self._subscriptions):
             return
 
@@ -93,6 +93,30 @@ class ManagedNatsConnector(Connector):
         except NatsTransportError as error:
             raise ConnectorError(f"connector {self.name}: {error}", retryable=error.retryable) from None
 
+    async def watch_source(self, params: Mapping[str, Any], see: Callable[[Message], None]) -> None:
+        subject, _ = self._source(params)
+        if any(covers(known, subject) for known in self._witnesses):
+            return
+        transport = await self._client()
+        try:
+            self._witnesses[subject] = await transport.listen(subject, see)
+            for known in [known for known in self._witnesses if known != subject and covers(subject, known)]:
+                await self._witnesses.pop(known).unsubscribe()
+            await transport.flush(CONNECT_WAIT)
+        except NatsTransportError as error:
+            raise ConnectorError(f"connector {self.name}: {error}", retryable=error.retryable) from None
+
+    async def stop_watching(self) -> None:
+        witnesses, self._witnesses = self._witnesses, {}
+        for witness in witnesses.values():
+            await witness.unsubscribe()
+
+    def _source(self, params: Mapping[str, Any]) -> tuple[str, str]:
+        """The subject of a source, and the queue group that the program names, if any."""
+        known_params(f"source of connector {self.name}", params, "topic", "queue_group")
+        subject = _source_subject(self.name, params.get("topic"))
+        return subject, _text(self.name, params.get("queue_group", self._queue_group), "queue_group")
+
     async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
         known_params(f"sink of connector {self.name}", params, "topic", "format")
         topic = _text(self.name, params.get("topic", stream), "topic")
@@ -108,12 +132,18 @@ class ManagedNatsConnector(Connector):
         return _NatsSink(await self._client(), topic, _FORMATS[form])
 
     async def stop_sources(self) -> None:
-        for subscription in self._subscriptions.values():
+        leaving, self._subscriptions = self._subscriptions, {}
+        for subscription in leaving.values():
             await subscription.unsubscribe()
 
     async def drain_sources(self, timeout: float) -> None:
+        leaving, self._subscriptions = self._subscriptions, {}
         if self._transport is not None:
-            await drain(self._transport, self._subscriptions.values(), timeout)
+            await self._transport.leave(leaving.values(), timeout)
+
+    async def flush(self, timeout: float) -> None:
+        if self._transport is not None:
+            await self._transport.flush(timeout)
 
     async def close(self, timeout: float) -> None:
         if self._transport is not None:
@@ -172,18 +202,6 @@ def covers(pattern: str, subject: str) -> bool:
     elif len(given) != len(wanted) or given[-1] == ">":
         return False
     return all(token in ("*", other) for token, other in zip(wanted, given, strict=False))
-
-
-async def drain(transport: NatsTransport, subscriptions: Collection[Subscription], timeout: float) -> None:
-    """Handle, for up to `timeout` seconds, what the server sent until now; then unsubscribe."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
-            with contextlib.suppress(NatsTransportError):
-                await transport.flush(timeout)
-            for subscription in subscriptions:
-                await subscription.join()
-    for subscription in subscriptions:
-        await subscription.unsubscribe()
 
 
 def drop_reason(error: NatsTransportError) -> str:

@@ -1,11 +1,11 @@
 """The connectors of one pipeline, by the names its program gives them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 from proto_schemas.messages import ConnectorHealth
-from transport.subscription import Handler
+from transport.subscription import Handler, Message
 from vpl import ConnectorDecl, SinkBinding, SourceBinding
 from worker.connectors.base import Connector, ConnectorError, Sink
 from worker.connectors.console import ConsoleConnector, LineSink, log_line, print_line
@@ -42,13 +42,26 @@ class ConnectorRegistry:
             connectors[name] = kind(name, declaration.params)
         return cls(connectors)
 
-    async def start_source(self, binding: SourceBinding, receive: Handler) -> None:
-        """Bring the messages of `binding` to `receive`.
+    async def start_source(self, binding: SourceBinding, receive: Handler, queue: str = "") -> None:
+        """Bring the messages of `binding` to `receive`; `queue`: see `Connector.start_source`.
 
         Raises:
             ConnectorError: see `Connector.start_source`.
         """
-        await self._named(binding.connector).start_source(binding.params, receive)
+        await self._named(binding.connector).start_source(binding.params, receive, queue)
+
+    async def watch_source(self, binding: SourceBinding, see: Callable[[Message], None]) -> None:
+        """Have `see` told of the messages of `binding`.
+
+        Raises:
+            ConnectorError: see `Connector.start_source`.
+        """
+        await self._named(binding.connector).watch_source(binding.params, see)
+
+    async def stop_watching(self) -> None:
+        """Tell no more."""
+        for connector in self._connectors.values():
+            await connector.stop_watching()
 
     async def create_sink(self, binding: SinkBinding) -> Sink:
         """Where the outputs of `binding` go.
@@ -75,8 +88,12 @@ class ConnectorRegistry:
             await connector.stop_sources()
 
     async def drain_sources(self, timeout: float) -> None:
-        """Handle what was sent until now, side by side, then stop intake; within about `timeout` seconds."""
+        """Stop intake and lose nothing, side by side; within about `timeout` seconds."""
         await asyncio.gather(*(each.drain_sources(timeout) for each in self._connectors.values()))
+
+    async def flush(self, timeout: float) -> None:
+        """Wait until what was put out has left; raises as `Connector.flush`."""
+        await asyncio.gather(*(each.flush(timeout) for each in self._connectors.values()))
 
     async def shutdown(self, timeout: float) -> None:
         """Let go of everything, side by side; within about `timeout` seconds."""

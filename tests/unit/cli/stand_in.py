@@ -14,6 +14,7 @@ class Coordinator(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, Any]] = []
+        self.keys: list[str | None] = []
         self.status, self.answer = 200, b"{}"
         self.cut = 0
 
@@ -31,6 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.removeprefix("/api/v1/cluster")
         as_json = self.headers.get("Content-Type") == "application/json"
         self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
+        self.server.keys.append(self.headers.get("x-api-key"))
         answer = self.server.answer
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))
@@ -38,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer[: len(answer) - self.server.cut])
         self.close_connection = bool(self.server.cut)
 
-    do_GET = do_POST = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = _answer
 
     def log_message(self, *arguments: object) -> None:
         """Quiet."""

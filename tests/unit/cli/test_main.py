@@ -39,6 +39,8 @@ def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         (["status", "--config", "nowhere.toml"], "no configuration file at nowhere.toml"),
         (["worker"], "worker.id is missing"),
         (["coordinator", "--id", "a"], "coordinator.members is missing"),
+        (["coordinator", "--id", "a", "--members", "a", "--scaling-webhook", "ftp://x"], "is no URL"),
+        (["events", "--limit", "0"], "--limit 0 is out of range"),
         (["worker", "--id", "w", "--label", "zone"], "is not key=value"),
         (["worker", "--id", "a.b", "--http-port", "0"], "'a.b'"),
     ],

@@ -140,14 +140,25 @@ class SeedWorker:
 
 
 class FakeWorker(SeedWorker):
-    """Speaks all of the wire. `acks` keeps the answers to its heartbeats."""
+    """Speaks all of the wire. `acks` keeps the answers to its heartbeats, `done` the commands that were not
+    the same again."""
 
-    def __init__(self, worker_id: str, url: str, *, incarnation: str = "first", **options: Any) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        url: str,
+        *,
+        incarnation: str = "first",
+        labels: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(worker_id, url, **options)
+        self.labels = labels or {}
         self.incarnation = incarnation
         self.acks: list[dict[str, Any]] = []
         self.draining = False
         self._seq = 0
+        self.done: list[tuple[str, dict[str, Any]]] = []
         self._first_answers: dict[str, dict[str, Any]] = {}
 
     async def start(self) -> None:
@@ -155,7 +166,12 @@ class FakeWorker(SeedWorker):
         await self.client.subscribe(f"_INBOX.{self.id}.{self.incarnation}", cb=self._on_ack)
 
     def registration(self) -> dict[str, Any]:
-        return {**super().registration(), "incarnation": self.incarnation, "pipelines": self.running()}
+        return {
+            **super().registration(),
+            "incarnation": self.incarnation,
+            "labels": self.labels,
+            "pipelines": self.running(),
+        }
 
     def heartbeat(self) -> dict[str, Any]:
         self._seq += 1
@@ -181,10 +197,14 @@ class FakeWorker(SeedWorker):
             reply=f"_INBOX.{self.id}.{self.incarnation}",
         )
 
-    def deploy(self, body: dict[str, Any]) -> dict[str, Any]:
-        first = self._first_answers.get(body["request_id"])
+    def answer(self, command: str, body: dict[str, Any]) -> dict[str, Any]:
+        request_id = body.get("request_id")
+        if request_id is None:
+            return super().answer(command, body)
+        first = self._first_answers.get(request_id)
         if first is None:
-            first = self._first_answers[body["request_id"]] = super().deploy(body)
+            self.done.append((command, body))
+            first = self._first_answers[request_id] = super().answer(command, body)
         return first
 
     async def _on_ack(self, message: Msg) -> None:

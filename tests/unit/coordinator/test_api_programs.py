@@ -1,8 +1,10 @@
 """Which subjects a route may name."""
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.api.programs import check_group
+from coordinator.state.model import Connector
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Route
 from proto_schemas.rest import GroupSpec, PipelineSpec
@@ -13,7 +15,7 @@ PREFIX = "plant.seven"
 def spec(subject: str) -> GroupSpec:
     route = Route(from_pipeline="p", to_pipeline="p", event_types=["*"], nats_subject=subject)
     pipeline = PipelineSpec(name="p", source="stream Out = In.where(x > 0).emit(x: x)")
-    return GroupSpec(name="g", pipelines=[pipeline], routes=[route])
+    return GroupSpec(name="g", pipelines=[pipeline], routes=[route], allow_cycles=True)
 
 
 @pytest.mark.parametrize(
@@ -39,4 +41,15 @@ async def test_a_route_to_a_subject_of_the_cluster_or_of_nats_is_refused_with_it
     "subject", ["plant", "plant.seventeen.x", "plants.out", "varpulis.cluster.x", "a.$b"]
 )
 async def test_a_route_to_any_other_subject_is_taken(subject: str) -> None:
-    assert await check_group(spec(subject), PREFIX) == {"p": ["In"]}
+    assert await check_group(spec(subject), PREFIX) == ({"p": ["In"]}, {})
+
+
+async def test_a_queue_group_of_a_registered_connector_contradicts_a_partition_key() -> None:
+    source = 'stream Out = In.from(Bus, topic: "t").emit(x: x)'
+    keyed = PipelineSpec(name="p", source=source, replicas=2, partition_key="x")
+    bus = Connector(name="Bus", connector_type="nats", created_at=1, updated_at=1)
+    group = GroupSpec(name="g", pipelines=[keyed])
+    assert (await check_group(group, PREFIX, {"Bus": bus})).connectors == {"p": ["Bus"]}
+    sharing = {"Bus": replace(bus, params={"queue_group": "cell"})}
+    with pytest.raises(WireError, match=r"\$\.pipelines\[0\]\.partition_key: .*Bus has a queue_group"):
+        await check_group(group, PREFIX, sharing)

@@ -19,6 +19,14 @@ def make(**changes: Any) -> CoordinatorConfig:
     [
         ({"http_host": "0.0.0.0"}, ["0.0.0.0", "insecure"]),
         ({"http_host": "example.org"}, ["example.org", "insecure"]),
+        ({"http_host": "0.0.0.0", "admin_key_file": Path("/k")}, ["0.0.0.0", "TLS", "--tls-cert"]),
+        ({"http_host": "0.0.0.0", "tls_cert": "c", "tls_key": "k"}, ["no keys", "--admin-key-file"]),
+        ({"tls_cert": "c"}, ["tls_cert", "tls_key"]),
+        ({"tls_key": "k"}, ["tls_key", "tls_cert"]),
+        ({"tls_client_ca": "ca"}, ["tls_client_ca", "tls_cert"]),
+        ({"rate_limit": -1.0}, ["rate_limit", "-1"]),
+        ({"rate_burst": 0.0}, ["rate_burst", "0"]),
+        ({"advertise_url": "c0:9100"}, ["advertise_url", "c0:9100"]),
         ({"http_port": 70_000}, ["http_port", "70000"]),
         ({"heartbeat_interval": 2.0}, ["heartbeat_timeout", "3.0", "2.0"]),
         ({"heartbeat_interval": 0.0}, ["heartbeat_interval", "0.0"]),
@@ -49,6 +57,25 @@ def test_loopback_needs_no_permission(host: str) -> None:
 
 def test_listening_beyond_this_machine_has_to_be_said() -> None:
     assert make(http_host="0.0.0.0", insecure=True).insecure
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"admin_key_file": Path("/k"), "tls_cert": "c", "tls_key": "k"},
+        {"require_keys": True, "tls_cert": "c", "tls_key": "k"},
+        {"admin_key_file": Path("/k"), "insecure": True},
+    ],
+)
+def test_keys_over_tls_need_no_permission_and_without_tls_it_has_to_be_said(more: dict[str, Any]) -> None:
+    made = make(http_host="0.0.0.0", **more)
+    assert made.keys_required and not made.is_local
+
+
+def test_on_loopback_nobody_is_asked_for_a_key_unless_that_was_said() -> None:
+    assert not make().keys_required
+    assert make(require_keys=True).keys_required
+    assert make(admin_key_file=Path("/k")).keys_required
 
 
 def test_a_lease_is_over_before_the_pipelines_are_placed_elsewhere() -> None:

@@ -1,11 +1,17 @@
 """Who is alive, under a clock that only the test moves."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from coordinator.controllers.liveness import verdict
 from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.state.model import Worker, WorkerStatus
 from proto_schemas.messages import Heartbeat, RunningPipeline
+from tests.unit.coordinator.moving import Moving
+from tests.unit.coordinator.sim_workers import SimWorkers
+from transport.errors import ErrorKind, NatsTransportError
 
 TIMEOUT = 3.0
 READY, UNHEALTHY, DRAINING = WorkerStatus.READY, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING
@@ -39,6 +45,7 @@ def heard(at: float, *, incarnation: str | None = "i1", draining: bool = False) 
         (UNHEALTHY, heard(100.0), 0.0, 101.0, READY),
         (UNHEALTHY, heard(100.0), 0.0, 110.0, None),
         (UNHEALTHY, heard(10.0), 100.0, 101.0, None),
+        (UNHEALTHY, heard(99.9), 100.0, 101.0, None),
         (UNHEALTHY, None, 100.0, 101.0, None),
         (READY, heard(100.0, draining=True), 0.0, 101.0, DRAINING),
         (DRAINING, heard(100.0, draining=True), 0.0, 101.0, None),
@@ -56,6 +63,7 @@ def heard(at: float, *, incarnation: str | None = "i1", draining: bool = False) 
         "heard again",
         "still silent",
         "an old word does not make it ready",
+        "nor one from before a new leader listened",
         "never heard is not back",
         "it drains",
         "it still drains",
@@ -127,3 +135,89 @@ def test_the_table_is_bounded_and_counts_whom_it_does_not_track(monkeypatch: pyt
     table.forget("w1")
     table.heard("w3", beat(1), 2.0)
     assert table.get("w3") is not None
+
+
+# -- suspects
+
+
+class Listening(SimWorkers):
+    """Workers, some of which nobody listens for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.absent: set[str] = set()
+        self.asked: list[str] = []
+
+    async def request_message(
+        self, subject: str, message: msgspec.Struct, reply_type: Any, *, timeout: float
+    ) -> Any:
+        worker, command = subject.split(".")[3:5]
+        if command == "hello":
+            self.asked.append(worker)
+        if worker in self.absent:
+            raise NatsTransportError(ErrorKind.NO_RESPONDERS, "nobody", subject=subject)
+        return await super().request_message(subject, message, reply_type, timeout=timeout)
+
+
+async def on_stage(monkeypatch: pytest.MonkeyPatch) -> tuple[Moving, Listening]:
+    """Two workers; `g/p` runs on the first."""
+    monkeypatch.setattr("coordinator.controllers.liveness.ASK_AGAIN", 0.0)
+    stage, workers = Moving(), Listening()
+    stage.play(workers)
+    await stage.join("w1", "w2")
+    await stage.create("g", "p", worker_affinity="w1")
+    await stage.pass_time(2.5)
+    return stage, workers
+
+
+def status(stage: Moving, name: str) -> WorkerStatus:
+    return stage.machine.state.workers[name].status
+
+
+async def test_a_worker_that_nobody_listens_for_is_unhealthy_before_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, workers = await on_stage(monkeypatch)
+    stage.sim.frozen.add("w1")
+    workers.absent.add("w1")
+    await stage.pass_time(2.25)
+    assert status(stage, "w1") is UNHEALTHY and workers.asked.count("w1") == 2
+    assert stage.placed("g", "p").worker_id == "w2"
+    await stage.pass_time(0.5)
+    assert status(stage, "w1") is UNHEALTHY, "what it said before does not bring it back"
+    stage.sim.frozen.clear()
+    workers.absent.clear()
+    await stage.pass_time(0.5)
+    assert status(stage, "w1") is READY
+
+
+async def test_a_silent_worker_that_something_listens_for_gets_its_full_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, workers = await on_stage(monkeypatch)
+    stage.sim.frozen.add("w1")
+    await stage.pass_time(2.75)
+    assert status(stage, "w1") is READY and workers.asked
+    await stage.pass_time(1)
+    assert status(stage, "w1") is UNHEALTHY
+
+
+async def test_while_our_own_connection_is_down_nobody_is_asked_and_nobody_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, workers = await on_stage(monkeypatch)
+    stage.sim.frozen.add("w1")
+    workers.absent.add("w1")
+    stage.hears = False
+    await stage.pass_time(10)
+    assert status(stage, "w1") is READY and workers.asked == []
+
+
+async def test_a_suspect_takes_nothing_new_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, _ = await on_stage(monkeypatch)
+    stage.sim.frozen.add("w1")
+    await stage.pass_time(2.25)
+    assert stage.loop.liveness.suspects() == {"w1"}
+    await stage.create("h", "q", worker_affinity="w1")
+    await stage.pass_time(0.25)
+    assert stage.placed("h", "q").worker_id == "w2" and stage.placed("g", "p").worker_id == "w1"

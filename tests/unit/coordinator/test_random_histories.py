@@ -1,5 +1,6 @@
 """Whatever is said to the state, in whatever order: its invariants hold after each command."""
 
+from collections import Counter
 from typing import Any
 
 import google_crc32c
@@ -10,13 +11,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import (
+    AdvanceMigration,
     BeginRestore,
+    CancelMigration,
     Command,
     CommitRestore,
+    CordonWorker,
     CreateGroup,
+    DeleteConnector,
     DeleteGroup,
     Displace,
+    EndDrain,
     Explain,
+    FailMigration,
+    FinishMigration,
     ForgetStray,
     LetGo,
     MarkWorker,
@@ -27,9 +35,22 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    SaveConnector,
+    StartDrain,
+    StartMigration,
     encode_command,
 )
-from coordinator.state.model import HOLDING, MAX_FOREIGN_EPOCH, Phase, Restored, WorkerStatus
+from coordinator.state.jobs import MOVES
+from coordinator.state.model import (
+    HOLDING,
+    MAX_FOREIGN_EPOCH,
+    Cause,
+    DrainPhase,
+    MovePhase,
+    Phase,
+    Restored,
+    WorkerStatus,
+)
 from coordinator.state.restore import PART_BYTES
 from coordinator.state.strategy import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
@@ -37,7 +58,9 @@ from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
-PIPELINES = st.sampled_from(["a", "b", "c"])
+NAMES = st.sampled_from(["a", "b", "c"])
+PIPELINES = st.sampled_from(["a", "b", "c", "a-0", "a-1"])
+CONNECTORS = st.sampled_from(["Bus", "Other"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 EPOCHS_BACK = st.integers(0, 2)
 FOREIGN_EPOCHS = st.integers(0, 50) | st.just(2**63 - 1)
@@ -100,12 +123,47 @@ class Histories(RuleBasedStateMachine):
         session = known.session if known is not None else 1
         self.say(MarkWorker, worker_id=worker, session=session, status=status, reason="x")
 
-    @rule(group=GROUPS, names=st.sets(PIPELINES, min_size=1))
-    def create(self, group: str, names: set[str]) -> None:
-        spec = GroupSpec(
-            name=group, pipelines=[PipelineSpec(name=name, source="s") for name in sorted(names)]
+    @rule(name=CONNECTORS, new=st.booleans(), kind=st.sampled_from(["nats", "memory"]), keep=st.booleans())
+    def save_connector(self, name: str, new: bool, kind: str, keep: bool) -> None:
+        secret = {} if keep else {"token": {"$sealed": str(self.index)}}
+        self.say(
+            SaveConnector,
+            name=name,
+            connector_type=kind,
+            params=secret,
+            new=new,
+            sealed=list(secret),
+            kept=["token"] if keep and not new else [],
         )
-        self.say(CreateGroup, spec=spec, consumes={})
+
+    @rule(name=CONNECTORS)
+    def delete_connector(self, name: str) -> None:
+        self.say(DeleteConnector, name=name)
+
+    @invariant()
+    def what_a_program_names_is_registered(self) -> None:
+        state = self.machine.state
+        named = {
+            name for group in state.groups.values() for used in group.connectors.values() for name in used
+        }
+        assert named <= state.connectors.keys()
+
+    @rule(
+        group=GROUPS,
+        names=st.sets(NAMES, min_size=1),
+        replicas=st.integers(1, 2),
+        connectors=st.sets(CONNECTORS),
+    )
+    def create(self, group: str, names: set[str], replicas: int, connectors: set[str]) -> None:
+        used = {name: sorted(connectors) for name in names if connectors}
+        spec = GroupSpec(
+            name=group,
+            pipelines=[
+                PipelineSpec(name=name, source="s", replicas=replicas if name == "a" else 1)
+                for name in sorted(names)
+            ],
+        )
+        self.say(CreateGroup, spec=spec, consumes={}, connectors=used)
 
     @rule(group=GROUPS)
     def delete(self, group: str) -> None:
@@ -162,6 +220,49 @@ class Histories(RuleBasedStateMachine):
         epoch = self.epoch(group, pipeline, 0)
         self.say(LetGo, group=group, pipeline=pipeline, epoch=epoch, confirmed=confirmed)
 
+    @rule(group=GROUPS, pipeline=PIPELINES, worker=WORKERS | st.just(""), cause=st.sampled_from(list(Cause)))
+    def start_a_migration(self, group: str, pipeline: str, worker: str, cause: Cause) -> None:
+        epoch, before = self.epoch(group, pipeline, 0), self.machine.state.slots_taken(worker)
+        self.say(StartMigration, group=group, pipeline=pipeline, epoch=epoch, to_worker=worker, cause=cause)
+        known = self.machine.state.workers.get(worker)
+        if self.machine.state.slots_taken(worker) > before:
+            assert known is not None and before < known.max_pipelines
+
+    @rule(
+        kind=st.sampled_from([AdvanceMigration, FinishMigration, FailMigration, CancelMigration]),
+        phase=st.sampled_from(list(MovePhase)),
+        new_line=st.booleans(),
+        data=st.data(),
+    )
+    def speak_of_a_migration(
+        self, kind: type[Command], phase: MovePhase, new_line: bool, data: st.DataObject
+    ) -> None:
+        state = self.machine.state
+        known = [*state.migrations, *state.ended_migrations][:5]
+        if not known:
+            return
+        fields: dict[str, Any] = {"reason": "x"}
+        if kind is AdvanceMigration:
+            fields |= {"phase": phase, "pipeline_id": f"m-{self.index}"}
+        else:
+            fields |= {"new_line": new_line}
+        self.say(kind, migration_id=data.draw(st.sampled_from(known)), **fields)
+
+    @rule(worker=WORKERS, cordoned=st.booleans())
+    def cordon(self, worker: str, cordoned: bool) -> None:
+        self.say(CordonWorker, worker_id=worker, cordoned=cordoned)
+
+    @rule(worker=WORKERS, cause=st.sampled_from([Cause.MANUAL, Cause.LEAVE]))
+    def start_a_drain(self, worker: str, cause: Cause) -> None:
+        self.say(StartDrain, worker_id=worker, cause=cause)
+
+    @rule(phase=st.sampled_from(list(DrainPhase)), data=st.data())
+    def end_a_drain(self, phase: DrainPhase, data: st.DataObject) -> None:
+        state = self.machine.state
+        known = [*state.drains, *state.ended_drains][:5]
+        if known:
+            self.say(EndDrain, drain_id=data.draw(st.sampled_from(known)), phase=phase)
+
     @rule()
     def forget_a_stray(self) -> None:
         for stray in list(self.machine.state.strays.values())[:1]:
@@ -204,6 +305,54 @@ class Histories(RuleBasedStateMachine):
             assert placement.worker_id is None or placement.worker_id in state.workers
             if placement.phase is Phase.RUNNING:
                 assert placement.pipeline_id is not None
+
+    @invariant()
+    def the_index_of_what_workers_hold_is_what_a_walk_finds(self) -> None:
+        for machine in (self.machine, self.other):
+            state = machine.state
+            for worker in ("w1", "w2", "w3"):
+                held = sorted((g, p) for g, p, placed in state.each_placement() if placed.worker_id == worker)
+                assert [entry[:2] for entry in state.placed_on(worker)] == held
+                assert state.count_on(worker) == len(held)
+
+    @invariant()
+    def a_migration_under_way_is_about_what_runs_and_can_always_be_ended(self) -> None:
+        state = self.machine.state
+        moves = list(state.migrations.values())
+        assert len({(move.group, move.pipeline) for move in moves}) == len(moves)
+        wanted = [placement.epoch for _, _, placement in state.each_placement() if placement.epoch]
+        wanted += [move.to_epoch for move in moves]
+        assert len(wanted) == len(set(wanted)), "no epoch is wanted twice"
+        for move in moves:
+            placement = state.placement(move.group, move.pipeline)
+            assert placement is not None and placement.phase is Phase.RUNNING
+            assert (placement.epoch, placement.worker_id) == (move.from_epoch, move.from_worker)
+            assert move.from_epoch < move.to_epoch <= state.epochs
+            assert state.workers[move.to_worker].session == move.to_session
+            assert FailMigration in MOVES[move.phase]
+        for move in state.ended_migrations.values():
+            assert move.phase not in MOVES and move.ended_at is not None
+            assert move.reason is not None or move.phase is MovePhase.DONE
+
+    @invariant()
+    def no_slot_is_reserved_but_for_a_migration_under_way(self) -> None:
+        state = self.machine.state
+        coming = Counter(
+            move.to_worker for move in state.migrations.values() if move.to_worker != move.from_worker
+        )
+        for worker in state.workers:
+            assert state.slots_taken(worker) == len(state.placed_on(worker)) + coming[worker]
+
+    @invariant()
+    def a_drain_under_way_is_of_a_member_and_of_no_other_drains_worker(self) -> None:
+        state = self.machine.state
+        names = [drain.worker_id for drain in state.drains.values()]
+        assert len(names) == len(set(names)) and set(names) <= state.workers.keys()
+        assert all(
+            state.workers[drain.worker_id].cordoned
+            for drain in state.drains.values()
+            if drain.cause is not Cause.LEAVE
+        )
 
     @invariant()
     def groups_and_placements_belong_together_and_can_be_shown(self) -> None:

@@ -20,22 +20,31 @@ from coordinator.state.commands import (
     Command,
     CommitRestore,
     CreateGroup,
+    CreateKey,
     DeleteGroup,
     LetGo,
     Place,
     PutPart,
     RaiseEpochs,
+    RevokeKey,
+    SaveConnector,
+    StartDrain,
+    StartMigration,
     encode_command,
 )
 from coordinator.state.model import (
     MAX_COPY,
     MAX_STRAYS,
+    Cause,
     Done,
+    KeyRole,
+    MovePhase,
     Phase,
     Placed,
     Placement,
     Refused,
     Restored,
+    Started,
     State,
     WorkerStatus,
 )
@@ -71,7 +80,7 @@ def parts(data: bytes, upload: str = "u") -> list[dict[str, Any]]:
 
 def send(world: World, data: bytes, **changes: Any) -> None:
     assert world.do(BeginRestore, **begin(data, **changes)).result == Done()
-    for part in parts(data):
+    for part in parts(data, changes.get("upload", "u")):
         assert world.do(PutPart, **part).result == Done()
 
 
@@ -182,6 +191,105 @@ def test_workers_stay_and_those_only_the_copy_knows_wait_to_be_heard_in_a_sessio
     back = now.state.workers["w1"]
     assert back.status is WorkerStatus.UNHEALTHY
     assert back.session > max(sessions | {worker.session for worker in world.state.workers.values()})
+
+
+def test_replicas_share_a_queue_with_those_that_go_on_and_not_with_what_is_ended() -> None:
+    """The queue group of replicas is named by the life of their group."""
+    world = World()
+    for name in ("w1", "w2"):
+        world.worker(name)
+    spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s", replicas=2)])
+
+    def create_and_run() -> int:
+        assert world.do(CreateGroup, spec=spec, consumes={}).result == Done()
+        for number in range(2):
+            world.run("g", f"p-{number}", f"w{number + 1}")
+        return world.state.groups["g"].created_at
+
+    create_and_run()
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="g")
+    for number in range(2):
+        world.step(LetGo, "g", f"p-{number}", confirmed=True)
+    second = create_and_run()
+    assert restored(world, data).kept == 2
+    assert world.state.groups["g"].created_at == second, "those that run, and those that are placed later"
+    world.do(DeleteGroup, group="g")
+    send(world, data, upload="second", key="key:second")
+    assert commit(world, "second").result == Restored(groups=1, pipelines=2, kept=0)
+    assert world.state.groups["g"].created_at == world.now
+    assert set(world.state.placements["g"]) == {"p-0", "p-1"}
+
+
+def test_a_move_of_what_goes_on_goes_on_and_any_other_ends_because_of_the_restore() -> None:
+    world = two_groups()
+    world.worker("w3")
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="b")
+    for pipeline in ("p", "q"):
+        world.step(LetGo, "b", pipeline, confirmed=True)
+    create(world, "b", "second")
+    world.run("b", "p", "w1")
+    ids = {}
+    for group in ("a", "b"):
+        started = world.step(StartMigration, group, "p", to_worker="w3", cause=Cause.MANUAL).result
+        assert isinstance(started, Started)
+        ids[group] = started.id
+    drain = world.do(StartDrain, worker_id="w2", cause=Cause.MANUAL).result
+    assert isinstance(drain, Started)
+    restored(world, data)
+    state = world.state
+    assert set(state.migrations) == {ids["a"]} and set(state.drains) == {drain.id}
+    assert state.workers["w2"].cordoned
+    ended = state.ended_migrations[ids["b"]]
+    assert (ended.phase, ended.reason) == (MovePhase.FAILED, "the state was restored")
+    assert state.slots_taken("w3") == 1
+
+
+def test_jobs_of_a_copy_do_not_come_back() -> None:
+    world = two_groups()
+    before = as_bytes(world.state)
+    world.step(StartMigration, "a", "p", to_worker="w2", cause=Cause.MANUAL)
+    world.do(StartDrain, worker_id="w2", cause=Cause.MANUAL)
+    data, then = as_bytes(world.state), two_groups()
+    assert as_bytes(then.state) == before
+    restored(then, data)
+    assert not then.state.migrations and not then.state.drains and not then.state.workers["w2"].cordoned
+
+
+def test_what_a_worker_holds_is_known_after_a_restore() -> None:
+    world = two_groups()
+    data = as_bytes(world.state)
+    world.do(DeleteGroup, group="b")
+    assert world.state.count_on("w1") == 2
+    restored(world, data)
+    assert world.state.count_on("w1") == 1
+    world.run("b", "p", "w1")
+    assert [entry[:2] for entry in world.state.placed_on("w1")] == [("a", "p"), ("b", "p")]
+
+
+def test_connectors_are_those_of_the_copy() -> None:
+    world = World()
+    world.do(SaveConnector, name="a", connector_type="nats", params={"servers": "old"}, new=True)
+    data, before = as_bytes(world.state), dict(world.state.connectors)
+    world.do(SaveConnector, name="a", connector_type="nats", params={"servers": "new"}, new=False)
+    world.do(SaveConnector, name="b", connector_type="memory", params={}, new=True)
+    restored(world, data)
+    assert world.state.connectors == before and set(before) == {"a"}
+
+
+def test_api_keys_are_those_of_the_running_cluster() -> None:
+    """An old copy lets nobody in whose key was revoked since, and locks nobody out."""
+    world = World()
+    for name in ("old", "gone"):
+        world.do(CreateKey, key_id=name, role=KeyRole.ADMIN, salt=b"s", digest=b"d")
+    data = as_bytes(world.state)
+    world.do(RevokeKey, key_id="gone")
+    world.do(CreateKey, key_id="new", role=KeyRole.ADMIN, salt=b"s", digest=b"d")
+    before = dict(world.state.keys)
+    restored(world, data)
+    assert world.state.keys == before
+    assert [key.id for key in before.values() if key.counts(world.now)] == ["old", "new"]
 
 
 def test_the_trail_is_the_running_clusters_and_tells_who_restored_what_and_when() -> None:

@@ -20,8 +20,10 @@ from coordinator.state.commands import (
     encode_command,
 )
 from coordinator.state.model import MAX_AUDIT, Done, Phase, Refused, State, WorkerStatus
+from coordinator.state.snapshot import frames, read
+from coordinator.state.views import group_view
 from proto_schemas.messages import RunningPipeline
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.worlds import World, in_phase, refused
 
 
@@ -245,3 +247,50 @@ def test_a_refusal_leaves_the_state_byte_for_byte_as_it_was() -> None:
     for command in commands:
         assert isinstance(apply(world.state, command).result, Refused)
     assert msgspec.msgpack.encode(world.state) == before
+
+
+def test_each_instance_of_a_pipeline_has_a_placement_of_its_own() -> None:
+    world = World()
+    world.worker("w1")
+    pipelines = [PipelineSpec(name="many", source="-", replicas=3), PipelineSpec(name="one", source="-")]
+    world.do(CreateGroup, spec=GroupSpec(name="g", pipelines=pipelines), consumes={})
+    assert list(world.state.placements["g"]) == ["many-0", "many-1", "many-2", "one"]
+    world.run("g", "many-1", "w1")
+    group = world.state.groups["g"]
+    assert group.pipeline("many-1") is group.pipelines["many"]
+    view = group_view(world.state, group)
+    assert [(each.pipeline_name, each.instance_of, each.instance) for each in view.placements] == [
+        ("many-0", "many", 0),
+        ("many-1", "many", 1),
+        ("many-2", "many", 2),
+        ("one", "one", 0),
+    ]
+    world.do(DeleteGroup, group="g")
+    world.step(LetGo, "g", "many-1", confirmed=True)
+    assert world.state.groups == {}
+
+
+def test_a_group_is_refused_for_now_when_its_constraints_leave_no_worker() -> None:
+    world = World()
+    world.worker("w1", labels={"zone": "us"})
+    eu = PipelineSpec(name="p", source="-", constraints=[Constraint(label="zone", op="=", value="eu")])
+    applied = world.do(CreateGroup, spec=GroupSpec(name="g", pipelines=[eu]), consumes={})
+    assert refused(applied) == "unavailable"
+    assert isinstance(applied.result, Refused) and "1 worker: 1 lack zone=eu" in applied.result.error
+
+
+def test_what_a_restored_state_says_of_a_restarted_worker_is_in_the_same_order() -> None:
+    """The index is derived: in a restored state it is built at once, elsewhere it grew bit by bit."""
+    world = World()
+    world.worker("w1", room=50)
+    for name in ("z", "a", "m"):
+        world.group(name, "q", "p")
+        world.place(name, "q", "w1")
+        world.place(name, "p", "w1")
+    restored = World()
+    restored.state = read(b"".join(frames(world.state)))
+    restored.now = world.now
+    for each in (world, restored):
+        each.worker("w1", incarnation="i2", room=50)
+    assert world.state.audit == restored.state.audit
+    assert b"".join(frames(world.state)) == b"".join(frames(restored.state))

@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.config import CoordinatorConfig
 from coordinator.nats_handlers import WorkerListener
+from coordinator.security.door import Door
 from coordinator.state.commands import MarkWorker
 from coordinator.state.model import WorkerStatus
 from proto_schemas.codec import encode
@@ -35,7 +36,13 @@ class Ears:
         config = CoordinatorConfig(node_id="c0", members=("c0",), cluster_id="x", data_dir=Path("/nowhere"))
         nats: Any = self.nats
         self.listener = WorkerListener(
-            config, nats, stage.ledger, stage.table, stage.loop, lambda: stage.time
+            config,
+            nats,
+            stage.ledger,
+            stage.table,
+            stage.loop,
+            lambda: stage.time,
+            Door(stage.ledger, required=False),
         )
         stage.loop.leads = True
         self.seq = 0

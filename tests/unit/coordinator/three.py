@@ -25,10 +25,15 @@ def config(node_id: str, nats_url: str, data_dir: Path, **changes: Any) -> Coord
     return CoordinatorConfig(
         node_id=node_id,
         cluster_id="test",
-        nats=NatsConfig(servers=(nats_url,)),
         data_dir=data_dir / node_id,
         http_port=0,
-        **{"members": NODES, "heartbeat_interval": 0.1, "heartbeat_timeout": 1.5, **changes},
+        **{
+            "nats": NatsConfig(servers=(nats_url,)),
+            "members": NODES,
+            "heartbeat_interval": 0.1,
+            "heartbeat_timeout": 1.5,
+            **changes,
+        },
     )
 
 
@@ -39,13 +44,16 @@ def group(name: str = "g", *pipelines: str, **more: Any) -> dict[str, Any]:
 
 
 class Three:
-    """The coordinators by id, and requests to them."""
+    """The coordinators by id, and requests to them; `copy` is for a copy of their state."""
 
-    def __init__(self, nats_url: str, directory: Path) -> None:
+    def __init__(self, nats_url: str, directory: Path, key: str = "", verify: Any = True) -> None:
         self.nats_url = nats_url
         self.directory = directory
         self.nodes: dict[str, Coordinator] = {}
-        self.http = httpx.AsyncClient(timeout=30, trust_env=False)
+        self.copy = b""
+        self.http = httpx.AsyncClient(timeout=30, trust_env=False, verify=verify)
+        if key:
+            self.http.headers["x-api-key"] = key
 
     async def start(self, node_id: str, **changes: Any) -> Coordinator:
         node = Coordinator(config(node_id, self.nats_url, self.directory, **changes))
@@ -66,15 +74,30 @@ class Three:
     def follower(self) -> Coordinator:
         return next(node for node in self.nodes.values() if not node.is_leader)
 
+    def layers(self, node: Coordinator | None = None) -> list[Any]:
+        """What a request to a node, by default the leader, passes: from the outermost to the application."""
+        server = (node or self.leader)._server
+        assert server is not None
+        layers: list[Any] = [server._config.app]
+        while hasattr(layers[-1], "_app"):
+            layers.append(layers[-1]._app)
+        return layers
+
     async def has_leader(self) -> None:
         async def one() -> bool:
             if sum(node.is_leader for node in self.nodes.values()) != 1:
                 return False
+            if "x-api-key" in self.http.headers and not self._keys_known():
+                return False  # the key of the file is on its way into the state; each refusal would count
             answer = await self.http.get(self.leader.url + API_BASE + "/raft")
             known = [peer["url"] for peer in answer.json()["nodes"] if peer["id"] in self.nodes]
             return all(known)
 
         await until(one, timeout=15, what="one leader, and every URL announced")
+
+    def _keys_known(self) -> bool:
+        loops = [node._loop for node in self.nodes.values()]
+        return all(loop is not None and loop._ledger.state.keys for loop in loops)
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, node: Coordinator | None = None, **options: Any
@@ -107,9 +130,11 @@ class Three:
 
 
 @contextlib.asynccontextmanager
-async def three(nats_url: str, directory: Path, **changes: Any) -> AsyncIterator[Three]:
-    """Started, with a leader; stopped at the end."""
-    stage = Three(nats_url, directory / secrets.token_hex(4))
+async def three(
+    nats_url: str, directory: Path, *, key: str = "", verify: Any = True, **changes: Any
+) -> AsyncIterator[Three]:
+    """Started, with a leader; stopped at the end. `key` and `verify`: what our requests show and trust."""
+    stage = Three(nats_url, directory / secrets.token_hex(4), key, verify)
     try:
         await asyncio.gather(*(stage.start(node_id, **changes) for node_id in NODES))
         await stage.has_leader()

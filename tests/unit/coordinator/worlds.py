@@ -41,6 +41,7 @@ class World:
         incarnation: str | None = "i1",
         room: int = 10,
         pipelines: list[RunningPipeline] | None = None,
+        labels: dict[str, str] | None = None,
     ) -> int:
         """Register; the session."""
         applied = self.do(
@@ -51,6 +52,7 @@ class World:
             cpu_cores=2,
             max_pipelines=room,
             pipelines=pipelines or [],
+            labels=labels or {},
         )
         assert isinstance(applied.result, Joined)
         return applied.result.session

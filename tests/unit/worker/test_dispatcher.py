@@ -1,29 +1,36 @@
-"""One table of commands, whatever the carrier: played here with handlers that tests hold in their hands."""
+"""One table of commands, whatever the carrier: played here with handlers that tests hold in their hands, as
+bytes of NATS and as requests of HTTP.
+"""
 
 import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import COMMANDS, Deploy, Deployed, Inject, Injected, Ok, Undeploy
+from proto_schemas.worker_rest import to_request
 from worker import dispatcher as module
 from worker.dispatcher import Dispatcher
+from worker.http_carrier import HttpCarrier
 
 
 class Stage:
     """Handlers that note what they were called with and wait where a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, carrier: str = "nats") -> None:
+        self.carrier = carrier
         self.calls: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.failure: Exception | None = None
         self.dispatcher = Dispatcher(
             {"deploy": self.deploy, "inject": self.inject, "undeploy": self.undeploy}, self.locate
         )
+        self.http = HttpCarrier(self.dispatcher, "key")
 
     def locate(self, pipeline_id: str) -> tuple[str, str] | None:
         return ("g", pipeline_id.partition("-")[0]) if "-" in pipeline_id else None
@@ -45,11 +52,44 @@ class Stage:
         return Ok(ok=True)
 
     async def send(self, command: str, message: Any) -> Any:
+        if self.carrier == "rest":
+            kind = COMMANDS[command][0]
+            return await self.request(*to_request(command, msgspec.convert(message, kind)))
         data = message if isinstance(message, bytes) else json.dumps(message).encode()
         return json.loads(await self.dispatcher.dispatch(command, data))
 
+    async def request(self, method: str, target: str, body: bytes) -> Any:
+        """The answer to a request, without a network."""
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [(b"x-api-key", b"key")],
+        }
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.http(scope, receive, send)
+        answer = json.loads(b"".join(message.get("body", b"") for message in sent))
+        refused = "code" in answer
+        assert (sent[0]["status"] >= 400) is refused
+        return answer
+
     def start(self, command: str, message: Any) -> "asyncio.Task[Any]":
         return asyncio.create_task(self.send(command, message))
+
+
+@pytest.fixture(params=["nats", "rest"])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    """For what holds over both carriers."""
+    return Stage(request.param)
 
 
 async def turns(count: int = 10) -> None:
@@ -90,9 +130,8 @@ async def test_a_malformed_request_is_refused_with_the_path_of_the_field(message
 
 
 async def test_a_handler_that_raises_costs_one_answer_with_an_id_that_stands_in_the_log(
-    caplog: pytest.LogCaptureFixture,
+    stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage = Stage()
     stage.failure = RuntimeError("a loose wire")
     answer = await stage.send("deploy", {"name": "p", "source": ""})
     assert answer["code"] == "internal"
@@ -102,8 +141,7 @@ async def test_a_handler_that_raises_costs_one_answer_with_an_id_that_stands_in_
     assert (await stage.send("inject", {"pipeline_id": "p-1", "event_type": "E"}))["ok"]
 
 
-async def test_a_request_id_seen_before_gets_the_first_answer_again() -> None:
-    stage = Stage()
+async def test_a_request_id_seen_before_gets_the_first_answer_again(stage: Stage) -> None:
     request = {"name": "p", "source": "", "request_id": "r1"}
     first = await stage.send("deploy", request)
     assert await stage.send("deploy", request) == first
@@ -112,8 +150,7 @@ async def test_a_request_id_seen_before_gets_the_first_answer_again() -> None:
     assert (await stage.send("deploy", request | {"request_id": "r2"}))["id"] == "p-2"
 
 
-async def test_a_duplicate_waits_for_the_first_when_that_is_still_at_work() -> None:
-    stage = Stage()
+async def test_a_duplicate_waits_for_the_first_when_that_is_still_at_work(stage: Stage) -> None:
     stage.gates["p"] = asyncio.Event()
     request = {"name": "p", "source": "", "request_id": "r1"}
     first, second = stage.start("deploy", request), stage.start("deploy", request)
@@ -124,15 +161,13 @@ async def test_a_duplicate_waits_for_the_first_when_that_is_still_at_work() -> N
     assert stage.calls == ["deploy p"]
 
 
-async def test_one_request_id_may_serve_two_commands() -> None:
-    stage = Stage()
+async def test_one_request_id_may_serve_two_commands(stage: Stage) -> None:
     await stage.send("deploy", {"name": "p", "source": "", "request_id": "r"})
     await stage.send("undeploy", {"pipeline_id": "p-1", "request_id": "r"})
     assert stage.calls == ["deploy p", "undeploy p-1"]
 
 
-async def test_a_refusal_that_may_pass_is_not_the_answer_for_ever() -> None:
-    stage = Stage()
+async def test_a_refusal_that_may_pass_is_not_the_answer_for_ever(stage: Stage) -> None:
     request = {"name": "p", "source": "", "request_id": "r"}
     stage.failure = WireError(ErrorCode.UNAVAILABLE, "later")
     assert (await stage.send("deploy", request))["retryable"]
@@ -142,24 +177,23 @@ async def test_a_refusal_that_may_pass_is_not_the_answer_for_ever() -> None:
     assert (await stage.send("deploy", request))["code"] == "conflict"
 
 
-async def test_the_oldest_answers_are_forgotten_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_oldest_answers_are_forgotten_beyond_the_bound(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_KEPT", 2)
-    stage = Stage()
     for request_id in ("r1", "r2", "r3", "r3", "r2", "r1"):
         await stage.send("deploy", {"name": request_id, "source": "", "request_id": request_id})
     assert stage.calls == ["deploy r1", "deploy r2", "deploy r3", "deploy r1"]
 
 
-async def test_large_answers_are_forgotten_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_answers_are_forgotten_sooner(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEPT_BYTES", 10)
-    stage = Stage()
     for _ in range(2):
         await stage.send("deploy", {"name": "p", "source": "", "request_id": "r"})
     assert stage.calls == ["deploy p", "deploy p"]
 
 
-async def test_commands_of_one_pipeline_keep_their_order_and_others_do_not_wait() -> None:
-    stage = Stage()
+async def test_commands_of_one_pipeline_keep_their_order_and_others_do_not_wait(stage: Stage) -> None:
     stage.gates["p"] = asyncio.Event()
     deploy = stage.start("deploy", {"name": "p", "source": "", "group": "g"})
     await turns()
@@ -173,9 +207,8 @@ async def test_commands_of_one_pipeline_keep_their_order_and_others_do_not_wait(
     assert stage.calls == ["deploy p", "inject q-1", "inject p-1", "undeploy p-1"]
 
 
-async def test_a_flood_is_answered_and_not_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_is_answered_and_not_queued(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_IN_FLIGHT", 2)
-    stage = Stage()
     stage.gates["p"] = asyncio.Event()
     waiting = [stage.start("deploy", {"name": "p", "source": ""}) for _ in range(2)]
     await turns()
@@ -186,8 +219,7 @@ async def test_a_flood_is_answered_and_not_queued(monkeypatch: pytest.MonkeyPatc
     assert (await stage.send("inject", {"pipeline_id": "q-1", "event_type": "E"}))["ok"]
 
 
-async def test_a_command_older_than_one_seen_is_refused_by_both_numbers() -> None:
-    stage = Stage()
+async def test_a_command_older_than_one_seen_is_refused_by_both_numbers(stage: Stage) -> None:
     deploy = {"name": "p", "source": "", "group": "g", "term": 3, "epoch": 9}
     await stage.send("deploy", deploy)
     stale_epoch = await stage.send("undeploy", {"pipeline_id": "p-1", "term": 3, "epoch": 8})
@@ -200,10 +232,10 @@ async def test_a_command_older_than_one_seen_is_refused_by_both_numbers() -> Non
 
 
 async def test_an_answer_too_large_to_send_is_an_error_and_not_silence(
-    monkeypatch: pytest.MonkeyPatch,
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PAYLOAD", 10)
-    answer = await Stage().send("deploy", {"name": "p", "source": ""})
+    answer = await stage.send("deploy", {"name": "p", "source": ""})
     assert answer["code"] == "engine_error"
 
 

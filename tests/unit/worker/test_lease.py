@@ -71,3 +71,32 @@ def test_an_answer_that_overtakes_the_confirmation_of_its_heartbeat_counts() -> 
     lease.acknowledged(10.0, SECS, 10.1)
     lease.went_out(10.0)
     assert lease.is_open(10.2)
+
+
+def test_a_connection_that_is_lost_closes_the_gate_at_once_until_a_later_heartbeat_is_acknowledged() -> None:
+    lease = granted(0.0)
+    lease.went_out(1.0)
+    lease.cut_off(1.1)
+    assert not lease.is_open(1.1)
+    lease.acknowledged(1.0, SECS, 1.2)
+    assert not lease.is_open(1.2), "sent before the loss"
+    lease.went_out(1.5)
+    assert not lease.is_open(1.5)
+    lease.acknowledged(1.5, SECS, 1.6)
+    assert lease.is_open(1.6)
+
+
+def test_after_a_lost_connection_the_data_goes_on_where_there_is_no_control_plane_any_more() -> None:
+    lease = granted(0.0)
+    lease.cut_off(0.5)
+    second = 0.6
+    while not lease.is_open(second):
+        lease.went_out(second)
+        second += 0.2
+    assert 2 * SECS < second - 0.5 < 2 * SECS + 0.5
+
+
+def test_where_no_lease_is_granted_a_lost_connection_means_nothing() -> None:
+    lease = Lease()
+    lease.cut_off(1.0)
+    assert lease.is_open(1.0)

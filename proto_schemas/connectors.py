@@ -1,0 +1,110 @@
+"""The types of connectors and their parameters: what a coordinator checks before it replicates a registered
+connector, and what a worker takes.
+
+A value may be `env:NAME` or `file:PATH`, read on the worker that runs the pipeline; such a reference is no
+secret itself. Secrets are not allowed inside URLs, where nobody could tell them from the rest.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_PARAM: Final = 8 * 1024
+"""Characters of one value; a credentials file goes by its path."""
+MAX_SERVERS: Final = 64
+CONNECTOR_NAME: Final = r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z"
+"""What a program can name."""
+_NAME: Final = re.compile(CONNECTOR_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list) or `seconds`."""
+
+    kind: str = "text"
+    secret: bool = False
+
+
+TYPES: Final[Mapping[str, Mapping[str, Param]]] = {
+    "nats": {
+        "servers": Param("texts"),
+        "url": Param("texts"),
+        "server": Param("texts"),
+        "queue_group": Param(),
+        "user": Param(),
+        "password": Param(secret=True),
+        "token": Param(secret=True),
+        "creds": Param(),
+        "nkey_seed": Param(secret=True),
+        "tls_ca": Param(),
+        "tls_cert": Param(),
+        "tls_key": Param(),
+        "tls_hostname": Param(),
+        "name": Param(),
+        "connect_timeout": Param("seconds"),
+        "ping_interval": Param("seconds"),
+    },
+    "console": {},
+    "memory": {},
+}
+
+
+def check_connector(name: str, connector_type: str, params: Mapping[str, Any]) -> None:
+    """Refuse what no worker would take.
+
+    Raises:
+        ValueError: with the path of what is wrong and what would be right; it holds no value of a secret.
+    """
+    if not _NAME.match(name):
+        raise ValueError(
+            f"$.name: {name[:80]!r} cannot be named in a program: use a letter, then letters, "
+            "digits or '_', 64 at most"
+        )
+    known = TYPES.get(connector_type)
+    if known is None:
+        raise ValueError(
+            f"$.connector_type: {connector_type[:80]!r} is unknown: {_hint(connector_type, TYPES)}"
+        )
+    for key, value in params.items():
+        if key not in known:
+            raise ValueError(
+                f"$.params.{key[:80]}: {connector_type} has no such parameter: {_hint(key, known)}"
+            )
+        _check_value(key, known[key], value)
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a value says where the worker is to read it."""
+    return isinstance(value, str) and value.startswith(("env:", "file:"))
+
+
+def secret_names(connector_type: str, params: Mapping[str, Any]) -> list[str]:
+    """The given parameters whose values are secrets; a reference is none."""
+    known = TYPES.get(connector_type, {})
+    return [
+        key for key, value in params.items() if key in known and known[key].secret and not is_reference(value)
+    ]
+
+
+def _check_value(key: str, param: Param, value: Any) -> None:
+    path = f"$.params.{key}"
+    if param.kind == "seconds" and not is_reference(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.05 <= value <= 60:
+            raise ValueError(f"{path}: give a number of seconds from 0.05 to 60")
+        return
+    texts = value if param.kind == "texts" and isinstance(value, list) else [value]
+    if not texts or len(texts) > MAX_SERVERS or not all(isinstance(text, str) and text for text in texts):
+        what = f"text, or a list of 1 to {MAX_SERVERS} texts" if param.kind == "texts" else "text"
+        raise ValueError(f"{path}: give {what}, not empty")
+    if any(len(text) > MAX_PARAM for text in texts):
+        raise ValueError(f"{path}: longer than {MAX_PARAM} characters: give file:PATH")
+    if param.kind == "texts" and any("@" in text for text in texts):
+        raise ValueError(f"{path}: no user or password inside a URL: give user and password, or token")
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"

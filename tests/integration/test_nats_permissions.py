@@ -1,0 +1,326 @@
+"""The permissions of deploy/nats on a real nats-server: each process does its work, and nothing else is let
+through: every forbidden thing is tried.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from coordinator.app import Coordinator
+from proto_schemas.rest import API_BASE
+from tests.support.certificates import Authority
+from tests.support.nats_server import NatsServer
+from tests.support.poll import until
+from tests.unit.coordinator.three import Three, config, group
+from transport.config import NatsConfig
+from transport.errors import ErrorKind, NatsTransportError
+from transport.nats import NatsTransport
+from transport.nats_binary import nats_server_binary
+from worker.app import Worker, WorkerConfig
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "nats"
+P = "varpulis.cluster"
+COORDINATORS = ("coordinator-0", "coordinator-1", "coordinator-2")
+
+
+def password(user: str) -> str:
+    return f"pw{user.replace('-', '')}"
+
+
+def environment() -> dict[str, str]:
+    """The variables that the files name, with the password of each user."""
+    users = re.findall(r"user: ([a-z0-9-]+), password: \$(\w+)", (DEPLOY / "users.conf").read_text())
+    assert len(users) >= 8
+    return {variable: password(user) for user, variable in users}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NatsServer]:
+    text = (DEPLOY / "limits.conf").read_text() + (DEPLOY / "users.conf").read_text()
+    for variable, value in environment().items():
+        text = re.sub(rf"\${variable}\b", value, text)
+    with NatsServer(extra=text) as server:
+        yield server
+
+
+class Intruder:
+    """A user on raw nats-py, and what the server refuses it."""
+
+    def __init__(self, server: NatsServer, user: str) -> None:
+        self.server, self.user, self.errors = server, user, list[str]()
+
+    async def __aenter__(self) -> "Intruder":
+        async def note(error: Exception) -> None:
+            self.errors.append(str(error).lower())
+
+        self.client: Client = await nats.connect(
+            self.server.url,
+            user=self.user,
+            password=password(self.user),
+            error_cb=note,
+            inbox_prefix=f"_INBOX.{self.user}",
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+    async def refused(self, what: str, subject: str) -> bool:
+        """Whether publishing to a subject, or subscribing it, is refused."""
+        self.errors.clear()
+        if what == "publish":
+            await self.client.publish(subject, b"x")
+        else:
+            subscription = await self.client.subscribe(subject)
+        for _ in range(2):  # nats-py's first PING may overtake what waits to be sent
+            await self.client.flush()
+            await asyncio.sleep(0)
+        violations = [text for text in self.errors if "permissions violation" in text]
+        if what == "subscribe" and not violations:
+            await subscription.unsubscribe()
+        return bool(violations)
+
+
+FORBIDDEN = {
+    "worker-0": [
+        ("publish", f"{P}.heartbeat.worker-1"),
+        ("publish", f"{P}.raft.coordinator-0.append"),
+        ("publish", f"{P}.cmd.worker-1.deploy"),
+        ("publish", f"{P}.cmd.worker-1.hello"),
+        ("publish", f"{P}.cmd.worker-0.deploy"),
+        ("publish", "_INBOX.coordinator-0.anything"),
+        ("publish", "_INBOX.worker-1.anything"),
+        ("publish", "$SYS.REQ.SERVER.PING"),
+        ("publish", "$JS.API.STREAM.LIST"),
+        ("subscribe", f"{P}.cmd.worker-1.>"),
+        ("subscribe", f"{P}.cmd.>"),
+        ("subscribe", f"{P}.cmd.*.deploy"),
+        ("subscribe", f"{P}.raft.>"),
+        ("subscribe", f"{P}.raft.coordinator-0.*"),
+        ("subscribe", f"{P}.register"),
+        ("subscribe", f"{P}.heartbeat.>"),
+        ("subscribe", f"{P}.heartbeat.worker-1"),
+        ("subscribe", "_INBOX.>"),
+        ("subscribe", "_INBOX.coordinator-0.>"),
+        ("subscribe", "_INBOX.worker-1.>"),
+        ("subscribe", ">"),
+        ("subscribe", "$SYS.>"),
+    ],
+    "coordinator-0": [
+        ("publish", f"{P}.heartbeat.worker-0"),
+        ("publish", f"{P}.register"),
+        ("publish", f"{P}.pipeline.g._external.p"),
+        ("subscribe", f"{P}.raft.coordinator-1.>"),
+        ("subscribe", f"{P}.raft.>"),
+        ("subscribe", f"{P}.cmd.>"),
+        ("subscribe", f"{P}.pipeline.>"),
+        ("subscribe", "_INBOX.>"),
+        ("subscribe", "_INBOX.coordinator-1.>"),
+        ("subscribe", ">"),
+    ],
+    "client": [
+        ("publish", f"{P}.pipeline.g.p.q"),
+        ("publish", f"{P}.cmd.worker-0.inject"),
+        ("publish", f"{P}.register"),
+        ("publish", f"{P}.heartbeat.worker-0"),
+        ("publish", f"{P}.raft.coordinator-0.vote"),
+        ("publish", "events.x"),
+        ("subscribe", f"{P}.pipeline.>"),
+        ("subscribe", f"{P}.heartbeat.>"),
+        ("subscribe", "_INBOX.>"),
+        ("subscribe", ">"),
+    ],
+    "observer": [
+        ("publish", f"{P}.pipeline.g._external.p"),
+        ("publish", f"{P}.heartbeat.worker-0"),
+        ("publish", f"{P}.raft.coordinator-0.vote"),
+        ("publish", f"{P}.cmd.worker-0.deploy"),
+        ("publish", "anything"),
+        ("subscribe", f"{P}.cmd.>"),
+        ("subscribe", f"{P}.raft.>"),
+        ("subscribe", f"{P}.register"),
+        ("subscribe", "_INBOX.>"),
+        ("subscribe", ">"),
+    ],
+}
+ALLOWED = {
+    "worker-0": [
+        ("publish", f"{P}.register"),
+        ("publish", f"{P}.heartbeat.worker-0"),
+        ("publish", f"{P}.pipeline.g.p.q"),
+        ("publish", "events.doors"),
+        ("subscribe", f"{P}.cmd.worker-0.>"),
+        ("subscribe", f"{P}.heartbeat.worker-0"),
+        ("subscribe", f"{P}.pipeline.g.*.p"),
+        ("subscribe", "_INBOX.worker-0.abc.*"),
+        ("subscribe", "events.doors"),
+    ],
+    "coordinator-0": [
+        ("publish", f"{P}.raft.coordinator-1.append"),
+        ("publish", f"{P}.cmd.worker-0.deploy"),
+        ("publish", "_INBOX.worker-0.abc.1"),
+        ("subscribe", f"{P}.raft.coordinator-0.*"),
+        ("subscribe", f"{P}.heartbeat.>"),
+        ("subscribe", f"{P}.register"),
+        ("subscribe", "_INBOX.coordinator-0.abc.*.*"),
+    ],
+    "client": [("publish", f"{P}.pipeline.g._external.p"), ("subscribe", "_INBOX.client.abc.*")],
+    "observer": [
+        ("subscribe", f"{P}.heartbeat.>"),
+        ("subscribe", f"{P}.pipeline.>"),
+        ("subscribe", "events.>"),
+    ],
+}
+
+
+def cases(table: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str, str]]:
+    return [(user, what, subject) for user, tries in table.items() for what, subject in tries]
+
+
+@pytest.mark.parametrize(("user", "what", "subject"), cases(FORBIDDEN))
+async def test_forbidden(server: NatsServer, user: str, what: str, subject: str) -> None:
+    async with Intruder(server, user) as intruder:
+        assert await intruder.refused(what, subject)
+
+
+@pytest.mark.parametrize(("user", "what", "subject"), cases(ALLOWED))
+async def test_allowed(server: NatsServer, user: str, what: str, subject: str) -> None:
+    async with Intruder(server, user) as intruder:
+        assert not await intruder.refused(what, subject), intruder.errors
+
+
+async def test_nobody_comes_in_without_a_password_or_with_that_of_another(server: NatsServer) -> None:
+    given: tuple[dict[str, Any], ...] = (
+        {},
+        {"user": "worker-0", "password": password("worker-1")},
+        {"user": "x", "password": "y"},
+    )
+    for login in given:
+        with pytest.raises(NatsTransportError) as caught:
+            await NatsTransport.connect(NatsConfig(servers=(server.url,), **login))
+        assert caught.value.kind is ErrorKind.UNAUTHORIZED
+
+
+async def test_a_worker_answers_what_it_was_asked_once_and_nothing_else(server: NatsServer) -> None:
+    async with Intruder(server, "worker-0") as worker, Intruder(server, "coordinator-0") as coordinator:
+        inbox = "_INBOX.coordinator-0.reply"
+        answers = await coordinator.client.subscribe(inbox)
+        asked = await worker.client.subscribe(f"{P}.cmd.worker-0.>")
+        await asyncio.gather(worker.client.flush(), coordinator.client.flush())
+        assert await worker.refused("publish", inbox), "before it was asked"
+        await coordinator.client.publish(f"{P}.cmd.worker-0.drain", b"{}", reply=inbox)
+        message = await asked.next_msg(5)
+        assert not await worker.refused("publish", message.reply)
+        assert (await answers.next_msg(5)).data == b"x"
+        assert await worker.refused("publish", message.reply), "a second time"
+
+
+@pytest.fixture
+async def stage(server: NatsServer, tmp_path: Path) -> AsyncIterator[Three]:
+    stage = Three(server.url, tmp_path)
+    try:
+
+        async def start(node_id: str) -> None:
+            login = nats_config(server, node_id)
+            node = Coordinator(config(node_id, server.url, tmp_path, members=COORDINATORS, nats=login))
+            await node.start()
+            stage.nodes[node_id] = node
+
+        await asyncio.gather(*map(start, COORDINATORS))
+        await stage.has_leader()
+        yield stage
+    finally:
+        await stage.http.aclose()
+        await asyncio.gather(*(stage.stop(node_id) for node_id in list(stage.nodes)))
+
+
+def nats_config(server: NatsServer, user: str) -> NatsConfig:
+    return NatsConfig(servers=(server.url,), user=user, password=password(user), name=user)
+
+
+async def test_a_whole_cluster_does_its_work_within_these_permissions(
+    stage: Three, server: NatsServer, tmp_path: Path
+) -> None:
+    """Registration, heartbeats with answers, deploys, events from outside through two pipelines, teardown."""
+    said_before = len(server.log)
+    workers = [
+        Worker(
+            WorkerConfig(f"worker-{n}", nats=nats_config(server, f"worker-{n}"), data_dir=tmp_path / str(n))
+        )
+        for n in range(2)
+    ]
+    await asyncio.gather(*(worker.start() for worker in workers))
+    client = await NatsTransport.connect(nats_config(server, "client"))
+    observer = await NatsTransport.connect(nats_config(server, "observer"))
+    try:
+        await until(
+            lambda: all(worker.health()["ready"] and worker.health()["lease_open"] for worker in workers),
+            timeout=15,
+            what="both workers are members with a lease",
+        )
+        routes = [
+            {"from_pipeline": "_external", "to_pipeline": "p", "event_types": ["In"]},
+            {"from_pipeline": "p", "to_pipeline": "q", "event_types": ["Out"]},
+        ]
+        spec = group("g", "p", "q", routes=routes)
+        spec["pipelines"][1]["source"] = "stream Last = Out.where(x > 0).emit(x: x)"
+        made = await stage.ask("POST", "/pipeline-groups?wait=15", spec)
+        assert made.status_code == 201, made.text
+        heard: list[bytes] = []
+        await observer.listen(f"{P}.pipeline.>", lambda message: heard.append(message.data))
+        await observer.flush()
+        await client.publish(f"{P}.pipeline.g._external.p", b'{"event_type":"In","fields":{"x":7}}')
+        await until(lambda: len(heard) == 2, timeout=10, what="the event and what became of it")
+        injected = await stage.ask(
+            "POST", "/pipeline-groups/g/inject", {"event_type": "In", "fields": {"x": 3}}
+        )
+        assert injected.status_code == 200, injected.text
+        gone = await stage.http.delete(f"{stage.leader.url}{API_BASE}/pipeline-groups/g?wait=10")
+        assert gone.status_code == 200
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers))
+        await asyncio.gather(client.close(), observer.close())
+    assert "Violation" not in server.log[said_before:]
+    async with Intruder(server, "client") as intruder:
+        assert await intruder.refused("publish", "events.x")
+    assert "Violation" in server.log[said_before:], "it would have been seen there"
+    for node in stage.nodes.values():
+        assert node._nats is not None and node._nats.stats.server_errors == 0
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.glob("*.conf")))
+def test_nats_server_takes_the_file(name: str, tmp_path: Path) -> None:
+    ca = Authority(tmp_path)
+    pair = ca.issue("server", client=True, server=True)
+    files = {
+        "VARPULIS_NATS_TLS_CERT": str(pair.cert),
+        "VARPULIS_NATS_TLS_KEY": str(pair.key),
+        "VARPULIS_NATS_TLS_CA": str(ca.cert),
+        "VARPULIS_NATS_NAME": "nats-0",
+    }
+    done = subprocess.run(
+        [nats_server_binary(), "-t", "-c", DEPLOY / name],
+        env={"PATH": os.environ["PATH"], **environment(), **files},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "is valid" in done.stderr + done.stdout
+
+
+def test_no_file_holds_a_secret() -> None:
+    for path in DEPLOY.glob("*.conf"):
+        for line in path.read_text().split("\n"):
+            for value in re.findall(
+                r"(?:password|token|nkey|key_file|seed): ?([^ ,}]+)", line.partition("#")[0]
+            ):
+                assert value.startswith("$"), f"{path.name}: {line}"

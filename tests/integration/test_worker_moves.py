@@ -1,0 +1,195 @@
+"""A pipeline passes from one worker to another while events come: each is handled once, in its order."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from tests.support.nats_server import NatsServer
+from tests.support.poll import until
+from tests.unit.worker.support import Collected, bare_client, collect, command, running
+from worker import handover, held
+
+PASS = "stream Out = In.emit(n: n)"
+LINE = "g.p.1"
+
+
+def program(server: NatsServer, source: str = PASS) -> str:
+    name = source.split()[1]
+    return (
+        f'connector Bus = nats(servers: "{server.url}")\n'
+        f'stream Ins = In.from(Bus, topic: "in.>")\n'
+        f'{source.replace("= In", "= Ins")}\nstream Down = {name}.emit(n: n).to(Bus, topic: "out")'
+    )
+
+
+async def deploy(client: Client, worker: str, source: str, epoch: int, **more: Any) -> dict[str, Any]:
+    message = {"name": "p", "source": source, "group": "g", "epoch": epoch, "queue": LINE, **more}
+    answer: dict[str, Any] = await command(client, "deploy", message, worker)
+    return answer
+
+
+async def move(client: Client, copy: str, source: str, target: str, text: str, epoch: int) -> str:
+    """The whole of a move, as the coordinator does it; the id of the new copy."""
+    new = await deploy(client, target, text, epoch, hold=True)
+    assert new["status"] == "held", new
+    assert (await command(client, "hold", {"pipeline_id": copy}, source))["ok"]
+    assert (await command(client, "hold", {"pipeline_id": new["id"]}, target))["ok"]
+    given = await command(client, "checkpoint", {"pipeline_id": copy, "handover": True}, source)
+    again = await command(client, "checkpoint", {"pipeline_id": copy, "handover": True}, source)
+    assert given.get("held") == again.get("held"), "repeated, it answers the same"
+    back = {"pipeline_id": new["id"], "checkpoint": given, "resume": True}
+    assert (await command(client, "restore", back, target))["ok"]
+    assert (await command(client, "restore", back, target))["ok"], "repeated, it has no effect"
+    assert (await command(client, "undeploy", {"pipeline_id": copy}, source))["ok"]
+    return str(new["id"])
+
+
+async def publish(client: Client, numbers: range, *, gate: asyncio.Event | None = None) -> None:
+    """Numbers from one publisher, all different, over two subjects."""
+    for number in numbers:
+        event = {"event_type": "In", "fields": {"n": number, "k": number % 5}}
+        await client.publish(f"in.{number % 2}", json.dumps(event).encode())
+        if number % 20 == 19:
+            await client.flush()
+            await asyncio.sleep(0.002)
+        if gate is not None and number == numbers.start + 200:
+            gate.set()
+    await client.flush()
+
+
+def numbers(heard: Collected) -> list[int]:
+    return [fields["n"] for fields in heard.fields]
+
+
+async def test_every_event_is_handled_once_and_in_order_through_six_moves(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    text, count = program(nats_server), 8_000
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0"),
+        running(nats_server, tmp_path, worker_id="w-1"),
+        bare_client(nats_server) as client,
+        bare_client(nats_server) as publisher,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "w-0", text, 1))["id"]
+        begun = asyncio.Event()
+        sending = asyncio.create_task(publish(publisher, range(count), gate=begun))
+        await begun.wait()
+        source, target = "w-0", "w-1"
+        for epoch in range(2, 8):
+            copy = await move(client, copy, source, target, text, epoch)
+            source, target = target, source
+        assert not sending.done(), "all moves happened while events came"
+        await sending
+        await until(lambda: len(heard.messages) >= count, what="every number")
+        await client.flush()
+    assert numbers(heard) == list(range(count))
+
+
+async def test_a_copy_takes_over_from_another_on_the_same_worker(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    text, count = program(nats_server), 1_500
+    async with (
+        running(nats_server, tmp_path, max_pipelines=1) as worker,
+        bare_client(nats_server) as client,
+        bare_client(nats_server) as publisher,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "worker-0", text, 1))["id"]
+        begun = asyncio.Event()
+        sending = asyncio.create_task(publish(publisher, range(count), gate=begun))
+        await begun.wait()
+        for epoch in (2, 3):
+            copy = await move(client, copy, "worker-0", "worker-0", text, epoch)
+        await sending
+        await until(lambda: len(heard.messages) >= count)
+        assert [(each.epoch, each.state) for each in worker.host.running()] == [(3, "running")]
+    assert numbers(heard) == list(range(count))
+
+
+async def test_a_move_that_is_given_up_leaves_the_old_copy_as_if_nothing_had_been(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """After the hand-over: what the new copy took is given back, and the old one begins a line of its own."""
+    text, count = program(nats_server), 1_500
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0"),
+        running(nats_server, tmp_path, worker_id="w-1"),
+        bare_client(nats_server) as client,
+        bare_client(nats_server) as publisher,
+    ):
+        heard = await collect(client, "out")
+        old = (await deploy(client, "w-0", text, 1))["id"]
+        begun = asyncio.Event()
+        sending = asyncio.create_task(publish(publisher, range(count), gate=begun))
+        await begun.wait()
+        new = (await deploy(client, "w-1", text, 2, hold=True))["id"]
+        await command(client, "hold", {"pipeline_id": old}, "w-0")
+        await command(client, "hold", {"pipeline_id": new}, "w-1")
+        await command(client, "checkpoint", {"pipeline_id": old, "handover": True}, "w-0")
+        await sending
+        taken = await command(client, "checkpoint", {"pipeline_id": new, "handover": True}, "w-1")
+        back = {"pipeline_id": old, "checkpoint": taken, "only_held": True, "resume": True, "queue": "g.p.2"}
+        assert (await command(client, "restore", back, "w-0"))["ok"]
+        await until(lambda: len(heard.messages) >= count)
+        await publish(publisher, range(count, count + 10))
+        await until(lambda: len(heard.messages) >= count + 10)
+    assert sorted(numbers(heard)) == list(range(count + 10))
+
+
+async def test_a_copy_that_holds_goes_on_by_itself_when_it_hears_no_more_of_the_move(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "HOLD_LIMIT", 0.3)
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0"),
+        bare_client(nats_server) as client,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "w-0", program(nats_server), 1))["id"]
+        await command(client, "hold", {"pipeline_id": copy}, "w-0")
+        await publish(client, range(10))
+        refused = await command(client, "inject", {"pipeline_id": copy, "event_type": "In"}, "w-0")
+        assert (refused["code"], refused["retryable"]) == ("unavailable", True)
+        assert heard.messages == []
+        await until(lambda: numbers(heard) == list(range(10)))
+
+
+async def test_what_does_not_fit_is_dropped_and_counted(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "MAX_HELD", 4)
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0") as worker,
+        bare_client(nats_server) as client,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "w-0", program(nats_server), 1))["id"]
+        await command(client, "hold", {"pipeline_id": copy}, "w-0")
+        await publish(client, range(10))
+        await until(lambda: worker.host.losses()["held_overflow"] == 6)
+        await command(client, "restore", {"pipeline_id": copy, "resume": True}, "w-0")
+        await until(lambda: numbers(heard) == [0, 1, 2, 3])
+
+
+async def test_a_copy_that_is_held_takes_no_event_and_puts_out_none(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0"),
+        running(nats_server, tmp_path, worker_id="w-1"),
+        bare_client(nats_server) as client,
+    ):
+        heard = await collect(client, "out")
+        await deploy(client, "w-0", program(nats_server), 1)
+        await deploy(client, "w-1", program(nats_server), 2, hold=True)
+        await publish(client, range(50))
+        await until(lambda: len(heard.messages) >= 50)
+        await client.flush()
+    assert numbers(heard) == list(range(50))

@@ -1,0 +1,91 @@
+"""From a deploy to a pipeline that is not started yet: compiled, its connectors checked, its routes worked
+out.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Collection
+
+from proto_schemas.errors import Diagnostic, ErrorCode, WireError
+from proto_schemas.messages import Deploy, RunningPipeline
+from proto_schemas.subjects import Subjects
+from transport.nats import NatsTransport
+from vpl import ConnectorDecl, Program, VplError, compile_source
+from worker.connectors.base import ConnectorError
+from worker.connectors.registry import ConnectorRegistry
+from worker.inputs import Inputs
+from worker.intake import Intake
+from worker.lease import Lease
+from worker.pipeline import Pipeline
+from worker.routes import OutputRoutes, RouteSink, input_subjects, needs_nats
+
+
+async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects, lease: Lease) -> Pipeline:
+    """The copy that `wanted` describes; nothing is connected yet. Without a `bus` it hears its sources alone.
+
+    Raises:
+        WireError: `parse_error` with diagnostics, `bad_request`, `carrier_missing`.
+    """
+    registered = [connector.name for connector in wanted.connectors or ()]
+    program = await asyncio.to_thread(_compile, wanted.source, registered)
+    group, routes, instance = wanted.group or "", wanted.routes or [], wanted.instance
+    base = instance.of if instance is not None else wanted.name
+    if bus is None and (needed := needs_nats(base, routes)):
+        raise WireError(
+            ErrorCode.CARRIER_MISSING,
+            f"{wanted.name}: its route {needed} goes over NATS, and this worker has none: "
+            "place it on a worker with NATS",
+        )
+    hears = bool(group) and bus is not None
+    try:
+        connectors = ConnectorRegistry.from_configs(_connectors(wanted, program))
+        inputs = input_subjects(subjects, group, wanted.name, routes, instance) if hears else ()
+        outputs = OutputRoutes(subjects, group, base, routes if group else (), wanted.partitions)
+        intake = Intake(subjects, group, wanted.name, routes, instance) if group else None
+    except (ConnectorError, ValueError) as error:
+        raise WireError(ErrorCode.BAD_REQUEST, f"{wanted.name}: {error}") from None
+    identity = RunningPipeline(
+        pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
+    )
+    return Pipeline(
+        identity,
+        program,
+        connectors,
+        Inputs(bus, connectors, program.sources, inputs, wanted.queue or ""),
+        RouteSink(bus, outputs) if outputs and bus is not None else None,
+        lease,
+        intake=intake or None,
+        held=wanted.hold,
+    )
+
+
+def _connectors(wanted: Deploy, program: Program) -> dict[str, ConnectorDecl]:
+    """Those the program declares, and of the registered ones those it names and does not declare."""
+    registered = {
+        each.name: ConnectorDecl(each.name, each.connector_type, each.params)
+        for each in wanted.connectors or ()
+        if each.name in program.registered
+    }
+    return {**registered, **program.connectors}
+
+
+def _compile(source: str, registered: Collection[str]) -> Program:
+    try:
+        return compile_source(source, registered)
+    except VplError as error:
+        diagnostics = [
+            Diagnostic(
+                severity=each.severity,
+                line=each.line,
+                column=each.column,
+                message=each.message,
+                hint=each.hint,
+            )
+            for each in error.diagnostics
+        ]
+        raise WireError(ErrorCode.PARSE_ERROR, str(error), diagnostics=diagnostics) from None
+
+
+def _new_id(name: str) -> str:
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', name)[:64]}-{secrets.token_hex(4)}"

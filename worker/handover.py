@@ -1,0 +1,142 @@
+"""How a pipeline passes from one copy to another and loses nothing.
+
+    the copy that runs          running --hold--> held --hand_over--> handed_over --resume--> (held) -->
+    running the one that takes over     (deployed held)   held --hold: joins the line--> held --resume-->
+    running
+
+The order that keeps every event, once and in its order, is the coordinator's: the old copy holds, *then*
+the new one joins, then the old one hands over, then the new one resumes. Were the new one to join while the
+old one still processes, the older of two events could wait in the new copy while the newer is handled in
+the old one.
+
+Each step may be repeated: who has taken it answers as the first time. A copy that handed over keeps what it
+handed over, so that it can go on if the move fails. One that holds and hears no more of it goes on by
+itself after `HOLD_LIMIT`: losing the control plane must not stop the data. One that handed over does not,
+for another may be live.
+"""
+
+import contextlib
+import time
+from typing import Final
+
+from proto_schemas.errors import ErrorCode, WireError
+from transport.errors import NatsTransportError
+from transport.subscription import BURST, Message
+from worker.checkpoints import Checkpoint
+from worker.connectors.base import ConnectorError
+from worker.pipeline import Pipeline, State, breathe
+
+HOLD_LIMIT: Final = 15.0
+"""Seconds a copy that ran holds without a word."""
+LEAVE_WAIT: Final = 2.0
+"""Seconds for a server to confirm that it sends no more, and for what it sent to be taken."""
+JOIN_WAIT: Final = 3.0
+"""Seconds in which all subscriptions must stand."""
+
+
+async def hold(pipeline: Pipeline) -> None:
+    """Keep events instead of handling them; a copy deployed held joins its line.
+
+    Raises:
+        WireError: `conflict`, it is in no state for that; `unavailable`, it could not subscribe in time.
+    """
+    async with pipeline.moving:
+        if pipeline.state is State.RUNNING:
+            pipeline.state = State.HELD
+            pipeline.held_since = time.monotonic()
+        elif pipeline.state is State.HELD and not pipeline.joined:
+            await _join(pipeline)
+        elif pipeline.state not in (State.HELD, State.HANDED_OVER):
+            raise _unfit(pipeline, "hold")
+
+
+async def hand_over(pipeline: Pipeline) -> None:
+    """Come to rest: on return nothing is on its way to this copy, and its outputs are on the servers.
+
+    Raises:
+        WireError: `conflict`, it is in no state for that; `unavailable`, a server did not confirm in time.
+    """
+    async with pipeline.moving:
+        if pipeline.state is State.HANDED_OVER:
+            return
+        if pipeline.state not in (State.RUNNING, State.HELD):
+            raise _unfit(pipeline, "hand over")
+        pipeline.state = State.HELD
+        pipeline.held_since = None
+        await pipeline.inputs.leave(LEAVE_WAIT)
+        pipeline.joined = False
+        async with pipeline.timer:  # what a window put out last has left
+            pass
+        with contextlib.suppress(NatsTransportError):  # a server that is gone has nothing to order
+            await pipeline.inputs.flush(LEAVE_WAIT)
+        pipeline.state = State.HANDED_OVER
+
+
+async def resume(
+    pipeline: Pipeline, checkpoint: Checkpoint | None, *, only_held: bool = False, queue: str | None = None
+) -> None:
+    """Go live: from `checkpoint` (or from its events alone), then what was held, in order.
+
+    Args:
+        queue: a line to begin; None: stay in the present one.
+
+    Raises:
+        WireError: `conflict`, the checkpoint does not fit or the copy is not held; `unavailable`, it could
+            not subscribe in time. The copy is as it was then.
+    """
+    async with pipeline.moving:
+        if pipeline.state is State.RUNNING:
+            return
+        if pipeline.state not in (State.HELD, State.HANDED_OVER):
+            raise _unfit(pipeline, "resume")
+        if queue is not None and queue != pipeline.inputs.queue:
+            await pipeline.inputs.leave(LEAVE_WAIT)
+            pipeline.joined, pipeline.inputs.queue = False, queue
+        if not pipeline.joined:
+            await _join(pipeline)
+        if checkpoint is not None:
+            if not only_held:
+                pipeline.restore(checkpoint)
+            given, own = checkpoint.held, pipeline.held.events()
+            old, new = (own, given) if only_held else (given, own)
+            pipeline.held.replace(pipeline.witness.in_order(old, new))
+        await pipeline.inputs.unwatch()
+        pipeline.state, pipeline.held_since = State.HELD, None
+        await _catch_up(pipeline)
+
+
+def is_overdue(pipeline: Pipeline) -> bool:
+    """It ran, holds, and has heard no more of it for too long."""
+    since = pipeline.held_since
+    return since is not None and time.monotonic() - since > HOLD_LIMIT
+
+
+async def _join(pipeline: Pipeline) -> None:
+    try:
+        await pipeline.inputs.open(pipeline.receive, JOIN_WAIT)
+    except (ConnectorError, NatsTransportError) as error:
+        await pipeline.inputs.leave(LEAVE_WAIT)
+        raise WireError(
+            ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} cannot subscribe: {error}: try again"
+        ) from None
+    pipeline.joined = True
+
+
+async def _catch_up(pipeline: Pipeline) -> None:
+    """Handle what is held; what comes meanwhile is held behind it, until nothing is left."""
+    count = 0
+    while pipeline.state is State.HELD:
+        event = pipeline.held.next()
+        if event is None:
+            pipeline.state = State.RUNNING
+            return
+        await pipeline.handle(Message(event.subject, event.data), event.at)
+        count += 1
+        if count % BURST == 0:
+            await breathe()
+
+
+def _unfit(pipeline: Pipeline, what: str) -> WireError:
+    return WireError(
+        ErrorCode.CONFLICT, f"pipeline {pipeline.id} is {pipeline.state} and cannot {what}: look again"
+    )

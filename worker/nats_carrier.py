@@ -1,0 +1,49 @@
+"""Commands over NATS: what comes on `cmd.{worker_id}.>` goes to the dispatcher, its answer to the reply
+subject."""
+
+import asyncio
+import logging
+
+from transport.errors import NatsTransportError
+from transport.nats import Message, NatsTransport, Subscription
+from worker.dispatcher import Dispatcher
+
+log = logging.getLogger(__name__)
+
+
+class NatsCarrier:
+    """Carries commands of one subject to a dispatcher."""
+
+    def __init__(self, bus: NatsTransport, dispatcher: Dispatcher) -> None:
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+
+    async def serve(self, subject: str) -> None:
+        """Answer what comes on `subject` (`cmd.{worker_id}.>`)."""
+        prefix = len(subject) - 1
+
+        async def hand_over(message: Message) -> None:
+            task = asyncio.create_task(self._reply(message.subject[prefix:], message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._subscription = await self._bus.subscribe(subject, hand_over)
+
+    async def stop(self, timeout: float) -> None:
+        """Take no more commands; those at work get `timeout` seconds."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+
+    async def _reply(self, command: str, message: Message) -> None:
+        answer = await self._dispatcher.dispatch(command, message.data)
+        if message.reply:
+            try:
+                await self._bus.publish(message.reply, answer)
+            except NatsTransportError as error:
+                log.warning("answer to command=%s not sent: %s", command, error)
