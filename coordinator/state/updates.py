@@ -19,7 +19,7 @@ one above the highest there was.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -327,6 +327,37 @@ def _under_way(change: Change[Any]) -> tuple[Group, Update]:
     if group is None or update is None or update.to_version != command.version:
         refuse(ErrorCode.CONFLICT, f"the update of {command.about} is over")
     return group, update
+
+
+class Step(NamedTuple):
+    """What an update does to one instance; `worker` None: nowhere now, for a `reason`."""
+
+    instance: str
+    change: str
+    worker: str | None
+    reason: str = ""
+
+
+def plan(state: State, group: Group, room: Room) -> list[Step]:
+    """What the update of a group as `updated` gives it would do, were it begun now. `room` is used up."""
+    placements, fresh = state.placements[group.spec.name], set(group.rolling.fresh if group.rolling else ())
+    steps: list[Step] = []
+    for name in group.instances:
+        here = placements[name].worker_id if name in placements else None
+        if name not in fresh:
+            steps.append(Step(name, "unchanged", here))
+            continue
+        wants = Wants.of(group, name, new=True)
+        if here is not None:
+            choice, why = choose(state, group, name, here, lambda: room)
+        else:
+            choice = room.choose(group.spec.name, wants=wants)
+            why = "" if choice is not None else room.why_none(group=group.spec.name, wants=wants)
+        if choice is not None and choice != here:
+            room.take(choice, group.spec.name, wants.pipeline)
+        steps.append(Step(name, "updated" if name in placements else "added", choice, why))
+    gone = (name for name in placements if name not in group.instances)
+    return steps + [Step(name, "removed", placements[name].worker_id) for name in gone]
 
 
 # -- where its copies go ------------------------------------------------------------------------------------
