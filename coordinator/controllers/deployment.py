@@ -44,6 +44,7 @@ from coordinator.state.commands import (
 )
 from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
+from coordinator.state.updates import line_for
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, Restore, Undeploy
@@ -280,6 +281,7 @@ class Deployment:
         group = self._ledger.state.groups.get(target.group)
         found = group.instance(target.pipeline) if group is not None else None
         shared = _shared_queue(group, found.pipeline) if group is not None and found is not None else None
+        queue = (line_for(group, target.pipeline) if group is not None else None) or queue
         return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
 
     def message(
@@ -368,7 +370,7 @@ def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:
     those of an earlier group of that name are not in it. None: its events are not shared so."""
     if pipeline.replicas == 1 or pipeline.partition_key is not None:
         return None
-    return f"{group.spec.name}.{pipeline.name}.{group.created_at}"
+    return f"{group.spec.name}.{pipeline.name}.{group.shared.get(pipeline.name, group.created_at)}"
 
 
 def _is_final(error: WireError | NatsTransportError) -> bool:

@@ -223,7 +223,7 @@ def finish_migration(change: Change[FinishMigration]) -> Result:
         epoch=move.to_epoch,
         worker_id=move.to_worker,
         pipeline_id=move.to_pipeline_id,
-        queue=move.to_epoch if command.new_line else move.queue,
+        queue=_line(change.state, move) if command.new_line else move.queue,
     )
     change.write(move.group, move.pipeline, placement)
     end(change, move, MovePhase.DONE, command.reason)
@@ -237,9 +237,14 @@ def fail_migration(change: Change[FailMigration]) -> Result:
     move = _step(change, phase)
     placement = change.state.placement(move.group, move.pipeline)
     if command.new_line and placement is not None:
-        change.write(move.group, move.pipeline, replace(placement, queue=move.to_epoch))
+        change.write(move.group, move.pipeline, replace(placement, queue=_line(change.state, move)))
     end(change, move, phase, command.reason, refused=command.refused)
     return Done()
+
+
+def _line(state: State, move: Migration) -> int:
+    """A new line, unless it has to stay in one with others."""
+    return updates.line_for(state.groups[move.group], move.pipeline) or move.to_epoch
 
 
 def _step(change: Change[M], phase: MovePhase) -> Migration:

@@ -195,7 +195,8 @@ class Update(Record, frozen=True, kw_only=True, gc=True):
 class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
     `connectors`: the registered ones it names; both by pipeline. `update`: the last one; `newest`: the
-    highest version it ever had, 0 for the first.
+    highest version it ever had, 0 for the first. `shared`: for pipelines that once ran alone, the line whose
+    queue group all their instances joined; for others with replicas it is named by `created_at`.
 
     With garbage collection, as its spec is, to remember what is derived from it.
     """
@@ -208,6 +209,7 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     deleting: bool = False
     update: Update | None = None
     newest: int = 0
+    shared: dict[str, int] = {}
 
     @property
     def rolling(self) -> Update | None:

@@ -60,7 +60,7 @@ def place(change: Change[Place]) -> Result:
             worker_id=worker.id,
             pipeline_id=None,
             attempts=placement.attempts + 1,
-            queue=state.epochs,
+            queue=updates.line_for(state.groups[command.group], command.pipeline) or state.epochs,
         ),
     )
     updates.caught_up(change, command.group, command.pipeline)

@@ -259,7 +259,7 @@ def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:
             kept += sum(placement.phase in HOLDING for placement in old.placements[name].values())
         else:
             newest = max(group.newest, running.newest if running is not None else 0)
-            new.groups[name] = replace(group, created_at=at, newest=newest)
+            new.groups[name] = replace(group, created_at=at, newest=newest, shared={})
             new.placements[name] = {instance: Placement() for instance in group.instances}
     return kept, go_on
 

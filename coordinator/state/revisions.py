@@ -52,25 +52,12 @@ def fault_of(old: Group, new: Group) -> str | None:
     """Why `old` cannot become `new` while it runs, and what to do instead; None when it can."""
     for name, pipeline in new.pipelines.items():
         before = old.pipelines.get(name)
-        if before is None:
+        if before is None or _key(before) is _key(pipeline) is None:
             continue
-        if (before.replicas == 1) != (pipeline.replicas == 1):
+        if (before.replicas, _key(before)) != (pipeline.replicas, _key(pipeline)):
             return (
-                f"pipeline {name!r} cannot go from {before.replicas} to {pipeline.replicas} replicas while it "
-                "runs: alone it hears its events in another way than as one of several, and they would be "
-                f"lost or handled twice; {_INSTEAD}"
-            )
-        if before.replicas > 1 and before.partition_key != pipeline.partition_key:
-            return (
-                f"pipeline {name!r} cannot change its partition_key from {before.partition_key!r} to "
-                f"{pipeline.partition_key!r} while it runs: what belongs to a key would be spread over its "
-                f"instances; {_INSTEAD}"
-            )
-        if pipeline.partition_key is not None and before.replicas != pipeline.replicas:
-            return (
-                f"pipeline {name!r} shares its events by {pipeline.partition_key!r} and cannot go from "
-                f"{before.replicas} to {pipeline.replicas} replicas while it runs: some keys would have another "
-                f"owner, without their state; {_INSTEAD}"
+                f"pipeline {name!r} cannot go from {_shares(before)} to {_shares(pipeline)} while it runs: "
+                f"keys would have another owner, without their state; {_INSTEAD}"
             )
     for name in new.instances.keys() & old.instances.keys():
         owner, other = old.instances[name].pipeline.name, new.instances[name].pipeline.name
@@ -80,6 +67,21 @@ def fault_of(old: Group, new: Group) -> str | None:
 
 
 _INSTEAD = "give the pipeline another name, or delete the group and deploy it anew"
+
+
+def splits_or_joins(old: Group, new: Group, pipeline: str) -> bool:
+    """Whether a pipeline that runs alone in one is one of several in the other, without a key."""
+    before, after = old.pipelines.get(pipeline), new.pipelines.get(pipeline)
+    return before is not None and after is not None and (before.replicas == 1) != (after.replicas == 1)
+
+
+def _key(pipeline: PipelineSpec) -> str | None:
+    return pipeline.partition_key if pipeline.replicas > 1 else None
+
+
+def _shares(pipeline: PipelineSpec) -> str:
+    by = f" by key {_key(pipeline)!r}" if _key(pipeline) is not None else ""
+    return f"{pipeline.replicas} replica{'s' if pipeline.replicas > 1 else ''}{by}"
 
 
 def _shape(group: Group, name: str) -> tuple[Any, ...]:

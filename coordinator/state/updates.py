@@ -12,6 +12,8 @@
   whose target refused), when `MAX_FAILURES` migrations failed for other reasons, or when the controller says
   so (`FailUpdate`: nothing comes forward). Then nothing further begins, and when the last migration of the
   update has ended, in the same command the two versions change places and all goes back the same way.
+- A pipeline whose instances share its events without a key may get more of them or fewer, also from one or to
+  one: the old and the new ones listen in one queue group (`Group.shared`), so each event reaches one of them.
 - One update of a group at a time; another one is refused. A group that is deleted ends it.
 
 Version numbers are never used again: after the way back the group has its old number, and the next update
@@ -41,9 +43,10 @@ from coordinator.state.model import (
     Update,
     UpdatePhase,
 )
-from coordinator.state.revisions import fault_of, fresh_in
+from coordinator.state.revisions import fault_of, fresh_in, splits_or_joins
 from coordinator.state.strategy import Room, twins_of
 from proto_schemas.errors import ErrorCode
+from proto_schemas.rest import GroupSpec
 
 MAX_FAILURES: Final = 5
 """Migrations of an update that may fail for reasons that are not the program's."""
@@ -102,6 +105,7 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
     version = max(group.version, group.newest) + 1
     new = replace(
         group,
+        shared=_shared(state, group, command.spec),
         spec=command.spec,
         consumes=command.consumes,
         connectors=command.connectors,
@@ -130,6 +134,38 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
         started_at=command.at,
     )
     return replace(new, update=update)
+
+
+def line_for(group: Group, instance: str) -> int | None:
+    """The line that an instance which is placed now has to join; None: it begins one of its own. While a
+    pipeline that ran alone becomes several, or the other way round, they share the events."""
+    former, found = group.former, group.at(instance, new=True).instances.get(instance)
+    if former is None or found is None or not splits_or_joins(former, group, found.pipeline.name):
+        return None
+    return group.shared.get(found.pipeline.name, group.created_at)
+
+
+def _shared(state: State, group: Group, spec: GroupSpec) -> dict[str, int]:
+    """The lines that pipelines share once the group is as `spec` says."""
+    shared = {}
+    for pipeline in spec.pipelines:
+        name = pipeline.name
+        before = group.pipelines.get(name)
+        if before is None or (before.replicas == 1 == pipeline.replicas):
+            continue
+        if before.replicas > 1:
+            shared[name] = group.shared.get(name, group.created_at)
+            continue
+        placement = state.placements[group.spec.name].get(name, Placement())
+        worker = state.workers.get(placement.worker_id or "")
+        if worker is not None and (worker.incarnation is None or not placement.queue):
+            refuse(
+                ErrorCode.CONFLICT,
+                f"pipeline {name!r} was placed by an older version, or on a worker that knows no replicas: "
+                "delete the group and deploy it anew",
+            )
+        shared[name] = placement.queue or group.created_at
+    return shared
 
 
 def explain_update(change: Change[ExplainUpdate]) -> Result:

@@ -16,6 +16,7 @@ from coordinator.state.commands import (
     EndUpdate,
     FailUpdate,
     FinishMigration,
+    LetGo,
     Place,
     ReportFailed,
     SaveConnector,
@@ -292,6 +293,7 @@ def test_replicas_without_a_key_come_and_go_and_the_others_are_not_touched() -> 
     put(world, spec(replicas(3)))
     assert end(world) == Done(), "nothing is to be deployed"
     assert world.placement("g", "p-3").phase is Phase.REMOVING
+    assert sorted(world.state.placements["g"]) == ["p-0", "p-1", "p-2", "p-3"]
     answer = put(world, spec(replicas(4)))
     assert isinstance(answer, Refused) and answer.retryable and "still being removed" in answer.error
 
@@ -299,10 +301,10 @@ def test_replicas_without_a_key_come_and_go_and_the_others_are_not_touched() -> 
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
-        (replicas(1), replicas(2), "from 1 to 2 replicas"),
-        (replicas(2), replicas(1), "from 2 to 1 replicas"),
-        (replicas(2, "k"), replicas(3, "k"), "another owner"),
-        (replicas(2), replicas(2, "k"), "partition_key from None to 'k'"),
+        (replicas(1), replicas(2, "k"), "from 1 replica to 2 replicas by key 'k'"),
+        (replicas(2, "k"), replicas(1, "k"), "from 2 replicas by key 'k' to 1 replica"),
+        (replicas(2, "k"), replicas(3, "k"), "keys would have another owner"),
+        (replicas(2), replicas(2, "k"), "from 2 replicas to 2 replicas by key 'k'"),
     ],
 )
 def test_changes_that_would_lose_or_double_events_are_refused_by_name(
@@ -313,6 +315,46 @@ def test_changes_that_would_lose_or_double_events_are_refused_by_name(
     assert isinstance(answer, Refused) and answer.code == "conflict" and why in answer.error
     assert "'p'" in answer.error and "another name" in answer.error
     assert group(world).version == 1
+
+
+def test_one_of_a_kind_becomes_several_and_back_in_one_line() -> None:
+    world = running(spec(replicas(1)))
+    line = world.placement("g", "p").queue
+    assert put(world, spec(replicas(2))) == Done()
+    world.step(Displace, "g", "p", reason="its worker died")
+    for name in ("p-0", "p-1", "p"):
+        world.run("g", name, "w2")
+        assert world.placement("g", name).queue == line, "also when it is placed again in the middle"
+    assert end(world) == Done()
+    assert group(world).shared == {"p": line}
+    world.report("g", "p", "w2")
+    world.step(LetGo, "g", "p", confirmed=True)
+    assert put(world, spec(replicas(1))) == Done()
+    assert world.run("g", "p", "w1") > line and world.placement("g", "p").queue == line
+    assert end(world) == Done()
+    world.step(Displace, "g", "p", reason="its worker died")
+    assert world.run("g", "p", "w2") == world.placement("g", "p").queue, "alone it begins a line again"
+
+
+def test_a_move_whose_source_died_leaves_it_in_the_line_that_the_others_share() -> None:
+    world = running(spec(replicas(1)))
+    line = world.placement("g", "p").queue
+    put(world, spec(replicas(2)))
+    result = world.step(StartMigration, "g", "p", cause=Cause.DRAIN).result
+    assert isinstance(result, Started)
+    for step in (MovePhase.HELD, MovePhase.HANDED_OVER):
+        world.do(AdvanceMigration, migration_id=result.id, phase=step, pipeline_id="p-new")
+    assert world.do(FinishMigration, migration_id=result.id, new_line=True).result == Done()
+    assert world.placement("g", "p").queue == line
+
+
+def test_one_that_cannot_share_is_not_split() -> None:
+    world = World()
+    world.worker("w1", incarnation=None)
+    world.do(CreateGroup, spec=spec(replicas(1)), consumes={})
+    world.run("g", "p", "w1")
+    answer = put(world, spec(replicas(2)))
+    assert isinstance(answer, Refused) and "knows no replicas" in answer.error
 
 
 def test_instances_with_a_key_are_updated_one_by_one() -> None:

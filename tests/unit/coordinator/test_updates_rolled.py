@@ -212,6 +212,31 @@ async def test_instances_come_and_go_while_the_others_run_on_in_the_queue_group_
     assert len(stage.sim.live("g", "p-2") + stage.sim.live("g", "p-3")) == 0
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+@pytest.mark.parametrize("works", [True, False])
+async def test_the_old_and_the_new_copies_share_one_queue_group_when_one_becomes_several(
+    before: int, after: int, works: bool
+) -> None:
+    """Else each event would reach both kinds, or neither."""
+
+    def replicas(count: int, source: str) -> GroupSpec:
+        return GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source, replicas=count)])
+
+    stage = await running(replicas(before, "1"))
+    await put(stage, replicas(after, "1" if works else "2!"))
+    if not works:
+        stage.sim.broken.add("2!")
+    seen: list[int] = []
+    for _ in range(int((GRACE + 9) / 0.25)):
+        await stage.pass_time(0.25)
+        lines = {copy.line for copies in stage.sim.copies.values() for copy in copies.values()}
+        assert len(lines) == 1
+        seen.append(sum(map(len, stage.sim.copies.values())))
+    assert phase(stage) is (UpdatePhase.DONE if works else UpdatePhase.ROLLED_BACK)
+    assert seen[-1] == (after if works else before)
+    assert not works or max(seen) == 4, "all of them at once, for a while"
+
+
 @pytest.mark.parametrize("works", [True, False])
 @pytest.mark.parametrize("cut", range(1, 26))
 async def test_a_new_leader_goes_on_wherever_the_last_one_stopped(cut: int, works: bool) -> None:
