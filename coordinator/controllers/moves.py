@@ -64,6 +64,12 @@ AT_ONCE: Final = 16
 BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Of the durations that are counted, in seconds."""
 _BY: Final = "moves"
+_TAKEN_AWAY: Final = {
+    Cause.DRAIN: "worker {} is drained",
+    Cause.LEAVE: "worker {} is leaving",
+    Cause.UPDATE: "another version replaces it on worker {}",
+}
+"""Moves that end in a new placement where nobody can take over."""
 _ANEW: Final = "its program is another one: it began without state"
 _NO_HOLD: Final = "does not know how to hold a copy"
 _log = logging.getLogger(__name__)
@@ -246,14 +252,15 @@ class Moves:
             await self._let_go_on(move, taken, move.to_epoch if listens else move.queue)
         if move.to_pipeline_id is not None:
             await self._end_copy(move, move.to_pipeline_id)
-        if _NO_HOLD in reason and move.cause in (Cause.DRAIN, Cause.LEAVE):
+        why_at_all = _TAKEN_AWAY.get(move.cause)
+        if _NO_HOLD in reason and why_at_all is not None:
             await self._ledger.propose(
                 Displace(
                     by=_BY,
                     group=move.group,
                     pipeline=move.pipeline,
                     epoch=move.from_epoch,
-                    reason=f"worker {move.from_worker} is drained, and {reason}"[:MAX_REASON],
+                    reason=f"{why_at_all.format(move.from_worker)}, and {reason}"[:MAX_REASON],
                 )
             )
 

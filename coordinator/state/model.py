@@ -175,8 +175,9 @@ class Update(Record, frozen=True, kw_only=True, gc=True):
     The group itself is of the version that it goes to, `before` is the one it comes from: when it is rolled
     back the two change places. `behind`: instances whose copies are of `before`. `fresh`: those that are new,
     or deployed otherwise, in the version it goes to. `failing`: why it will be rolled back as soon as no
-    migration of it is under way. `failures`: migrations that failed for no reason of the program's. `reason`:
-    what stands in the way, or why it was rolled back. The first three are empty once it has ended.
+    migration of it is under way. `failures`: by instance, migrations that failed for no reason of the
+    program's. `reason`: what stands in the way, or why it was rolled back. What comes before `reason` is empty
+    once it has ended.
     """
 
     from_version: int
@@ -186,7 +187,7 @@ class Update(Record, frozen=True, kw_only=True, gc=True):
     behind: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     failing: str | None = None
-    failures: int = 0
+    failures: dict[str, int] = {}
     reason: str | None = None
     started_at: int
     ended_at: int | None = None

@@ -9,7 +9,7 @@
 - Instances that are new are pending from the beginning. Those that are gone in the new version run on until
   all else does, so that until then the way back leads to where it began; they are removed at the end.
 - The new version has failed when a worker refuses its program or the copy fails (`ReportFailed`, a migration
-  whose target refused), when `MAX_FAILURES` migrations failed for other reasons, or when the controller says
+  whose target refused), when `MAX_FAILURES` migrations of one instance failed for other reasons, or when the controller says
   so (`FailUpdate`: nothing comes forward). Then nothing further begins, and when the last migration of the
   update has ended, in the same command the two versions change places and all goes back the same way.
 - A pipeline whose instances share its events without a key may get more of them or fewer, also from one or to
@@ -26,7 +26,14 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from coordinator.state.change import Change, refuse
-from coordinator.state.commands import EndUpdate, ExplainUpdate, FailUpdate, UpdateCommand, UpdateGroup
+from coordinator.state.commands import (
+    MAX_REASON,
+    EndUpdate,
+    ExplainUpdate,
+    FailUpdate,
+    UpdateCommand,
+    UpdateGroup,
+)
 from coordinator.state.constraints import Wants
 from coordinator.state.model import (
     HOLDING,
@@ -49,7 +56,7 @@ from proto_schemas.errors import ErrorCode
 from proto_schemas.rest import GroupSpec
 
 MAX_FAILURES: Final = 5
-"""Migrations of an update that may fail for reasons that are not the program's."""
+"""Migrations of one instance that may fail for reasons that are not the program's."""
 
 
 def update_group(change: Change[UpdateGroup]) -> Result:
@@ -246,9 +253,12 @@ def move_ended(change: Change[Any], move: Migration, phase: MovePhase, reason: s
     placement = change.state.placement(move.group, move.pipeline)
     if placement is None or placement.epoch != move.from_epoch or placement.phase is not Phase.RUNNING:
         return  # it is placed anew, and so in the group's version
-    update = replace(update, failures=update.failures + 1, reason=reason or update.reason)
+    count = update.failures.get(move.pipeline, 0) + 1
+    failures = {**update.failures, move.pipeline: count}
+    reason = reason[:MAX_REASON]
+    update = replace(update, failures=failures, reason=reason if _goes_on(update) else update.reason)
     _write(change, group, update)
-    if _goes_on(update) and (refused or update.failures >= MAX_FAILURES):
+    if _goes_on(update) and (refused or count >= MAX_FAILURES):
         _fail(change, change.state.groups[move.group], f"{move.pipeline}: {reason}")
 
 
@@ -298,7 +308,7 @@ def _turn_round(change: Change[Any], group: Group, update: Update) -> None:
         behind=tuple(rolled),
         fresh=tuple(each for each in rolled if each in old.instances),
         failing=None,
-        failures=0,
+        failures={},
         reason=update.failing,
     )
     change.state.write_group(replace(old, update=back))
@@ -335,7 +345,7 @@ def _end(change: Change[Any], group: Group, phase: UpdatePhase, reason: str | No
 
 
 def _over(update: Update, at: int) -> Update:
-    return replace(update, before=None, behind=(), fresh=(), failing=None, ended_at=at)
+    return replace(update, before=None, behind=(), fresh=(), failing=None, failures={}, ended_at=at)
 
 
 def _write(change: Change[Any], group: Group, update: Update) -> None:

@@ -14,6 +14,7 @@ class Coordinator(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, Any]] = []
+        self.headers: list[dict[str, str]] = []
         self.status, self.answer = 200, b"{}"
         self.cut = 0
 
@@ -31,6 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.removeprefix("/api/v1/cluster")
         as_json = self.headers.get("Content-Type") == "application/json"
         self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         answer = self.server.answer
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))
