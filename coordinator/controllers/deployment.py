@@ -284,9 +284,7 @@ class Deployment:
         queue = (line_for(group, target.pipeline) if group is not None else None) or queue
         return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
 
-    def message(
-        self, target: Target, queue: int, *, hold: bool = False, new: bool = False
-    ) -> Deploy | None:
+    def message(self, target: Target, queue: int, *, hold: bool = False, new: bool = False) -> Deploy | None:
         """The deploy of a copy in the line `queue`, of the version that the instance is of, or, if `new`, is
         to have; None when its group is gone, or is without it.
 

@@ -20,7 +20,7 @@ def create_group(change: Change[CreateGroup]) -> Result:
             ErrorCode.CONFLICT,
             f"group {name!r} is being torn down: ask again once it is gone"
             if existing.deleting
-            else f"there is a group {name!r} already: update it (PUT), choose another name, or delete it first",
+            else f"there is a group {name!r} already: update it with PUT, or choose another name",
             retryable=existing.deleting,
         )
     if len(state.groups) >= MAX_GROUPS:

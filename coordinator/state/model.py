@@ -17,9 +17,9 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
 - A **line** is the chain of copies of one pipeline that took over from each other without loss. It is named
   by the epoch under which it began (`Placement.queue`), and its copies share one queue group of NATS; a
   copy placed after a failure begins a new one, so a zombie of the old line takes no event away from it.
-- A **revision** of a group is one version of its spec. While an **update** rolls it from one to another, each of
-  its instances is of the one or of the other (`Group.at`): it is `behind` until a copy of the new one is the
-  placement.
+- A **revision** of a group is one version of its spec. While an **update** rolls it from one to another,
+  each of its instances is of the one or of the other (`Group.at`): it is `behind` until a copy of the new one
+  is the placement.
 - A **migration** and a **drain** are jobs: they live here, so that the next leader goes on where the last one
   stopped. Those that ended are kept apart, the newest `MAX_JOBS` of each.
 """
@@ -176,8 +176,8 @@ class Update(Record, frozen=True, kw_only=True, gc=True):
     back the two change places. `behind`: instances whose copies are of `before`. `fresh`: those that are new,
     or deployed otherwise, in the version it goes to. `failing`: why it will be rolled back as soon as no
     migration of it is under way. `failures`: by instance, migrations that failed for no reason of the
-    program's. `reason`: what stands in the way, or why it was rolled back. What comes before `reason` is empty
-    once it has ended.
+    program's. `reason`: what stands in the way, or why it was rolled back. What comes before it is empty once
+    the update has ended.
     """
 
     from_version: int

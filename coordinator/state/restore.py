@@ -20,8 +20,8 @@ running cluster:
 - *placements*: a group whose spec is the same as that of the running one goes on as it is, where it runs. All
   else is pending, under no epoch, and begins a life of its own (`created_at`), as if it were new, so that
   its replicas do not share their events with what runs otherwise, which is nobody's, and is ended;
-- *updates*: none goes on. A group that is being updated, here or in the copy, is placed anew, the copy's in the
-  version that was known to run;
+- *updates*: none goes on. A group that is being updated, here or in the copy, is placed anew, the copy's in
+  the version that was known to run;
 - *connectors*: the copy's, with their secrets as they were sealed then. What runs keeps what it was deployed
   with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command

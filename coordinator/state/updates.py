@@ -9,9 +9,10 @@
 - Instances that are new are pending from the beginning. Those that are gone in the new version run on until
   all else does, so that until then the way back leads to where it began; they are removed at the end.
 - The new version has failed when a worker refuses its program or the copy fails (`ReportFailed`, a migration
-  whose target refused), when `MAX_FAILURES` migrations of one instance failed for other reasons, or when the controller says
-  so (`FailUpdate`: nothing comes forward). Then nothing further begins, and when the last migration of the
-  update has ended, in the same command the two versions change places and all goes back the same way.
+  whose target refused), when `MAX_FAILURES` migrations of one instance failed for other reasons, or when the
+  controller says so (`FailUpdate`: nothing comes forward). Then nothing further begins, and when the last
+  migration of the update has ended, in the same command the two versions change places and all goes back the
+  same way.
 - A pipeline whose instances share its events without a key may get more of them or fewer, also from one or to
   one: the old and the new ones listen in one queue group (`Group.shared`), so each event reaches one of them.
 - One update of a group at a time; another one is refused. A group that is deleted ends it.
@@ -230,7 +231,9 @@ def caught_up(change: Change[Any], group_name: str, instance: str) -> None:
     update = group.rolling
     if update is not None and instance in group.instances and instance in update.behind:
         behind = tuple(name for name in update.behind if name != instance)
-        _write(change, group, replace(update, behind=behind, reason=None if _goes_on(update) else update.reason))
+        _write(
+            change, group, replace(update, behind=behind, reason=None if _goes_on(update) else update.reason)
+        )
 
 
 def instance_failed(change: Change[Any], group_name: str, instance: str, reason: str) -> None:

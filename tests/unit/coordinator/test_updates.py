@@ -231,7 +231,9 @@ def test_a_drain_in_the_middle_moves_a_copy_as_it_is() -> None:
 def test_a_version_that_was_not_looked_at_is_refused_with_the_present_one() -> None:
     world = running()
     answer = put(world, spec(("a", "+"), "b", "c"), if_version=4)
-    assert isinstance(answer, Refused) and answer.code == "conflict" and "has version 1, not 4" in answer.error
+    assert (
+        isinstance(answer, Refused) and answer.code == "conflict" and "has version 1, not 4" in answer.error
+    )
     assert put(world, spec(("a", "+"), "b", "c"), if_version=1) == Done()
 
 
@@ -371,7 +373,10 @@ def test_a_copy_stays_on_its_worker_unless_that_does_not_fit_or_another_is_wishe
         (PipelineSpec(name="a", source="+"), "w1"),
         (PipelineSpec(name="a", source="+", worker_affinity="w2"), "w2"),
         (PipelineSpec(name="a", source="+", worker_affinity="gone"), "w2"),
-        (PipelineSpec(name="a", source="+", constraints=[Constraint(label="zone", op="=", value="eu")]), "w3"),
+        (
+            PipelineSpec(name="a", source="+", constraints=[Constraint(label="zone", op="=", value="eu")]),
+            "w3",
+        ),
     ):
         put(world, spec(wanted))
         result = world.state.migrations[move(world, "a")].to_worker
@@ -440,7 +445,9 @@ def test_whatever_happens_it_ends_with_every_copy_of_one_version(seed: int) -> N
             world.step(ReportFailed, "g", name, reason="failed")
         elif kind == 1:
             world.step(Displace, "g", name, reason="gone")
-        elif kind == 2 and isinstance(world.step(Place, "g", name, worker_id=worker).result, Refused) is False:
+        elif (
+            kind == 2 and isinstance(world.step(Place, "g", name, worker_id=worker).result, Refused) is False
+        ):
             world.report("g", name, worker) if rng.random() < 0.8 else None
         elif kind == 3:
             world.step(StartMigration, "g", name, cause=rng.choice([Cause.UPDATE, Cause.DRAIN]))

@@ -18,7 +18,9 @@ ENDED = (UpdatePhase.DONE, UpdatePhase.ROLLED_BACK, UpdatePhase.FAILED)
 
 def spec(**programs: str) -> GroupSpec:
     """Pipelines by name with their programs."""
-    return GroupSpec(name="g", pipelines=[PipelineSpec(name=name, source=programs[name]) for name in programs])
+    return GroupSpec(
+        name="g", pipelines=[PipelineSpec(name=name, source=programs[name]) for name in programs]
+    )
 
 
 async def running(wanted: GroupSpec, *workers: str) -> Moving:
@@ -84,7 +86,10 @@ async def test_state_goes_along_where_the_program_is_the_same_and_begins_anew_wh
     resumed = {each.anew for _, each in stage.sim.sent if isinstance(each, Restore)}
     assert resumed == {True, False}
     moves = stage.machine.state.ended_migrations.values()
-    assert {each.pipeline: "without state" in (each.reason or "") for each in moves} == {"a": False, "b": True}
+    assert {each.pipeline: "without state" in (each.reason or "") for each in moves} == {
+        "a": False,
+        "b": True,
+    }
 
 
 async def test_the_first_one_goes_alone_and_then_a_few_at_a_time() -> None:
@@ -280,7 +285,9 @@ async def test_drains_in_the_middle_lose_no_copy(at: float) -> None:
 
 async def test_a_move_by_hand_while_it_is_rolled_is_of_the_version_of_its_copy() -> None:
     stage = await running(spec(a="1", b="1"))
-    stage.sim.refusals["w1", Deploy] = stage.sim.refusals["w2", Deploy] = WireError(ErrorCode.TIMEOUT, "later")
+    stage.sim.refusals["w1", Deploy] = stage.sim.refusals["w2", Deploy] = WireError(
+        ErrorCode.TIMEOUT, "later"
+    )
     await put(stage, spec(a="2", b="2"))
     await stage.pass_time(0.5)
     await stage.say(StartMigration, group="g", pipeline="b", epoch=0, cause=Cause.MANUAL)
