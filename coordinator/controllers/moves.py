@@ -59,6 +59,8 @@ HOLD_PATIENCE: Final = 5.0
 """Seconds the source may hold, with its outputs waiting, before it is told to go on; longer than it usually
 takes to find out that a worker is dead.
 """
+OPEN_PATIENCE: Final = 8.0
+"""Seconds in which the connectors of an update's new copy must open."""
 PER_WORKER: Final = 4
 AT_ONCE: Final = 16
 BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -176,13 +178,21 @@ class Moves:
         try:
             made = await self._commands.deploy(move.to_worker, message)
         except WireError as error:
-            if error.retryable and error.code not in ELSEWHERE:
+            elsewhere = error.code in ELSEWHERE
+            if error.retryable and not elsewhere and not self._will_not_open(move, error):
                 raise
-            raise GivenUp(why(move.to_worker, error), refused=error.code not in ELSEWHERE) from None
+            raise GivenUp(why(move.to_worker, error), refused=not elsewhere) from None
         if made.status != "held":
             await self._end_copy(move, made.id)
             raise GivenUp(f"worker {move.to_worker} {_NO_HOLD}: run a newer version there")
         await self._propose(AdvanceMigration, move, phase=MovePhase.HELD, pipeline_id=made.id)
+
+    def _will_not_open(self, move: Migration, error: WireError) -> bool:
+        """Whether the connectors of another version are taken for wrong, and not for away just now."""
+        tried = self._clock() - self._began.get(move.id, self._clock())
+        return (
+            move.cause is Cause.UPDATE and error.code == ErrorCode.ENGINE_ERROR and tried > OPEN_PATIENCE
+        )
 
     async def _take_from_source(self, move: Migration) -> None:
         if _gone(self._ledger.state, move.from_worker):

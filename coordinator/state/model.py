@@ -233,6 +233,16 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
             update=None,
         )
 
+    def with_update(self, update: Update) -> "Group":
+        """The same group with its update as it is now; what is derived from the same specs is kept, because
+        each instance that comes after makes one."""
+        group = msgspec.structs.replace(self, update=update)
+        derived = {name: self.__dict__[name] for name in ("instances", "pipelines") if name in self.__dict__}
+        if self.update is not None and update.before is self.update.before and "former" in self.__dict__:
+            derived["former"] = self.__dict__["former"]
+        group.__dict__.update(derived)
+        return group
+
     @cached_property
     def _behind(self) -> frozenset[str]:
         return frozenset(self.rolling.behind if self.rolling is not None else ())

@@ -231,9 +231,8 @@ def caught_up(change: Change[Any], group_name: str, instance: str) -> None:
     update = group.rolling
     if update is not None and instance in group.instances and instance in update.behind:
         behind = tuple(name for name in update.behind if name != instance)
-        _write(
-            change, group, replace(update, behind=behind, reason=None if _goes_on(update) else update.reason)
-        )
+        reason = None if _goes_on(update) else update.reason
+        _write(change, group, replace(update, behind=behind, reason=reason))
 
 
 def instance_failed(change: Change[Any], group_name: str, instance: str, reason: str) -> None:
@@ -352,7 +351,7 @@ def _over(update: Update, at: int) -> Update:
 
 
 def _write(change: Change[Any], group: Group, update: Update) -> None:
-    change.state.write_group(replace(group, update=update))
+    change.state.write_group(group.with_update(update))
 
 
 def _remove(change: Change[Any], group: str, instance: str) -> None:

@@ -369,7 +369,6 @@ def test_instances_with_a_key_are_updated_one_by_one() -> None:
 def test_a_copy_stays_on_its_worker_unless_that_does_not_fit_or_another_is_wished_for() -> None:
     world = running(spec("a"))
     world.worker("w3", labels={"zone": "eu"})
-    in_eu = [Constraint(label="zone", op="=", value="eu")]
     for wanted, worker in (
         (PipelineSpec(name="a", source="+"), "w1"),
         (PipelineSpec(name="a", source="+", worker_affinity="w2"), "w2"),

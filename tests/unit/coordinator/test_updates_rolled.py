@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from coordinator.controllers.moves import OPEN_PATIENCE
 from coordinator.controllers.updates import AT_ONCE, GRACE, PATIENCE
 from coordinator.state.commands import CreateGroup, DeleteGroup, StartMigration, UpdateGroup
 from coordinator.state.model import Cause, Group, Phase, UpdatePhase
@@ -124,6 +125,24 @@ async def test_a_program_that_a_worker_refuses_is_rolled_back_and_the_old_copies
     assert "its connector does not open" in why(stage)
     assert ids(stage) == before and live(stage) == {"a": "1", "b": "1"}
     assert not any(isinstance(each, CheckpointRequest | Restore) for _, each in stage.sim.sent)
+
+
+async def test_connectors_of_a_new_version_that_do_not_open_for_a_while_are_taken_for_wrong() -> None:
+    stage = await running(spec(a="1"))
+    before = ids(stage)
+    away = WireError(ErrorCode.ENGINE_ERROR, "nobody listens at that address", retryable=True)
+    stage.sim.refusals = {("w1", Deploy): away, ("w2", Deploy): away}
+    await put(stage, spec(a="2"))
+    await stage.pass_time(OPEN_PATIENCE - 2)
+    assert phase(stage) is UpdatePhase.ROLLING and "nobody listens" in move_reason(stage)
+    await stage.pass_time(15)
+    assert phase(stage) is UpdatePhase.ROLLED_BACK and "nobody listens" in why(stage)
+    assert ids(stage) == before and live(stage) == {"a": "1"}
+
+
+def move_reason(stage: Moving) -> str:
+    (move,) = stage.machine.state.migrations.values()
+    return move.reason or ""
 
 
 async def test_what_was_rolled_already_goes_back_by_the_same_path() -> None:
