@@ -190,9 +190,7 @@ class Moves:
     def _will_not_open(self, move: Migration, error: WireError) -> bool:
         """Whether the connectors of another version are taken for wrong, and not for away just now."""
         tried = self._clock() - self._began.get(move.id, self._clock())
-        return (
-            move.cause is Cause.UPDATE and error.code == ErrorCode.ENGINE_ERROR and tried > OPEN_PATIENCE
-        )
+        return move.cause is Cause.UPDATE and error.code == ErrorCode.ENGINE_ERROR and tried > OPEN_PATIENCE
 
     async def _take_from_source(self, move: Migration) -> None:
         if _gone(self._ledger.state, move.from_worker):

@@ -175,9 +175,7 @@ class Histories(RuleBasedStateMachine):
         source=st.sampled_from("st"),
         connectors=st.sets(CONNECTORS),
     )
-    def update(
-        self, group: str, names: set[str], replicas: int, source: str, connectors: set[str]
-    ) -> None:
+    def update(self, group: str, names: set[str], replicas: int, source: str, connectors: set[str]) -> None:
         used = {name: sorted(connectors) for name in names if connectors}
         pipelines = [
             PipelineSpec(name=name, source=source, replicas=replicas if name == "a" else 1)
