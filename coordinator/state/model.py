@@ -237,9 +237,10 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
         """The same group with its update as it is now; what is derived from the same specs is kept, because
         each instance that comes after makes one."""
         group = msgspec.structs.replace(self, update=update)
-        derived = {name: self.__dict__[name] for name in ("instances", "pipelines") if name in self.__dict__}
-        if self.update is not None and update.before is self.update.before and "former" in self.__dict__:
-            derived["former"] = self.__dict__["former"]
+        kept = ["instances", "pipelines"]
+        if self.update is not None and update.before is self.update.before:
+            kept.append("former")
+        derived: dict[str, Any] = {name: self.__dict__[name] for name in kept if name in self.__dict__}
         group.__dict__.update(derived)
         return group
 

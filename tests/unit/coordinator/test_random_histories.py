@@ -203,8 +203,8 @@ class Histories(RuleBasedStateMachine):
             state = machine.state
             rolling = [name for name in sorted(state.groups) if state.groups[name].rolling is not None]
             assert [group.spec.name for group in state.rolling] == rolling
-            for group, pipeline, placement in state.each_placement():
-                known = state.groups[group].instance(pipeline)
+            for group_name, pipeline, placement in state.each_placement():
+                known = state.groups[group_name].instance(pipeline)
                 assert known is not None or placement.phase is Phase.REMOVING
             for name, group in state.groups.items():
                 assert group.deleting or group.instances.keys() <= state.placements[name].keys()
