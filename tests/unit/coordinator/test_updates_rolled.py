@@ -208,6 +208,15 @@ async def test_pipelines_of_a_seed_worker_are_replaced_though_it_cannot_hand_the
     assert phase(stage) is UpdatePhase.DONE and live(stage) == {"a": "2"}
 
 
+async def test_pipelines_of_workers_of_an_older_version_are_taken_away_and_placed_anew() -> None:
+    stage = await running(spec(a="1", b="1"))
+    stage.sim.old |= {"w1", "w2"}
+    await put(stage, spec(a="2", b="2"))
+    await stage.pass_time(GRACE + 6)
+    assert phase(stage) is UpdatePhase.DONE and live(stage) == {"a": "2", "b": "2"}
+    assert sum(map(len, stage.sim.copies.values())) == 2
+
+
 async def test_a_group_that_is_deleted_in_the_middle_of_an_update_is_gone_whole() -> None:
     stage = await running(spec(a="1", b="1", c="1"))
     stage.sim.refusals["w1", Restore] = WireError(ErrorCode.TIMEOUT, "later")
