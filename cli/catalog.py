@@ -177,6 +177,19 @@ COMMANDS: Final = (
         example="varpulis deploy deploy/examples/doors.vpl",
     ),
     Command(
+        "update",
+        "roll a group to another version, and back when that fails",
+        "cli.commands.groups:update",
+        CLIENT_KEYS,
+        (_GROUP, _FILE),
+        (
+            Option("--dry-run", "only show what would be done", bool, False),
+            Option("--if-version", "only if the group still has this version", int),
+            Option("--wait", "seconds to wait until the new version runs; 0: do not wait", float, 30.0),
+        ),
+        example="varpulis update doors deploy/examples/doors.vpl --dry-run",
+    ),
+    Command(
         "undeploy",
         "remove a pipeline group",
         "cli.commands.groups:undeploy",

@@ -96,9 +96,11 @@ class ClusterClient:
         """The answer to `POST` of bytes as they are; otherwise as `post`."""
         return self._call("POST", path, body=data, query=query)
 
-    def put(self, path: str, body: Mapping[str, Any], **query: Any) -> Any:
+    def put(
+        self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **query: Any
+    ) -> Any:
         """The answer to `PUT`; raises as `get` does."""
-        return self._call("PUT", path, body=body, query=query)
+        return self._call("PUT", path, body=body, query=query, headers=headers)
 
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to `DELETE`; raises as `get` does."""
@@ -121,12 +123,15 @@ class ClusterClient:
         *,
         body: Mapping[str, Any] | bytes | None = None,
         query: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
         read: Callable[[Answer, str], Any] | None = None,
     ) -> Any:
         wait = float(query.get("wait", 0))
         deadline = time.monotonic() + wait + self.timeout
         target = API_BASE + path + (f"?{urlencode(query)}" if query else "")
-        request = _Request(method, target, body, patience=wait + self.timeout / 2, key=self._key)
+        request = _Request(
+            method, target, body, patience=wait + self.timeout / 2, key=self._key, headers=headers
+        )
         pause, last, told = _FIRST_PAUSE, "", ""
         while True:
             listening = False
@@ -173,11 +178,13 @@ class _Request:
         *,
         patience: float,
         key: str,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._method = method
         self._target = target
         self._patience = patience
         self._headers = {} if method == "GET" else {"Idempotency-Key": uuid.uuid4().hex}
+        self._headers.update(headers or {})
         if body is None or isinstance(body, bytes):
             self._body = body
         else:

@@ -31,6 +31,8 @@ DEPLOY_TIMEOUT: Final = 5.0
 SEED_DEPLOY_TIMEOUT: Final = 30.0
 """A seed worker is asked once, because it knows no request ids: it gets long to answer."""
 UNDEPLOY_TIMEOUT: Final = 2.0
+DRAINED_UNDEPLOY_TIMEOUT: Final = 6.0
+"""A worker gives a copy up to 2 s to handle what was sent to it."""
 INJECT_TIMEOUT: Final = 10.0
 HELLO_TIMEOUT: Final = 0.5
 HOLD_TIMEOUT: Final = 4.0
@@ -114,7 +116,8 @@ class WorkerCommands:
 
     async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:
         """End a copy."""
-        return await self._ask(worker_id, "undeploy", message, Ok, UNDEPLOY_TIMEOUT)
+        timeout = DRAINED_UNDEPLOY_TIMEOUT if message.drain else UNDEPLOY_TIMEOUT
+        return await self._ask(worker_id, "undeploy", message, Ok, timeout)
 
     async def answers(self, worker_id: str) -> bool | None:
         """Whether somebody listens to its commands; None when that did not come out."""

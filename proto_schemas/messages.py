@@ -215,9 +215,10 @@ class Deployed(Message, frozen=True, kw_only=True):
 
 
 class Undeploy(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.undeploy`."""
+    """`cmd.{worker}.undeploy`. `drain`: first handle what was sent to it until now."""
 
     pipeline_id: str
+    drain: bool = False
 
 
 class Ok(Message, frozen=True, kw_only=True):
@@ -326,7 +327,9 @@ class Restore(Fence, frozen=True, kw_only=True):
 
     `resume`: then handle the events held there and here, in order, and go live; a copy that is live already
     answers and does nothing. Neither of the two may be given then: a copy that handed over goes on from its
-    own. `only_held`: take the events of the checkpoint, and not its state. `queue`: a line to begin.
+    own. `only_held`: take the events of the checkpoint, and not its state: they came after those held here.
+    `anew`: likewise, but they came before: another program goes on where its predecessor stopped. `queue`: a
+    line to begin.
     """
 
     pipeline_id: str
@@ -334,6 +337,7 @@ class Restore(Fence, frozen=True, kw_only=True):
     checkpoint_ref: str | None = None
     resume: bool = False
     only_held: bool = False
+    anew: bool = False
     queue: str | None = None
 
 

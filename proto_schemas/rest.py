@@ -96,7 +96,7 @@ class PlacementView(View, frozen=True, kw_only=True):
     """Where one instance of a pipeline of a group runs, or why it does not.
 
     `pipeline_name`: of the instance; `instance_of`: the pipeline in the spec, `instance`: its number there;
-    `moving`: the migration that is under way.
+    `moving`: the migration that is under way; `version`: of the group, that this copy is of.
     """
 
     pipeline_name: str
@@ -109,6 +109,42 @@ class PlacementView(View, frozen=True, kw_only=True):
     instance_of: str
     instance: int
     moving: str | None
+    version: int
+
+
+class UpdateView(View, frozen=True, kw_only=True):
+    """The last update of a group. Statuses: rolling rolling_back done rolled_back failed. `instances`: those
+    that it touches, `done` of them run in the version it goes to; both 0 once it has ended. `reason`: what it
+    waits for, or why it was rolled back. Times in ms since 1970.
+    """
+
+    from_version: int
+    to_version: int
+    status: str
+    instances: int
+    done: int
+    reason: str | None
+    started_at: int
+    ended_at: int | None
+
+
+class PlannedChange(View, frozen=True, kw_only=True):
+    """What an update does to one instance: unchanged updated added removed. `worker_id`: where it would run
+    afterwards, or is removed from; null: nowhere now, and `reason` says why."""
+
+    pipeline_name: str
+    change: str
+    worker_id: str | None
+    reason: str | None
+
+
+class UpdatePlan(View, frozen=True, kw_only=True):
+    """Answer to `PUT /pipeline-groups/{id}?dry_run=true`; equal versions: nothing would change."""
+
+    id: str
+    from_version: int
+    to_version: int
+    changes: list[PlannedChange]
 
 
 class GroupView(View, frozen=True, kw_only=True):
@@ -124,6 +160,7 @@ class GroupView(View, frozen=True, kw_only=True):
     routes: list[Route]
     delivery: str
     strategy: str | None
+    update: UpdateView | None
 
 
 class Pagination(View, frozen=True, kw_only=True):

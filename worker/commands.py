@@ -65,7 +65,7 @@ class Commands:
         return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state)
 
     async def undeploy(self, request: Undeploy) -> Ok:
-        await self._host.undeploy(request.pipeline_id)
+        await self._host.undeploy(request.pipeline_id, drain=request.drain)
         return Ok(ok=True)
 
     async def inject(self, request: Inject) -> Injected:
@@ -139,7 +139,13 @@ class Commands:
         elif request.checkpoint is not None:
             checkpoint = checkpoints.from_object(request.checkpoint)
         if request.resume:
-            await handover.resume(pipeline, checkpoint, only_held=request.only_held, queue=request.queue)
+            await handover.resume(
+                pipeline,
+                checkpoint,
+                only_held=request.only_held,
+                anew=request.anew,
+                queue=request.queue,
+            )
             self._host.took_over(pipeline)
         elif checkpoint is not None:
             pipeline.restore(checkpoint)

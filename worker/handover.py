@@ -73,11 +73,18 @@ async def hand_over(pipeline: Pipeline) -> None:
 
 
 async def resume(
-    pipeline: Pipeline, checkpoint: Checkpoint | None, *, only_held: bool = False, queue: str | None = None
+    pipeline: Pipeline,
+    checkpoint: Checkpoint | None,
+    *,
+    only_held: bool = False,
+    anew: bool = False,
+    queue: str | None = None,
 ) -> None:
     """Go live: from `checkpoint` (or from its events alone), then what was held, in order.
 
     Args:
+        only_held: of the checkpoint take the events alone, which came after those held here.
+        anew: likewise, but they came before those.
         queue: a line to begin; None: stay in the present one.
 
     Raises:
@@ -95,7 +102,7 @@ async def resume(
         if not pipeline.joined:
             await _join(pipeline)
         if checkpoint is not None:
-            if not only_held:
+            if not only_held and not anew:
                 pipeline.restore(checkpoint)
             given, own = checkpoint.held, pipeline.held.events()
             old, new = (own, given) if only_held else (given, own)

@@ -207,13 +207,17 @@ class PipelineHost:
 
     # --- removing
 
-    async def undeploy(self, pipeline_id: str) -> None:
-        """Stop a copy and forget it.
+    async def undeploy(self, pipeline_id: str, *, drain: bool = False) -> None:
+        """Stop a copy and forget it; with `drain` after it has handled what was sent to it until now.
 
         Raises:
             WireError: `pipeline_not_found`.
         """
         pipeline = self.get(pipeline_id)
+        if drain and pipeline.state is State.RUNNING:
+            async with pipeline.moving:
+                await pipeline.drain(DRAIN_WAIT)
+            pipeline = self.get(pipeline_id)
         del self._pipelines[pipeline_id]
         key = pipeline.group, pipeline.name
         for copies in (self._keys, self._held):

@@ -1,4 +1,4 @@
-"""Commands that change a cluster or send events into it: `deploy`, `undeploy`, `inject`."""
+"""Commands that change a cluster or send events into it: `deploy`, `update`, `undeploy`, `inject`."""
 
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,7 @@ def deploy(call: Invocation) -> int:
         try:
             group = client.post("/pipeline-groups", body, wait=wait)
         except Refused as refusal:
-            for finding in refusal.diagnostics:
-                hint = f" ({finding.hint})" if finding.hint else ""
-                call.note(f"{finding.line}:{finding.column}: {finding.severity}: {finding.message}{hint}")
+            _tell_findings(call, refusal)
             raise
     rows = [(one["pipeline_name"], one["status"], one["worker_id"]) for one in group["placements"]]
     call.show(group, Rows(("PIPELINE", "STATUS", "WORKER"), rows, f"{group['name']}: {group['status']}"))
@@ -31,6 +29,52 @@ def deploy(call: Invocation) -> int:
         return OK
     call.note(f"varpulis: {group['name']} is {group['status']}: {reasons(group)}: see `varpulis groups`")
     return FAILED
+
+
+def update(call: Invocation) -> int:
+    """Roll a group to the version in a file; fails when that was rolled back, or is not done within `--wait`,
+    though the cluster goes on with it. With `--dry-run` show what would be done."""
+    wait, name = call.wait, call.arguments["group"]
+    path = f"/pipeline-groups/{quote(name, safe='')}"
+    body = read_group(Path(call.arguments["file"]), name)
+    version = call.arguments["if_version"]
+    headers = {"If-Match": f'"{version}"'} if version is not None else None
+    with call.connect() as client:
+        try:
+            if call.arguments["dry_run"]:
+                return _show_plan(call, client.put(path, body, headers=headers, dry_run="true"))
+            group = client.put(path, body, headers=headers, wait=wait)
+        except Refused as refusal:
+            _tell_findings(call, refusal)
+            raise
+    rows = [
+        (one["pipeline_name"], one["status"], one["worker_id"], one["version"]) for one in group["placements"]
+    ]
+    roll = group["update"]
+    state = roll["status"].replace("_", " ") if roll is not None else "unchanged"
+    title = f"{name}: version {group['version']}, {state}"
+    call.show(group, Rows(("PIPELINE", "STATUS", "WORKER", "VERSION"), rows, title))
+    if roll is None or roll["status"] == "done" or (wait == 0 and roll["ended_at"] is None):
+        return OK
+    reason = roll["reason"] or "it takes longer than --wait"
+    call.note(f"varpulis: {name} is {state}: {reason}: see `varpulis groups`, `varpulis events`")
+    return FAILED
+
+
+def _show_plan(call: Invocation, plan: Any) -> int:
+    rows = [
+        (one["pipeline_name"], one["change"], one["worker_id"], one["reason"] or "")
+        for one in plan["changes"]
+    ]
+    versions = f"{plan['id']}: version {plan['from_version']} to {plan['to_version']}; nothing was changed"
+    call.show(plan, Rows(("PIPELINE", "CHANGE", "WORKER", "REASON"), rows, versions))
+    return OK
+
+
+def _tell_findings(call: Invocation, refusal: Refused) -> None:
+    for finding in refusal.diagnostics:
+        hint = f" ({finding.hint})" if finding.hint else ""
+        call.note(f"{finding.line}:{finding.column}: {finding.severity}: {finding.message}{hint}")
 
 
 def undeploy(call: Invocation) -> int:

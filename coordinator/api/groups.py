@@ -1,8 +1,11 @@
-"""`/pipeline-groups`: deploy, look, tear down. A write answers at once what is certain and waits for the
-rest."""
+"""`/pipeline-groups`: deploy, look, update, tear down. A write answers at once what is certain and waits for
+the rest."""
 
-from litestar import Response, delete, get, post
-from litestar.params import FromPath
+import re
+from typing import Annotated
+
+from litestar import Response, delete, get, post, put
+from litestar.params import FromPath, QueryParameter
 
 from coordinator.api.context import (
     DEFAULT_WAIT,
@@ -18,11 +21,16 @@ from coordinator.api.context import (
     request_id,
 )
 from coordinator.api.programs import Programs, check_group
-from coordinator.state.commands import CreateGroup, DeleteGroup
-from coordinator.state.model import Group
+from coordinator.state.change import Refusal
+from coordinator.state.commands import CreateGroup, DeleteGroup, UpdateGroup
+from coordinator.state.model import Group, UpdatePhase
+from coordinator.state.strategy import Room
+from coordinator.state.updates import plan, updated
 from coordinator.state.views import group_status, group_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import GroupList, GroupSpec, GroupView, TornDown
+from proto_schemas.rest import GroupList, GroupSpec, GroupView, PlannedChange, TornDown, UpdatePlan
+
+DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say what would be done")]
 
 
 @post("/pipeline-groups", opt={"body": GroupSpec})
@@ -30,12 +38,7 @@ async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
     key = request_id(request)
-    try:
-        programs = await check_group(spec, context.config.prefix, context.ledger.state.connectors)
-    except WireError:
-        if key not in context.ledger.state.remembered:
-            raise
-        programs = Programs({}, {})  # it was fine the first time, and that answer counts
+    programs = await _programs(context, spec, key)
     command = CreateGroup(
         by="api",
         request_id=key,
@@ -68,9 +71,50 @@ async def list_groups(context: Given, limit: Limit = 50, offset: Offset = 0) -> 
 
 
 @get("/pipeline-groups/{group_id:str}")
-async def get_group(context: Given, group_id: FromPath[str]) -> GroupView:
-    """One group."""
-    return group_view(context.ledger.state, _group(context, group_id))
+async def get_group(context: Given, group_id: FromPath[str]) -> Response[GroupView]:
+    """One group; `ETag` holds its version."""
+    return _answer(context, _group(context, group_id), 200)
+
+
+@put("/pipeline-groups/{group_id:str}", status_code=200, opt={"body": GroupSpec})
+async def update_group(
+    request: AnyRequest,
+    context: Given,
+    group_id: FromPath[str],
+    wait: Wait = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+) -> Response[GroupView] | Response[UpdatePlan]:
+    """Roll a group to another version: 200 once all of it runs, 202 when that takes longer than `wait` or was
+    rolled back. `If-Match` holds the version that it must have."""
+    spec = await read_body(request, GroupSpec)
+    if spec.name != group_id:
+        raise WireError(
+            ErrorCode.BAD_REQUEST,
+            f"GroupSpec: $.name: {spec.name!r} is not the group of the path, {group_id[:80]!r}: a group "
+            "keeps its name",
+        )
+    key = request_id(request)
+    programs = await _programs(context, spec, key)
+    command = UpdateGroup(
+        by="api",
+        request_id=key,
+        spec=spec,
+        consumes=programs.consumes,
+        connectors=programs.connectors,
+        if_version=_if_match(request),
+    )
+    if dry_run:
+        return Response(_plan(context, command), status_code=200)
+    await context.ledger.propose(command)
+    await context.ledger.wait_until(lambda: not _is_rolling(context, group_id), timeout=wait)
+    group = context.ledger.state.groups.get(group_id)
+    if group is None:
+        raise WireError(
+            ErrorCode.CONFLICT,
+            f"group {group_id!r} was updated by this request and is torn down since: create it again",
+        )
+    runs = group.update is None or group.update.phase is UpdatePhase.DONE
+    return _answer(context, group, 200 if runs else 202)
 
 
 @delete("/pipeline-groups/{group_id:str}", status_code=200)
@@ -90,6 +134,62 @@ async def delete_group(
     return Response(answer, status_code=200 if gone else 202)
 
 
+async def _programs(context: Context, spec: GroupSpec, key: str) -> Programs:
+    """What its programs need; raises as `check_group`, unless this very request was accepted before."""
+    try:
+        return await check_group(spec, context.config.prefix, context.ledger.state.connectors)
+    except WireError:
+        if key not in context.ledger.state.remembered:
+            raise
+        return Programs({}, {})  # it was fine the first time, and that answer counts
+
+
+def _if_match(request: AnyRequest) -> int | None:
+    header = request.headers.get("if-match", "*").strip()
+    found = re.fullmatch(r'(?:W/)?"?([0-9]{1,15})"?', header)
+    if found is None and header != "*":
+        raise WireError(
+            ErrorCode.BAD_REQUEST,
+            f'If-Match: {header[:80]!r} is no version of a group: send the ETag of its GET, such as "3"',
+        )
+    return int(found[1]) if found is not None else None
+
+
+def _plan(context: Context, command: UpdateGroup) -> UpdatePlan:
+    state = context.ledger.state
+    present = state.groups.get(command.spec.name)
+    try:
+        group = updated(state, command) or present
+    except Refusal as refusal:
+        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
+    if group is None or present is None:
+        raise not_found("group", command.spec.name, "/pipeline-groups")
+    return UpdatePlan(
+        id=group.spec.name,
+        from_version=present.version,
+        to_version=group.version,
+        changes=[
+            PlannedChange(
+                pipeline_name=step.instance,
+                change=step.change,
+                worker_id=step.worker,
+                reason=step.reason or None,
+            )
+            for step in plan(state, group, Room(state, strategy=context.config.placement))
+        ],
+    )
+
+
+def _answer(context: Context, group: Group, status: int) -> Response[GroupView]:
+    view = group_view(context.ledger.state, group)
+    return Response(view, status_code=status, headers={"etag": f'"{group.version}"'})
+
+
+def _is_rolling(context: Context, name: str) -> bool:
+    group = context.ledger.state.groups.get(name)
+    return group is not None and group.rolling is not None
+
+
 def _group(context: Context, name: str) -> Group:
     group = context.ledger.state.groups.get(name)
     if group is None:
@@ -103,4 +203,4 @@ def _status(context: Context, name: str) -> str:
     return group_status(group, state.placements[name]) if group is not None else "torn_down"
 
 
-HANDLERS = [create_group, list_groups, get_group, delete_group]
+HANDLERS = [create_group, list_groups, get_group, update_group, delete_group]

@@ -63,7 +63,7 @@ _NOT_PASSED_ON: Final = frozenset(
         b"content-length",
     }
 )
-_PASSED_BACK: Final = frozenset({"content-type", "retry-after", "allow", STALENESS})
+_PASSED_BACK: Final = frozenset({"content-type", "retry-after", "allow", "etag", STALENESS})
 
 
 @dataclass(frozen=True, slots=True)

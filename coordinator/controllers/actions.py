@@ -82,6 +82,10 @@ class Actions:
         """Let nothing begin for `key` for about `seconds`."""
         self._pauses[key] = _Pause(self._clock() + seconds * (0.75 + random.random() / 2), 0)
 
+    def release(self, key: Key) -> None:
+        """Let the next thing for `key` begin at once."""
+        self._pauses.pop(key, None)
+
     def forget(self) -> None:
         """Cancel what is under way and drop all pauses: somebody else leads now."""
         for task in self._running.values():

@@ -6,7 +6,8 @@ so:
 - a copy of the current epoch, on a ready worker: it runs, whether or not we heard the answer to its deploy
   (adopted);
 - a copy of the current epoch that says it failed: the placement failed;
-- any other copy: stale, it is ended (by the heartbeat's answer and by a command);
+- any other copy, also of a version that its next one will not have: stale, it is ended (by the heartbeat's
+  answer and by a command);
 - a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
   because the first may have been sent before the deploy was done;
 - a copy that holds what comes to it, where no migration is under way: a move was given up, and it goes on;
@@ -65,7 +66,7 @@ def examine(
         placement = state.placement(copy.group, copy.name)
         if not copy.group or not copy.epoch or copy.epoch in coming:
             continue
-        if placement is None or placement.epoch != copy.epoch or not _wanted(state, placement, worker):
+        if placement is None or placement.epoch != copy.epoch or not _wanted(state, placement, worker, copy):
             stale.append((target, copy))
             continue
         listed.add(target)
@@ -86,14 +87,20 @@ def examine(
     return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(paused))
 
 
-def _wanted(state: State, placement: Placement, worker: Worker) -> bool:
+def _wanted(state: State, placement: Placement, worker: Worker, copy: RunningPipeline) -> bool:
     """Whether a copy of the current epoch may stay on this worker."""
     if placement.phase is Phase.REMOVING:
         return placement.worker_id == worker.id
     if placement.worker_id is None:
         stays = worker.status is WorkerStatus.READY and state.draining(worker.id) is None
-        return stays and placement.phase in _ADOPTABLE
+        return stays and placement.phase in _ADOPTABLE and not _is_replaced(state, copy)
     return placement.worker_id == worker.id
+
+
+def _is_replaced(state: State, copy: RunningPipeline) -> bool:
+    """Whether the next copy will be of another version of the group."""
+    group = state.groups[copy.group]
+    return group.at(copy.name) is not group.at(copy.name, new=True)
 
 
 class Convergence:

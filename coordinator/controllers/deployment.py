@@ -44,11 +44,12 @@ from coordinator.state.commands import (
     ReportRunning,
 )
 from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.state.revisions import instance_of, partitions_of, routes_of
+from coordinator.state.updates import line_for
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Instance, Partition, Restore, Undeploy
+from proto_schemas.messages import Deploy, Restore, Undeploy
 from proto_schemas.rest import PipelineSpec
-from proto_schemas.subjects import EXTERNAL
 from transport.errors import ErrorKind, NatsTransportError
 
 ELSEWHERE: Final = frozenset(
@@ -189,12 +190,15 @@ class Deployment:
     async def remove(
         self, target: Target, worker: Worker | None, pipeline_id: str | None, failures: int = 0
     ) -> None:
-        """Undeploy and let go; a worker that cannot be asked is let go at once, its copy remembered.
-        `failures`: how often this failed already."""
+        """Undeploy and let go; a worker that cannot be asked is let go at once, its copy remembered. In a
+        group that stays the copy first handles what it was sent: others of its kind may go on. `failures`:
+        how often this failed already."""
+        group = self._ledger.state.groups.get(target.group)
+        drain = group is not None and not group.deleting
         reachable = worker is not None and worker.status is not WorkerStatus.UNHEALTHY
         reason = ""
         if worker is not None and reachable and pipeline_id is not None:
-            reason = await self._end_or_give_up(worker.id, target, pipeline_id, failures)
+            reason = await self._end_or_give_up(worker.id, target, pipeline_id, failures, drain=drain)
         elif worker is not None and worker.incarnation is None and pipeline_id is None:
             reason = f"nobody heard what worker {worker.id} answered to its deploy: {_DOUBT}"
         await self._propose(LetGo, target, confirmed=reachable, reason=reason)
@@ -203,10 +207,14 @@ class Deployment:
         """Commit that its program will not run."""
         await self._propose(ReportFailed, target, reason=reason[:MAX_REASON])
 
-    async def undeploy(self, worker_id: str, target: Target, pipeline_id: str) -> None:
-        """End a copy; the answer "not found" is as good."""
+    async def undeploy(
+        self, worker_id: str, target: Target, pipeline_id: str, *, drain: bool = False
+    ) -> None:
+        """End a copy, with `drain` after it has handled what was sent to it until now; the answer "not found"
+        is as good."""
         message = Undeploy(
             pipeline_id=pipeline_id,
+            drain=drain,
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=f"{target.request_id}.undeploy.{pipeline_id}",
@@ -250,10 +258,12 @@ class Deployment:
         if seen > self._ledger.state.epochs:
             await self._ledger.propose(RaiseEpochs(by=_BY, epoch=seen))
 
-    async def _end_or_give_up(self, worker_id: str, target: Target, pipeline_id: str, failures: int) -> str:
+    async def _end_or_give_up(
+        self, worker_id: str, target: Target, pipeline_id: str, failures: int, *, drain: bool = False
+    ) -> str:
         """`undeploy`; when that is refused for good and failed often enough, why the copy is given up."""
         try:
-            await self.undeploy(worker_id, target, pipeline_id)
+            await self.undeploy(worker_id, target, pipeline_id, drain=drain)
         except (WireError, NatsTransportError) as error:
             if failures < FAILURES_UNTIL_GIVEN_UP or not _is_final(error):
                 raise
@@ -272,31 +282,30 @@ class Deployment:
         their events without a key are all in one, whichever line they are of: one that left it would hear
         every event beside the instance that is given it."""
         group = self._ledger.state.groups.get(target.group)
-        found = group.instances.get(target.pipeline) if group is not None else None
+        found = group.instance(target.pipeline) if group is not None else None
         shared = _shared_queue(group, found.pipeline) if group is not None and found is not None else None
+        queue = (line_for(group, target.pipeline) if group is not None else None) or queue
         return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
 
-    def message(self, target: Target, queue: int, *, hold: bool = False) -> Deploy | None:
-        """The deploy of a copy in the line `queue`; None when its group is gone.
+    def message(self, target: Target, queue: int, *, hold: bool = False, new: bool = False) -> Deploy | None:
+        """The deploy of a copy in the line `queue`, of the version that the instance is of, or, if `new`, is
+        to have; None when its group is gone, or is without it.
 
         Raises:
             ValueError: a connector that it names is not there, or does not open.
         """
         group = self._ledger.state.groups.get(target.group)
-        if group is None:
+        group = group.at(target.pipeline, new=new) if group is not None else None
+        found = group.instances.get(target.pipeline) if group is not None else None
+        if group is None or found is None:
             return None
-        pipeline, number = group.instances[target.pipeline]
-        routes = [
-            route
-            for route in group.spec.routes
-            if pipeline.name in (route.from_pipeline, route.to_pipeline) or route.from_pipeline == EXTERNAL
-        ]
+        pipeline, number = found
         named = group.connectors.get(pipeline.name, ())
         return Deploy(
             name=target.pipeline,
             source=pipeline.source,
             group=target.group,
-            routes=routes or None,
+            routes=routes_of(group, pipeline.name) or None,
             connectors=for_worker(self._ledger.state, named, self._sealer) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
@@ -304,8 +313,8 @@ class Deployment:
             request_id=target.request_id,
             queue=self.line_of(target, queue),
             hold=hold,
-            instance=_instance(pipeline, number),
-            partitions=_partitions(group, pipeline),
+            instance=instance_of(pipeline, number),
+            partitions=partitions_of(group, pipeline),
         )
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
@@ -362,24 +371,7 @@ def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:
     those of an earlier group of that name are not in it. None: its events are not shared so."""
     if pipeline.replicas == 1 or pipeline.partition_key is not None:
         return None
-    return f"{group.spec.name}.{pipeline.name}.{group.created_at}"
-
-
-def _instance(pipeline: PipelineSpec, number: int) -> Instance | None:
-    if pipeline.replicas == 1:
-        return None
-    return Instance(of=pipeline.name, number=number, count=pipeline.replicas, key=pipeline.partition_key)
-
-
-def _partitions(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] | None:
-    """How those it sends to share by key."""
-    receivers = {route.to_pipeline for route in group.spec.routes if route.from_pipeline == pipeline.name}
-    keyed = (group.pipelines[name] for name in sorted(receivers & group.pipelines.keys()))
-    return {
-        each.name: Partition(key=each.partition_key, count=each.replicas)
-        for each in keyed
-        if each.partition_key is not None and each.replicas > 1
-    } or None
+    return f"{group.spec.name}.{pipeline.name}.{group.shared.get(pipeline.name, group.created_at)}"
 
 
 def _is_final(error: WireError | NatsTransportError) -> bool:

@@ -21,6 +21,7 @@ from coordinator.controllers.liveness import Liveness
 from coordinator.controllers.moves import Moves
 from coordinator.controllers.placement import PlacementController
 from coordinator.controllers.rebalance import Rebalance, StartMove
+from coordinator.controllers.updates import Updates
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
@@ -100,6 +101,7 @@ class ControlLoop:
         self.drains = Drains(
             ledger, deployment, self.jobs, clock, self.liveness.suspects, self.placement.room
         )
+        self.updates = Updates(ledger, deployment, self.jobs, self.pipelines, clock)
         self.rebalance = Rebalance(
             ledger,
             table,
@@ -161,6 +163,7 @@ class ControlLoop:
             self.liveness.step()
             self.convergence.step()
             self.drains.step()
+            self.updates.step()
             self.moves.step()
             self.placement.step()
             self.rebalance.step()
@@ -185,6 +188,7 @@ class ControlLoop:
             self.rebalance.forget()
             self.moves.forget()
             self.drains.forget()
+            self.updates.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))
 
     @property

@@ -17,6 +17,7 @@ What can go wrong:
   from it.
 - *The source dies first*: the target goes live without its state, in a line of its own, and the migration
   says so.
+- *The program is another one* (an update): the target takes the events that were held, and no state.
 - *Both are gone*: the migration failed, and the pipeline is placed anew as after any death.
 
 `per_worker` and `at_once` bound how many are driven; the others wait, their slots reserved. One that is
@@ -58,17 +59,30 @@ HOLD_PATIENCE: Final = 5.0
 """Seconds the source may hold, with its outputs waiting, before it is told to go on; longer than it usually
 takes to find out that a worker is dead.
 """
+OPEN_PATIENCE: Final = 8.0
+"""Seconds in which the connectors of an update's new copy must open."""
 PER_WORKER: Final = 4
 AT_ONCE: Final = 16
 BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Of the durations that are counted, in seconds."""
 _BY: Final = "moves"
+_TAKEN_AWAY: Final = {
+    Cause.DRAIN: "worker {} is drained",
+    Cause.LEAVE: "worker {} is leaving",
+    Cause.UPDATE: "another version replaces it on worker {}",
+}
+"""Moves that end in a new placement where nobody can take over."""
+_ANEW: Final = "its program is another one: it began without state"
 _NO_HOLD: Final = "does not know how to hold a copy"
 _log = logging.getLogger(__name__)
 
 
 class GivenUp(Exception):
-    """This migration cannot be completed; the text says why."""
+    """This migration cannot be completed; the text says why. `refused`: the target will never run it."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
 class Moves:
@@ -130,7 +144,7 @@ class Moves:
             try:
                 await self._advance(move)
             except GivenUp as error:
-                await self._give_up(move, str(error))
+                await self._give_up(move, str(error), refused=error.refused)
             except (WireError, NatsTransportError) as error:
                 await self._explain(move, why(_who(move, error), error))
                 raise
@@ -155,21 +169,28 @@ class Moves:
         if self._ledger.state.ready(move.to_worker) is None:
             raise GivenUp(f"worker {move.to_worker} is leaving")
         try:
-            message = self._do.message(_copy(self._ledger.state, move), move.queue, hold=True)
+            copy, new = _copy(self._ledger.state, move), move.cause is Cause.UPDATE
+            message = self._do.message(copy, move.queue, hold=True, new=new)
         except ValueError as error:
-            raise GivenUp(str(error)) from None
+            raise GivenUp(str(error), refused=True) from None
         if message is None:
             return
         try:
             made = await self._commands.deploy(move.to_worker, message)
         except WireError as error:
-            if error.retryable and error.code not in ELSEWHERE:
+            elsewhere = error.code in ELSEWHERE
+            if error.retryable and not elsewhere and not self._will_not_open(move, error):
                 raise
-            raise GivenUp(why(move.to_worker, error)) from None
+            raise GivenUp(why(move.to_worker, error), refused=not elsewhere) from None
         if made.status != "held":
             await self._end_copy(move, made.id)
             raise GivenUp(f"worker {move.to_worker} {_NO_HOLD}: run a newer version there")
         await self._propose(AdvanceMigration, move, phase=MovePhase.HELD, pipeline_id=made.id)
+
+    def _will_not_open(self, move: Migration, error: WireError) -> bool:
+        """Whether the connectors of another version are taken for wrong, and not for away just now."""
+        tried = self._clock() - self._began.get(move.id, self._clock())
+        return move.cause is Cause.UPDATE and error.code == ErrorCode.ENGINE_ERROR and tried > OPEN_PATIENCE
 
     async def _take_from_source(self, move: Migration) -> None:
         if _gone(self._ledger.state, move.from_worker):
@@ -199,9 +220,10 @@ class Moves:
                     raise
         if given is None:
             lost = _without(move)
-        target = _copy(self._ledger.state, move)
+        target, anew = _copy(self._ledger.state, move), _is_another_program(self._ledger.state, move)
         message = Restore(
             resume=True,
+            anew=anew and given is not None,
             queue=self._do.line_of(target, move.to_epoch if lost else move.queue),
             **_contents(given),
             **self._fence(move, "to"),
@@ -211,8 +233,10 @@ class Moves:
         except WireError as error:
             if error.retryable:
                 raise
-            raise GivenUp(why(move.to_worker, error)) from None
-        if not await self._propose(FinishMigration, move, reason=lost, new_line=bool(lost)):
+            gone = error.code == ErrorCode.PIPELINE_NOT_FOUND
+            raise GivenUp(why(move.to_worker, error), refused=not gone) from None
+        reason = lost or (_ANEW if anew else "")
+        if not await self._propose(FinishMigration, move, reason=reason, new_line=bool(lost)):
             return  # the source is the one that counts
         self.durations.observe(max(now_ms() - move.started_at, 0) / 1000)
         if not _gone(self._ledger.state, move.from_worker):
@@ -220,7 +244,7 @@ class Moves:
 
     # -- giving up
 
-    async def _give_up(self, move: Migration, reason: str) -> None:
+    async def _give_up(self, move: Migration, reason: str, *, refused: bool = False) -> None:
         """Commit it, then let the source go on with what the target had taken. Should we die between, or the
         source not answer, convergence finds a copy that holds, and lets it go on."""
         taken = None
@@ -230,20 +254,21 @@ class Moves:
                 taken = await self._commands.hand_over(move.to_worker, request)
         kind = FailMigration if move.phase is MovePhase.HANDED_OVER else CancelMigration
         listens = move.phase is not MovePhase.STARTED and taken is None
-        if not await self._propose(kind, move, reason=reason[:MAX_REASON], new_line=listens):
+        if not await self._propose(kind, move, reason=reason[:MAX_REASON], new_line=listens, refused=refused):
             return  # another leader has completed it: the source must not go on
         if move.phase is not MovePhase.STARTED and not _gone(self._ledger.state, move.from_worker):
             await self._let_go_on(move, taken, move.to_epoch if listens else move.queue)
         if move.to_pipeline_id is not None:
             await self._end_copy(move, move.to_pipeline_id)
-        if _NO_HOLD in reason and move.cause in (Cause.DRAIN, Cause.LEAVE):
+        why_at_all = _TAKEN_AWAY.get(move.cause)
+        if _NO_HOLD in reason and why_at_all is not None:
             await self._ledger.propose(
                 Displace(
                     by=_BY,
                     group=move.group,
                     pipeline=move.pipeline,
                     epoch=move.from_epoch,
-                    reason=f"worker {move.from_worker} is drained, and {reason}"[:MAX_REASON],
+                    reason=f"{why_at_all.format(move.from_worker)}, and {reason}"[:MAX_REASON],
                 )
             )
 
@@ -312,6 +337,16 @@ def _copy(state: State, move: Migration) -> Target:
 def _gone(state: State, worker_id: str) -> bool:
     worker = state.workers.get(worker_id)
     return worker is None or worker.status is WorkerStatus.UNHEALTHY
+
+
+def _is_another_program(state: State, move: Migration) -> bool:
+    """Whether the copy on the target cannot go on with the source's state."""
+    group = state.groups.get(move.group)
+    if group is None or move.cause is not Cause.UPDATE:
+        return False
+    old = group.at(move.pipeline).instances.get(move.pipeline)
+    new = group.at(move.pipeline, new=True).instances.get(move.pipeline)
+    return old is not None and new is not None and old.pipeline.source != new.pipeline.source
 
 
 def _who(move: Migration, error: WireError | NatsTransportError) -> str:

@@ -84,7 +84,7 @@ class PlacementController:
     def _find_place(self, target: Target, placement: Placement, room: Room) -> None:
         state = self._ledger.state
         avoid = self._avoided(target)
-        wants = Wants.of(state.groups[target.group], target.pipeline)
+        wants = Wants.of(state.groups[target.group], target.pipeline, new=True)
         choice = room.choose(target.group, avoid=avoid | self._suspect_now, wants=wants)
         worker = state.ready(choice)
         if worker is None:

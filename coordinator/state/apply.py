@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import connectors, groups, jobs, keys, members, placements, restore
+from coordinator.state import connectors, groups, jobs, keys, members, placements, restore, updates
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     AdvanceMigration,
@@ -28,9 +28,12 @@ from coordinator.state.commands import (
     DeleteGroup,
     Displace,
     EndDrain,
+    EndUpdate,
     Explain,
     ExplainDrain,
+    ExplainUpdate,
     FailMigration,
+    FailUpdate,
     FinishMigration,
     ForgetStray,
     LetGo,
@@ -48,6 +51,7 @@ from coordinator.state.commands import (
     SaveConnector,
     StartDrain,
     StartMigration,
+    UpdateGroup,
     encode_command,
 )
 from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Noted, Refused, Remembered, State
@@ -70,6 +74,10 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     RaiseEpochs: members.raise_epochs,
     CreateGroup: groups.create_group,
     DeleteGroup: groups.delete_group,
+    UpdateGroup: updates.update_group,
+    ExplainUpdate: updates.explain_update,
+    FailUpdate: updates.fail_update,
+    EndUpdate: updates.end_update,
     Place: placements.place,
     ReportRunning: placements.report_running,
     ReportFailed: placements.report_failed,
@@ -110,6 +118,7 @@ def apply(state: State, command: Command) -> Applied:
     try:
         result: AnyResult = _HANDLERS[type(command)](change)
         jobs.settle(change)
+        updates.settle(change)
     except Refusal as refusal:
         result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
     if command.request_id and not (isinstance(result, Refused) and result.retryable):

@@ -56,11 +56,10 @@ class Change(Generic[C_co]):
         self.state.write_placement(group, pipeline, placement)
 
     def drop(self, group: str, pipeline: str) -> None:
-        """Remove a placement, and the group with its last one."""
+        """Remove a placement, and with its last one a group that is being torn down."""
         self.state.drop_placement(group, pipeline)
-        if not self.state.placements[group]:
-            del self.state.placements[group]
-            del self.state.groups[group]
+        if not self.state.placements[group] and self.state.groups[group].deleting:
+            self.state.drop_group(group)
             self.tell("group_removed", group)
 
     def leave_stray(self, group: str, pipeline: str, placement: Placement) -> None:

@@ -106,6 +106,50 @@ class CreateGroup(Command, frozen=True, kw_only=True):
         return replace(self, consumes={}, connectors={})
 
 
+class UpdateGroup(Command, frozen=True, kw_only=True):
+    """Another version of a group; its programs were checked before. `if_version`: only of that one."""
+
+    spec: GroupSpec
+    consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
+    if_version: int | None = None
+
+    @property
+    def about(self) -> str:
+        return self.spec.name
+
+    @property
+    def words(self) -> "UpdateGroup":
+        return replace(self, consumes={}, connectors={})
+
+
+class UpdateCommand(Command, frozen=True, kw_only=True):
+    """About the update of a group to `version` that is under way."""
+
+    group: str
+    version: int
+
+    @property
+    def about(self) -> str:
+        return f"{self.group}, version {self.version},"
+
+
+class ExplainUpdate(UpdateCommand, frozen=True, kw_only=True):
+    """What stands in the way of an update now; empty: nothing any more."""
+
+    reason: Reason = ""
+
+
+class FailUpdate(UpdateCommand, frozen=True, kw_only=True):
+    """Give an update up, and roll it back."""
+
+    reason: Reason
+
+
+class EndUpdate(UpdateCommand, frozen=True, kw_only=True):
+    """All that an update touched runs, for long enough."""
+
+
 class DeleteGroup(Command, frozen=True, kw_only=True):
     """Tear a group down. It is gone once the last placement is let go."""
 
@@ -334,10 +378,12 @@ class FinishMigration(MigrationCommand, frozen=True, kw_only=True):
 
 class FailMigration(MigrationCommand, frozen=True, kw_only=True):
     """The pipeline stays where it was, and is live there, or to be placed again. `new_line`: the target may
-    still listen, so the source was told to begin a new line under the epoch of the migration."""
+    still listen, so the source was told to begin a new line under the epoch of the migration. `refused`: the
+    target will never run what it was sent."""
 
     reason: Reason
     new_line: bool = False
+    refused: bool = False
 
 
 class CancelMigration(FailMigration, frozen=True, kw_only=True):
@@ -431,6 +477,10 @@ AnyCommand = (
     | RemoveWorker
     | MarkWorker
     | CreateGroup
+    | UpdateGroup
+    | ExplainUpdate
+    | FailUpdate
+    | EndUpdate
     | DeleteGroup
     | Place
     | ReportRunning

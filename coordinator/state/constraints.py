@@ -89,13 +89,15 @@ class Wants:
     constraints: tuple[Constraint, ...] = ()
 
     @classmethod
-    def of(cls, group: Group, instance: str) -> "Wants":
-        """As the group's spec has it.
+    def of(cls, group: Group, instance: str, *, new: bool = False) -> "Wants":
+        """As the group's spec has it; while it is updated, in the version that the instance is of, or, if
+        `new`, is to have.
 
         Raises:
             KeyError: the group has no such instance.
         """
-        pipeline = group.pipeline(instance)
+        group = group.at(instance, new=new)
+        pipeline = group.instances[instance].pipeline
         constraints = tuple(pipeline.constraints or ())
         return cls(
             strategy=group.spec.strategy,

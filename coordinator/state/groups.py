@@ -20,7 +20,7 @@ def create_group(change: Change[CreateGroup]) -> Result:
             ErrorCode.CONFLICT,
             f"group {name!r} is being torn down: ask again once it is gone"
             if existing.deleting
-            else f"there is a group {name!r} already: choose another name, or delete it first",
+            else f"there is a group {name!r} already: update it with PUT, or choose another name",
             retryable=existing.deleting,
         )
     if len(state.groups) >= MAX_GROUPS:
@@ -48,7 +48,7 @@ def create_group(change: Change[CreateGroup]) -> Result:
     if wants and not any(_has_room(state, each) for each in wants.values()):
         why = Room(state).why_none(wants=next(iter(wants.values())))
         refuse(ErrorCode.UNAVAILABLE, f"{why}, then ask again", retryable=True)
-    state.groups[name] = group
+    state.write_group(group)
     state.placements[name] = {instance: Placement() for instance in group.instances}
     change.tell("group_created", name, f"{len(command.spec.pipelines)} pipelines")
     return Done()
@@ -69,7 +69,7 @@ def delete_group(change: Change[DeleteGroup]) -> Result:
         refuse(ErrorCode.NOT_FOUND, f"there is no group {name!r}: see GET /pipeline-groups")
     if group.deleting:
         return Done()
-    state.groups[name] = replace(group, deleting=True)
+    state.write_group(replace(group, deleting=True))
     change.tell("group_deleting", name)
     for pipeline, placement in list(state.placements[name].items()):
         if placement.phase in HOLDING:

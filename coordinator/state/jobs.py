@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
+from coordinator.state import updates
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import (
     AdvanceMigration,
@@ -144,6 +145,12 @@ def start_migration(change: Change[StartMigration]) -> Result:
 
 def _choose(state: State, command: StartMigration, source: str) -> str:
     """Every replica chooses the same: nothing that only the leader knows, a load or a setting, counts."""
+    if command.cause is Cause.UPDATE:
+        group = state.groups[command.group]
+        best, why = updates.choose(state, group, command.pipeline, source, lambda: Room(state))
+        if best is None:
+            refuse(ErrorCode.UNAVAILABLE, why, retryable=True)
+        return best
     room = Room(state)
     wants = Wants.of(state.groups[command.group], command.pipeline)
     choice = room.choose(command.group, avoid={source}, wants=wants)
@@ -156,7 +163,7 @@ def _choose(state: State, command: StartMigration, source: str) -> str:
 def _check_fits(state: State, command: StartMigration, target: Worker) -> None:
     """Hard constraints hold for moves as for placements."""
     group = state.groups[command.group]
-    wants = Wants.of(group, command.pipeline)
+    wants = Wants.of(group, command.pipeline, new=command.cause is Cause.UPDATE)
     lacking = [words(each) for each in wants.hard if not met(each, target.labels)]
     if lacking:
         refuse(ErrorCode.CONFLICT, f"worker {target.id!r} lacks {', '.join(lacking)}: choose another")
@@ -221,7 +228,7 @@ def finish_migration(change: Change[FinishMigration]) -> Result:
         epoch=move.to_epoch,
         worker_id=move.to_worker,
         pipeline_id=move.to_pipeline_id,
-        queue=move.to_epoch if command.new_line else move.queue,
+        queue=_line(change.state, move) if command.new_line else move.queue,
     )
     change.write(move.group, move.pipeline, placement)
     end(change, move, MovePhase.DONE, command.reason)
@@ -235,9 +242,14 @@ def fail_migration(change: Change[FailMigration]) -> Result:
     move = _step(change, phase)
     placement = change.state.placement(move.group, move.pipeline)
     if command.new_line and placement is not None:
-        change.write(move.group, move.pipeline, replace(placement, queue=move.to_epoch))
-    end(change, move, phase, command.reason)
+        change.write(move.group, move.pipeline, replace(placement, queue=_line(change.state, move)))
+    end(change, move, phase, command.reason, refused=command.refused)
     return Done()
+
+
+def _line(state: State, move: Migration) -> int:
+    """A new line, unless it has to stay in one with others."""
+    return updates.line_for(state.groups[move.group], move.pipeline) or move.to_epoch
 
 
 def _step(change: Change[M], phase: MovePhase) -> Migration:
@@ -255,13 +267,16 @@ def _step(change: Change[M], phase: MovePhase) -> Migration:
     return move
 
 
-def end(change: Change[Any], move: Migration, phase: MovePhase, reason: str) -> None:
+def end(
+    change: Change[Any], move: Migration, phase: MovePhase, reason: str, *, refused: bool = False
+) -> None:
     """A migration is over; its slot is free again."""
     state = change.state
     del state.migrations[move.id]
     ended = replace(move, phase=phase, reason=reason or None, ended_at=change.command.at)
     _keep(state.ended_migrations, move.id, ended)
     change.tell(f"migration_{phase}", move.about, f"{move.id}{': ' if reason else ''}{reason}")
+    updates.move_ended(change, move, phase, reason, refused)
     drain = state.draining(move.from_worker)
     if drain is None:
         return

@@ -17,6 +17,9 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
 - A **line** is the chain of copies of one pipeline that took over from each other without loss. It is named
   by the epoch under which it began (`Placement.queue`), and its copies share one queue group of NATS; a
   copy placed after a failure begins a new one, so a zombie of the old line takes no event away from it.
+- A **revision** of a group is one version of its spec. While an **update** rolls it from one to another,
+  each of its instances is of the one or of the other (`Group.at`): it is `behind` until a copy of the new one
+  is the placement.
 - A **migration** and a **drain** are jobs: they live here, so that the next leader goes on where the last one
   stopped. Those that ended are kept apart, the newest `MAX_JOBS` of each.
 """
@@ -90,6 +93,16 @@ class DrainPhase(StrEnum):
     CANCELLED = "cancelled"
 
 
+class UpdatePhase(StrEnum):
+    """How far the update of a group is. `rolling` becomes `rolling_back` when the new version fails."""
+
+    ROLLING = "rolling"
+    ROLLING_BACK = "rolling_back"
+    DONE = "done"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+
+
 class Cause(StrEnum):
     """Why a pipeline moves, or a worker is emptied."""
 
@@ -155,9 +168,44 @@ class Instance(NamedTuple):
     number: int
 
 
+class Revision(Record, frozen=True, kw_only=True, gc=True):
+    """One version of a group: the fields of `Group` that an update changes."""
+
+    version: int
+    spec: GroupSpec
+    consumes: dict[str, list[str]]
+    connectors: dict[str, list[str]] = {}
+
+
+class Update(Record, frozen=True, kw_only=True, gc=True):
+    """A group on its way from one version to another, and perhaps back; times in ms since 1970.
+
+    The group itself is of the version that it goes to, `before` is the one it comes from: when it is rolled
+    back the two change places. `behind`: instances whose copies are of `before`. `fresh`: those that are new,
+    or deployed otherwise, in the version it goes to. `failing`: why it will be rolled back as soon as no
+    migration of it is under way. `failures`: by instance, migrations that failed for no reason of the
+    program's. `reason`: what stands in the way, or why it was rolled back. What comes before it is empty once
+    the update has ended.
+    """
+
+    from_version: int
+    to_version: int
+    phase: UpdatePhase = UpdatePhase.ROLLING
+    before: Revision | None = None
+    behind: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    failing: str | None = None
+    failures: dict[str, int] = {}
+    reason: str | None = None
+    started_at: int
+    ended_at: int | None = None
+
+
 class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
-    `connectors`: the registered ones it names; both by pipeline.
+    `connectors`: the registered ones it names; both by pipeline. `update`: the last one; `newest`: the
+    highest version it ever had, 0 for the first. `shared`: for pipelines that once ran alone, the line whose
+    queue group all their instances joined; for others with replicas it is named by `created_at`.
 
     With garbage collection, as its spec is, to remember what is derived from it.
     """
@@ -168,6 +216,53 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     version: int = 1
     created_at: int
     deleting: bool = False
+    update: Update | None = None
+    newest: int = 0
+    shared: dict[str, int] = {}
+
+    @property
+    def rolling(self) -> Update | None:
+        """The update that is under way."""
+        return self.update if self.update is not None and self.update.before is not None else None
+
+    @cached_property
+    def former(self) -> "Group | None":
+        """The group as it was before the update that is under way."""
+        rolling = self.rolling
+        if rolling is None or rolling.before is None:
+            return None
+        old = rolling.before
+        return msgspec.structs.replace(
+            self,
+            version=old.version,
+            spec=old.spec,
+            consumes=old.consumes,
+            connectors=old.connectors,
+            update=None,
+        )
+
+    def with_update(self, update: Update) -> "Group":
+        """The same group with its update as it is now; what is derived from the same specs is kept, because
+        each instance that comes after makes one."""
+        group = msgspec.structs.replace(self, update=update)
+        kept = ["instances", "pipelines", "over_nats"]
+        if self.update is not None and update.before is self.update.before:
+            kept.append("former")
+        derived: dict[str, Any] = {name: self.__dict__[name] for name in kept if name in self.__dict__}
+        group.__dict__.update(derived)
+        return group
+
+    @cached_property
+    def _behind(self) -> frozenset[str]:
+        return frozenset(self.rolling.behind if self.rolling is not None else ())
+
+    def at(self, instance: str, *, new: bool = False) -> "Group":
+        """The group as it is for one instance: of the version that its copy is of; `new`: of the version
+        that its next copy will be of."""
+        former = self.former
+        if former is None or instance not in self._behind or (new and instance in self.instances):
+            return self
+        return former
 
     @cached_property
     def instances(self) -> dict[str, Instance]:
@@ -193,13 +288,17 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
             for name in (route.from_pipeline, route.to_pipeline)
         )
 
+    def instance(self, name: str) -> Instance | None:
+        """What an instance is, of the version that its copy is of; None for one that is only removed yet."""
+        return self.at(name).instances.get(name)
+
     def pipeline(self, instance: str) -> PipelineSpec:
         """The spec of the pipeline that an instance belongs to.
 
         Raises:
             KeyError: the group has no instance of that name.
         """
-        return self.instances[instance].pipeline
+        return self.at(instance).instances[instance].pipeline
 
 
 class Connector(Record, frozen=True, kw_only=True):
@@ -354,9 +453,10 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     one at most, and `parts` what came of it, by number; migrations and drains under way, and those that
     `ended`, by their ids.
 
-    Which placements a worker holds is looked up in an index that is derived, and no part of snapshots. So the
-    placements change through `write_placement` and `drop_placement` alone once somebody has asked for it, or
-    with everything else through `become`.
+    Which placements a worker holds, and which groups are being updated, is looked up in indexes that are
+    derived, and no part of snapshots. So placements change through `write_placement` and `drop_placement`
+    alone once somebody has asked for it, groups through `write_group` and `drop_group`, or all through
+    `become`.
     """
 
     coordinators: dict[str, str] = {}
@@ -389,6 +489,30 @@ class State(msgspec.Struct, kw_only=True, dict=True):
         self.__dict__.clear()
         for field in self.__struct_fields__:
             setattr(self, field, getattr(other, field))
+
+    @cached_property
+    def _rolling(self) -> set[str]:
+        return {name for name, group in self.groups.items() if group.rolling is not None}
+
+    @property
+    def rolling(self) -> list[Group]:
+        """The groups that are being updated, by name."""
+        return [self.groups[name] for name in sorted(self._rolling)]
+
+    def write_group(self, group: Group) -> None:
+        """Put a group in its place."""
+        name = group.spec.name
+        self.groups[name] = group
+        if group.rolling is not None:
+            self._rolling.add(name)
+        else:
+            self._rolling.discard(name)
+
+    def drop_group(self, name: str) -> None:
+        """Remove a group that has no placements any more."""
+        del self.placements[name]
+        del self.groups[name]
+        self._rolling.discard(name)
 
     @cached_property
     def _held(self) -> dict[str, set[tuple[str, str]]]:
@@ -442,10 +566,13 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     def users_of(self, connector: str) -> list[str]:
         """The pipelines that name a registered connector, as `group/pipeline`, in order."""
         return sorted(
-            f"{name}/{pipeline}"
-            for name, group in self.groups.items()
-            for pipeline, used in group.connectors.items()
-            if connector in used
+            {
+                f"{name}/{pipeline}"
+                for name, group in self.groups.items()
+                for revision in (group, group.former)
+                for pipeline, used in (revision.connectors.items() if revision is not None else ())
+                if connector in used
+            }
         )
 
     def ready(self, worker_id: str | None) -> Worker | None:

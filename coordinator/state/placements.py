@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from coordinator.state import updates
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import (
     Displace,
@@ -59,9 +60,10 @@ def place(change: Change[Place]) -> Result:
             worker_id=worker.id,
             pipeline_id=None,
             attempts=placement.attempts + 1,
-            queue=state.epochs,
+            queue=updates.line_for(state.groups[command.group], command.pipeline) or state.epochs,
         ),
     )
+    updates.caught_up(change, command.group, command.pipeline)
     what = "pipeline_placed_again" if placement.epoch else "pipeline_placed"
     why = f"on {worker.id}: {command.reason}" if command.reason else f"on {worker.id}"
     change.tell(what, f"{command.group}/{command.pipeline}@{state.epochs}", why)
@@ -93,7 +95,11 @@ def report_running(change: Change[ReportRunning]) -> Result:
 
 def report_failed(change: Change[ReportFailed]) -> Result:
     """It does not run, and says why."""
-    return _release(change, "pipeline_failed", change.command.reason)
+    command = change.command
+    result = _release(change, "pipeline_failed", command.reason)
+    if change.state.placement(command.group, command.pipeline) is not None:
+        updates.instance_failed(change, command.group, command.pipeline, command.reason)
+    return result
 
 
 def displace(change: Change[Displace]) -> Result:

@@ -168,10 +168,10 @@ def survey(state: State, measured: Mapping[str, float], tolerance: float) -> Boa
         if twins is not None:
             where = ((group, twins), worker.id)
             board.twins[where] = board.twins.get(where, 0) + 1
-        wants = Wants.of(state.groups[group], pipeline)
-        fits = wants.fits(worker)
         if to_worker is not None or placement.phase is not Phase.RUNNING or not placement.queue:
             continue
+        wants = Wants.of(state.groups[group], pipeline)
+        fits = wants.fits(worker)
         if fits and wants.affinity == worker.id:
             continue
         kind = Kind(_targets(wants, worker, fits, targets, known), (group, twins) if twins else None)

@@ -21,6 +21,8 @@ running cluster:
   else is pending, under no epoch, and begins a life of its own (`created_at`), as if it were new, so that
   its replicas do not share their events with what runs otherwise, which is nobody's, and is ended;
 - *API keys*: the running cluster's, so that an old copy locks nobody out and lets nobody in;
+- *updates*: none goes on. A group that is being updated, here or in the copy, is placed anew, the copy's in
+  the version that was known to run;
 - *connectors*: the copy's, with their secrets as they were sealed then. What runs keeps what it was deployed
   with, as after any change of a connector;
 - *epochs, sessions*: the counters stay above what either state ever gave, so no worker calls a new command
@@ -42,7 +44,7 @@ from typing import Final, TypeVar
 import google_crc32c
 from msgspec.structs import replace
 
-from coordinator.state import jobs
+from coordinator.state import jobs, updates
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart
 from coordinator.state.model import (
@@ -243,17 +245,23 @@ def _merge(old: State, new: State, at: int) -> tuple[list[tuple[str, str, Placem
 def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:
     """How many pipelines go on where they are, and their groups."""
     go_on: set[str] = set()
-    new.groups = {name: group for name, group in new.groups.items() if not group.deleting}
+    new.groups = {
+        name: updates.ended(group, "the state was restored", at)
+        for name, group in new.groups.items()
+        if not group.deleting
+    }
     new.placements, kept = {}, 0
     for name, group in list(new.groups.items()):
         running = old.groups.get(name)
-        if running is not None and not running.deleting and running.spec == group.spec:
+        same = running is not None and running.spec == group.spec and running.rolling is None
+        if running is not None and same and not running.deleting:
             go_on.add(name)
             new.groups[name] = running
             new.placements[name] = dict(old.placements[name])
             kept += sum(placement.phase in HOLDING for placement in old.placements[name].values())
         else:
-            new.groups[name] = replace(group, created_at=at)
+            newest = max(group.newest, running.newest if running is not None else 0)
+            new.groups[name] = replace(group, created_at=at, newest=newest, shared={})
             new.placements[name] = {instance: Placement() for instance in group.instances}
     return kept, go_on
 

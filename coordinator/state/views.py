@@ -8,7 +8,6 @@ from typing import Final
 from coordinator.state.model import (
     Drain,
     Group,
-    Instance,
     Migration,
     Phase,
     Placement,
@@ -16,6 +15,7 @@ from coordinator.state.model import (
     Worker,
     WorkerStatus,
 )
+from coordinator.state.updates import waits_for
 from proto_schemas.rest import (
     DrainView,
     GroupView,
@@ -24,6 +24,7 @@ from proto_schemas.rest import (
     RouteView,
     SummaryView,
     TopologyView,
+    UpdateView,
     WorkerView,
 )
 from proto_schemas.subjects import EXTERNAL, Subjects
@@ -55,9 +56,10 @@ def group_status(group: Group, placements: Mapping[str, Placement]) -> str:
     if group.deleting:
         return "torn_down"
     phases = Counter(placement.phase for placement in placements.values())
-    if phases[Phase.RUNNING] == len(placements):
+    staying = len(placements) - phases[Phase.REMOVING]  # an update removes what the new version does not have
+    if phases[Phase.RUNNING] == staying:
         return "running"
-    if phases[Phase.FAILED] == len(placements):
+    if phases[Phase.FAILED] == staying:
         return "failed"
     if phases[Phase.RUNNING] and any(placement.reason for placement in placements.values()):
         return "partially_running"
@@ -97,20 +99,41 @@ def group_view(state: State, group: Group) -> GroupView:
         version=group.version,
         pipeline_count=len(group.spec.pipelines),
         placements=[
-            _placement_view(state, name, placements[name], instance, state.moving(group.spec.name, name))
-            for name, instance in group.instances.items()
-            if name in placements
+            _placement_view(state, group, instance, placements[instance])
+            for instance in _in_order(group, placements)
         ],
         sources={pipeline.name: pipeline.source for pipeline in group.spec.pipelines},
         routes=group.spec.routes,
         delivery=group.spec.delivery,
         strategy=group.spec.strategy,
+        update=_update_view(state, group),
     )
 
 
-def _placement_view(
-    state: State, name: str, placement: Placement, instance: Instance, moving: Migration | None
-) -> PlacementView:
+def _in_order(group: Group, placements: Mapping[str, Placement]) -> list[str]:
+    """As in the spec; at the end those that it does not have any more."""
+    names = [name for name in group.instances if name in placements]
+    return names + [name for name in placements if name not in group.instances]
+
+
+def _update_view(state: State, group: Group) -> UpdateView | None:
+    update = group.update
+    if update is None:
+        return None
+    return UpdateView(
+        from_version=update.from_version,
+        to_version=update.to_version,
+        status=update.phase.value,
+        instances=len(update.fresh),
+        done=len(update.fresh) - len(waits_for(state, group)) if not group.deleting else 0,
+        reason=update.reason,
+        started_at=update.started_at,
+        ended_at=update.ended_at,
+    )
+
+
+def _placement_view(state: State, group: Group, name: str, placement: Placement) -> PlacementView:
+    instance, moving = group.instance(name), state.moving(group.spec.name, name)
     worker = state.workers.get(placement.worker_id) if placement.worker_id is not None else None
     return PlacementView(
         pipeline_name=name,
@@ -120,9 +143,10 @@ def _placement_view(
         status=placement.phase.value,
         epoch=placement.epoch,
         reason=placement.reason or (WAITING if placement.phase is Phase.PENDING else None),
-        instance_of=instance.pipeline.name,
-        instance=instance.number,
+        instance_of=instance.pipeline.name if instance is not None else name,
+        instance=instance.number if instance is not None else 0,
         moving=moving.id if moving is not None else None,
+        version=group.at(name).version,
     )
 
 

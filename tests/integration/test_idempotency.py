@@ -77,6 +77,7 @@ class Case:
         undo: what makes a second effect possible after the first, and would give another answer.
         told_once: the first answer holds a secret, which is kept nowhere: later ones say so.
         changing: what its answer tells of the thing as it is now.
+        undone: how often `undo` had the same effect.
         refused: what must be so for a refusal, which the first answer then is; `before` or `undo` ends it.
     """
 
@@ -89,6 +90,7 @@ class Case:
     changing: frozenset[str] = frozenset()
     refused: bool = True
     told_once: bool = False
+    undone: int = 0
 
 
 def only_on_w1() -> dict[str, Any]:
@@ -114,6 +116,12 @@ async def being_drained(stage: Three) -> None:
     await asks("POST", "/workers/w1/drain")(stage)
 
 
+def other_program() -> dict[str, Any]:
+    body = group()
+    body["pipelines"][0]["source"] += "\n"
+    return body
+
+
 GROUP = asks("POST", "/pipeline-groups", group())
 GROUP_THAT_STAYS = asks("POST", "/pipeline-groups", only_on_w1())
 REGISTER = asks("POST", "/workers/register", REGISTRATION)
@@ -132,6 +140,16 @@ CASES: Final = {
     ("POST", "/pipeline-groups"): Case("/pipeline-groups", group(), "group_created", "g", refused=False),
     ("DELETE", "/pipeline-groups/{group_id}"): Case(
         "/pipeline-groups/g", effect="group_removed", about="g", before=GROUP
+    ),
+    ("PUT", "/pipeline-groups/{group_id}"): Case(
+        "/pipeline-groups/g",
+        other_program(),
+        "group_update_started",
+        "g",
+        before=GROUP,
+        undo=asks("PUT", "/pipeline-groups/g", group()),
+        changing=frozenset({"placements", "sources", "update"}),
+        undone=1,
     ),
     ("POST", "/pipeline-groups/{group_id}/inject"): Case(
         "/pipeline-groups/g/inject", EVENT, "inject", before=GROUP, refused=False
@@ -293,7 +311,7 @@ async def test_a_write_is_done_once_and_the_first_answer_comes_again_from_every_
             )
         assert stage.leader is leader, "and nothing was done because of it"
         if case.effect:
-            assert await effects(stage, worker, case) == before + 1
+            assert await effects(stage, worker, case) == before + 1 + case.undone
 
 
 @pytest.mark.parametrize("write", [write for write, case in CASES.items() if case.refused], ids=" ".join)

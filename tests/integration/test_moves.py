@@ -55,7 +55,7 @@ class Load:
 
     def __init__(self, nats_url: str, name: str, *, count: int = 1_000_000, rate: float = 2_000) -> None:
         self.name, self.count, self.rate = name, count, rate
-        self.complete = True
+        self.complete = self.check_sums = True
         self.each: dict[int, list[int]] = {by: [] for by in range(PUBLISHERS)}
         self.sums: list[tuple[str, int, int]] = []
         self._sent = dict.fromkeys(range(PUBLISHERS), 0)
@@ -94,7 +94,7 @@ class Load:
         moves.
         """
         want = {by: list(range(count)) for by, count in self._sent.items()}
-        sums = sorted(self._expected())
+        sums = sorted(self._expected()) if self.check_sums else []
         with contextlib.suppress(AssertionError):
             await until(lambda: all(len(self.each[by]) >= len(want[by]) for by in want), timeout=5)
             await until(lambda: len(self.sums) >= len(sums), timeout=5)
@@ -103,7 +103,7 @@ class Load:
             missing, doubled = sorted(set(numbers) - set(got)), len(got) - len(set(got))
             assert not missing and not doubled, f"publisher {by}: {missing[:5]} missing, {doubled} doubled"
             assert got == numbers, f"publisher {by}: out of order"
-        assert sorted(self.sums) == sums
+        assert sorted(self.sums) == sums or not self.check_sums
 
     def _expected(self) -> Iterator[tuple[str, int, int]]:
         for by, count in self._sent.items():

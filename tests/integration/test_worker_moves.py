@@ -193,3 +193,47 @@ async def test_a_copy_that_is_held_takes_no_event_and_puts_out_none(
         await until(lambda: len(heard.messages) >= 50)
         await client.flush()
     assert numbers(heard) == list(range(50))
+
+
+async def test_another_program_takes_the_events_and_not_the_state(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    text = program(nats_server)
+    async with running(nats_server, tmp_path), bare_client(nats_server) as client:
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "worker-0", text, 1))["id"]
+        new = (await deploy(client, "worker-0", text + "\n", 2, hold=True))["id"]
+        await command(client, "hold", {"pipeline_id": copy})
+        await publish(client, range(50))
+        await command(client, "hold", {"pipeline_id": new})
+        await publish(client, range(50, 100))
+        given = await command(client, "checkpoint", {"pipeline_id": copy, "handover": True})
+        back = {"pipeline_id": new, "checkpoint": given, "resume": True}
+        refused = await command(client, "restore", back)
+        assert refused["code"] == "conflict" and not heard.messages
+        assert (await command(client, "restore", {**back, "anew": True}))["ok"]
+        await until(lambda: len(heard.messages) >= 100, what="every number")
+    assert numbers(heard) == list(range(100))
+
+
+async def test_a_copy_that_is_undeployed_with_drain_handles_what_it_was_sent_and_the_other_has_the_rest(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    text, count = program(nats_server), 3_000
+    async with (
+        running(nats_server, tmp_path),
+        bare_client(nats_server) as client,
+        bare_client(nats_server) as publisher,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "worker-0", text, 1))["id"]
+        await deploy(client, "worker-0", text, 2, name="q")
+        begun = asyncio.Event()
+        sending = asyncio.create_task(publish(publisher, range(count), gate=begun))
+        await begun.wait()
+        assert (await command(client, "undeploy", {"pipeline_id": copy, "drain": True}))["ok"]
+        assert not sending.done()
+        await sending
+        await until(lambda: len(heard.messages) >= count, what="every number")
+        await client.flush()
+    assert sorted(numbers(heard)) == list(range(count))

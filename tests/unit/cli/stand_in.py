@@ -15,6 +15,7 @@ class Coordinator(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, Any]] = []
         self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
         self.status, self.answer = 200, b"{}"
         self.cut = 0
 
@@ -33,6 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         as_json = self.headers.get("Content-Type") == "application/json"
         self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
         self.server.keys.append(self.headers.get("x-api-key"))
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         answer = self.server.answer
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))

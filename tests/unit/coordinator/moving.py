@@ -82,6 +82,7 @@ class Moving(Stage):
         """What a leader has in its head is gone, and what it had under way is cut off."""
         self.loop.moves.forget()
         self.loop.drains.forget()
+        self.loop.updates.forget()
         self.loop.placement.forget()
         self.loop.convergence.forget()
         for actions in self.loop._all_actions:

@@ -28,7 +28,8 @@ from transport.errors import ErrorKind, NatsTransportError
 
 @dataclass
 class Copy:
-    """One copy. `memory`: a token of the state it has, which travels with a hand-over."""
+    """One copy. `memory`: a token of the state it has, which travels with a hand-over to a copy of the same
+    program. `fault`: why it failed."""
 
     id: str
     group: str
@@ -38,10 +39,17 @@ class Copy:
     state: str
     memory: str
     joined: bool = False
+    source: str = ""
+    fault: str | None = None
 
     def listed(self) -> RunningPipeline:
         return RunningPipeline(
-            pipeline_id=self.id, group=self.group, name=self.name, epoch=self.epoch, state=self.state
+            pipeline_id=self.id,
+            group=self.group,
+            name=self.name,
+            epoch=self.epoch,
+            state=self.state,
+            reason=self.fault,
         )
 
 
@@ -53,6 +61,7 @@ class SimWorkers:
         trouble: how likely a command is lost, and as likely its answer.
         old: workers that know nothing of moves.
         refusals: by (worker, kind of message), what to answer.
+        broken: programs that no worker takes.
     """
 
     max_payload = 1024 * 1024
@@ -63,6 +72,7 @@ class SimWorkers:
         self.old: set[str] = set()
         self.trouble = 0.0
         self.refusals: dict[tuple[str, type[msgspec.Struct]], WireError] = {}
+        self.broken: set[str] = set()
         self.sent: list[tuple[str, msgspec.Struct]] = []
         self._rng = rng or random.Random(0)
         self._made = 0
@@ -115,12 +125,14 @@ class SimWorkers:
             copy.state = "held" if copy.state == "running" else copy.state
         elif isinstance(message, CheckpointRequest):
             copy.state, copy.joined = "handed_over", False
-            return HandedOver(v=1, pipeline=copy.memory)
+            return HandedOver(v=1, pipeline=copy.memory, source_sha256=copy.source)
         else:
             self._restore(copy, message)
         return Ok(ok=True)
 
     def _deploy(self, worker: str, copies: dict[str, Copy], message: Deploy) -> Deployed:
+        if message.source in self.broken:
+            raise WireError(ErrorCode.ENGINE_ERROR, "its connector does not open")
         hold = message.hold and worker not in self.old
         for copy in list(copies.values()):
             if (copy.group, copy.name) == (message.group, message.name):
@@ -139,6 +151,7 @@ class SimWorkers:
             state="held" if hold else "running",
             memory="" if hold else copy_id,
             joined=not hold,
+            source=message.source,
         )
         return Deployed(id=copy_id, name=message.name, status=copies[copy_id].state)
 
@@ -146,7 +159,9 @@ class SimWorkers:
     def _restore(copy: Copy, message: Restore) -> None:
         if copy.state == "running":
             return
-        if message.checkpoint is not None and not message.only_held:
-            copy.memory = message.checkpoint["pipeline"]
+        if message.checkpoint is not None and not message.only_held and not message.anew:
+            if message.checkpoint["source_sha256"] != copy.source:
+                raise WireError(ErrorCode.CONFLICT, "the state is of another program")
+            copy.memory = message.checkpoint.get("pipeline", "")
         copy.line = message.queue or copy.line
         copy.state, copy.joined = "running", True

@@ -22,8 +22,10 @@ from coordinator.state.commands import (
     DeleteGroup,
     Displace,
     EndDrain,
+    EndUpdate,
     Explain,
     FailMigration,
+    FailUpdate,
     FinishMigration,
     ForgetStray,
     LetGo,
@@ -38,6 +40,7 @@ from coordinator.state.commands import (
     SaveConnector,
     StartDrain,
     StartMigration,
+    UpdateGroup,
     encode_command,
 )
 from coordinator.state.jobs import MOVES
@@ -164,6 +167,48 @@ class Histories(RuleBasedStateMachine):
             ],
         )
         self.say(CreateGroup, spec=spec, consumes={}, connectors=used)
+
+    @rule(
+        group=GROUPS,
+        names=st.sets(NAMES, min_size=1),
+        replicas=st.integers(1, 3),
+        source=st.sampled_from("st"),
+        connectors=st.sets(CONNECTORS),
+    )
+    def update(self, group: str, names: set[str], replicas: int, source: str, connectors: set[str]) -> None:
+        used = {name: sorted(connectors) for name in names if connectors}
+        pipelines = [
+            PipelineSpec(name=name, source=source, replicas=replicas if name == "a" else 1)
+            for name in sorted(names)
+        ]
+        before = {name: len(each) for name, each in self.machine.state.placements.items()}
+        spec = GroupSpec(name=group, pipelines=pipelines)
+        self.say(UpdateGroup, spec=spec, consumes={}, connectors=used)
+        now = {name: len(each) for name, each in self.machine.state.placements.items()}
+        assert all(now[name] >= count for name, count in before.items()), "nothing is taken away at once"
+
+    @rule(kind=st.sampled_from([EndUpdate, EndUpdate, FailUpdate]), data=st.data())
+    def speak_of_an_update(self, kind: type[Command], data: st.DataObject) -> None:
+        known = [group for group in self.machine.state.groups.values() if group.update is not None]
+        if not known:
+            return
+        group = data.draw(st.sampled_from(known))
+        assert group.update is not None
+        fields = {"reason": "x"} if kind is FailUpdate else {}
+        self.say(kind, group=group.spec.name, version=group.update.to_version, **fields)
+
+    @invariant()
+    def each_copy_is_of_one_version_and_an_update_under_way_is_known_as_such(self) -> None:
+        for machine in (self.machine, self.other):
+            state = machine.state
+            rolling = [name for name in sorted(state.groups) if state.groups[name].rolling is not None]
+            assert [group.spec.name for group in state.rolling] == rolling
+            for group_name, pipeline, placement in state.each_placement():
+                known = state.groups[group_name].instance(pipeline)
+                assert known is not None or placement.phase is Phase.REMOVING
+            for name, group in state.groups.items():
+                assert group.deleting or group.instances.keys() <= state.placements[name].keys()
+                assert group.version <= max(group.newest, 1)
 
     @rule(group=GROUPS)
     def delete(self, group: str) -> None:

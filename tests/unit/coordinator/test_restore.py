@@ -22,6 +22,8 @@ from coordinator.state.commands import (
     CreateGroup,
     CreateKey,
     DeleteGroup,
+    Displace,
+    EndUpdate,
     LetGo,
     Place,
     PutPart,
@@ -30,6 +32,7 @@ from coordinator.state.commands import (
     SaveConnector,
     StartDrain,
     StartMigration,
+    UpdateGroup,
     encode_command,
 )
 from coordinator.state.model import (
@@ -46,6 +49,7 @@ from coordinator.state.model import (
     Restored,
     Started,
     State,
+    UpdatePhase,
     WorkerStatus,
 )
 from coordinator.state.restore import PATIENCE_MS
@@ -502,3 +506,51 @@ def test_placements_of_the_new_state_move_as_ever() -> None:
     assert refusal(stale).code == "stale_epoch"
     applied = world.step(Place, "b", "p", worker_id="w1")
     assert isinstance(applied.result, Placed) and world.placement("b", "p").phase is Phase.DEPLOYING
+
+
+def updating(world: World, source: str, *, newest: bool = False) -> None:
+    """Begin to give `g/p` another program; `newest`: and be done with it."""
+    spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source)])
+    world.do(UpdateGroup, spec=spec, consumes={})
+    if newest:
+        world.step(Displace, "g", "p", reason="r")
+        world.run("g", "p", "w1")
+        world.do(EndUpdate, group="g", version=world.state.groups["g"].version)
+
+
+@pytest.mark.parametrize("in_copy", [True, False])
+def test_no_update_goes_on_in_what_a_restore_makes_and_it_says_why(in_copy: bool) -> None:
+    world = World()
+    world.worker("w1")
+    world.group("g", "p")
+    world.run("g", "p", "w1")
+    if in_copy:
+        updating(world, "new")
+    copy = as_bytes(world.state)
+    if not in_copy:
+        updating(world, "new")
+        world.step(StartMigration, "g", "p", cause=Cause.UPDATE)
+    before = world.state.epochs
+    send(world, copy)
+    assert isinstance(world.do(CommitRestore, upload="u").result, Restored)
+    group = world.state.groups["g"]
+    assert world.state.rolling == [] and world.state.migrations == {}
+    assert group.spec.pipelines[0].source == "-", "the version that was known to run"
+    assert world.placement("g", "p").phase is Phase.PENDING and world.state.epochs >= before
+    assert group.newest == 2 and group.version == 1, "the number of the other one is not given again"
+    if in_copy:
+        assert group.update is not None and group.update.phase is UpdatePhase.FAILED
+        assert group.update.reason == "the state was restored"
+
+
+def test_a_group_that_was_updated_and_is_so_in_the_copy_too_goes_on() -> None:
+    world = World()
+    world.worker("w1")
+    world.group("g", "p")
+    world.run("g", "p", "w1")
+    updating(world, "new", newest=True)
+    present, placement = world.state.groups["g"], world.placement("g", "p")
+    assert present.rolling is None and placement.phase is Phase.RUNNING
+    send(world, as_bytes(world.state))
+    assert isinstance(world.do(CommitRestore, upload="u").result, Restored)
+    assert world.state.groups["g"] == present and world.placement("g", "p") == placement

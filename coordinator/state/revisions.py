@@ -1,0 +1,99 @@
+"""What of a group's spec one of its instances is deployed with, and so which of them another spec touches.
+
+Two versions of a group leave an instance alone when all it is deployed with is the same in both: its program,
+the routes that touch it, its connectors, how those it sends to share by key, and where it may run. The count
+of replicas is none of that while they share their events without a key: such an instance need not know how
+many others there are.
+"""
+
+from typing import Any
+
+from coordinator.state.model import Group
+from proto_schemas.messages import Instance, Partition, Route
+from proto_schemas.rest import PipelineSpec
+from proto_schemas.subjects import EXTERNAL
+
+
+def routes_of(group: Group, pipeline: str) -> list[Route]:
+    """The routes that lead to or from a pipeline, and all from outside."""
+    return [
+        route
+        for route in group.spec.routes
+        if pipeline in (route.from_pipeline, route.to_pipeline) or route.from_pipeline == EXTERNAL
+    ]
+
+
+def instance_of(pipeline: PipelineSpec, number: int) -> Instance | None:
+    """What an instance is told of itself; None for the only one."""
+    if pipeline.replicas == 1:
+        return None
+    return Instance(of=pipeline.name, number=number, count=pipeline.replicas, key=pipeline.partition_key)
+
+
+def partitions_of(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] | None:
+    """How those it sends to share by key."""
+    receivers = {route.to_pipeline for route in group.spec.routes if route.from_pipeline == pipeline.name}
+    keyed = (group.pipelines[name] for name in sorted(receivers & group.pipelines.keys()))
+    return {
+        each.name: Partition(key=each.partition_key, count=each.replicas)
+        for each in keyed
+        if each.partition_key is not None and each.replicas > 1
+    } or None
+
+
+def fresh_in(old: Group, new: Group) -> tuple[str, ...]:
+    """The instances of `new` that `old` does not have, or deploys otherwise."""
+    return tuple(
+        name for name in new.instances if name not in old.instances or _shape(old, name) != _shape(new, name)
+    )
+
+
+def fault_of(old: Group, new: Group) -> str | None:
+    """Why `old` cannot become `new` while it runs, and what to do instead; None when it can."""
+    for name, pipeline in new.pipelines.items():
+        before = old.pipelines.get(name)
+        if before is None or _key(before) is _key(pipeline) is None:
+            continue
+        if (before.replicas, _key(before)) != (pipeline.replicas, _key(pipeline)):
+            return (
+                f"pipeline {name!r} cannot go from {_shares(before)} to {_shares(pipeline)} while it runs: "
+                f"keys would have another owner, without their state; {_INSTEAD}"
+            )
+    for name in new.instances.keys() & old.instances.keys():
+        owner, other = old.instances[name].pipeline.name, new.instances[name].pipeline.name
+        if owner != other:
+            return f"{name!r} is an instance of {owner!r} and would be one of {other!r}: {_INSTEAD}"
+    return None
+
+
+_INSTEAD = "give the pipeline another name, or delete the group and deploy it anew"
+
+
+def splits_or_joins(old: Group, new: Group, pipeline: str) -> bool:
+    """Whether a pipeline that runs alone in one is one of several in the other, without a key."""
+    before, after = old.pipelines.get(pipeline), new.pipelines.get(pipeline)
+    return before is not None and after is not None and (before.replicas == 1) != (after.replicas == 1)
+
+
+def _key(pipeline: PipelineSpec) -> str | None:
+    return pipeline.partition_key if pipeline.replicas > 1 else None
+
+
+def _shares(pipeline: PipelineSpec) -> str:
+    by = f" by key {_key(pipeline)!r}" if _key(pipeline) is not None else ""
+    return f"{pipeline.replicas} replica{'s' if pipeline.replicas > 1 else ''}{by}"
+
+
+def _shape(group: Group, name: str) -> tuple[Any, ...]:
+    pipeline, number = group.instances[name]
+    told = instance_of(pipeline, number)
+    return (
+        pipeline.source,
+        pipeline.worker_affinity,
+        pipeline.constraints or None,
+        routes_of(group, pipeline.name),
+        sorted(group.connectors.get(pipeline.name, ())),
+        group.spec.delivery,
+        (told.of, told.number, told.key, told.count if told.key is not None else 0) if told else None,
+        partitions_of(group, pipeline),
+    )
