@@ -41,9 +41,7 @@ def to_request(command: str, message: msgspec.Struct) -> tuple[str, str, bytes]:
         return "POST", f"{BASE}/{command}", encode(message)
     path = f"{_PIPELINES}/{quote(pipeline_id, safe='')}"
     if command == "undeploy":
-        fields = {
-            name: value for name in message.__struct_fields__ if (value := getattr(message, name)) is not None
-        }
+        fields = msgspec.to_builtins(message)
         del fields["pipeline_id"]
         return "DELETE", path + (f"?{urlencode(fields)}" if fields else ""), b""
     return "POST", f"{path}/{_WORDS.get(command, command)}", encode(message)

@@ -154,7 +154,7 @@ def survey(state: State, measured: Mapping[str, float], tolerance: float) -> Boa
     for name, limit in board.limits.items():
         whole, part = total * limit, total * limit / places
         board.high[name] = min(limit, max(-(-whole // places), floor(part * (1 + tolerance) + _EDGE)))
-        board.low[name] = max(0, min(whole // places, ceil(part * (1 - tolerance) - _EDGE)))
+        board.low[name] = max(0, min(limit, whole // places, ceil(part * (1 - tolerance) - _EDGE)))
     targets = {name: worker for name, worker in members.items() if measured.get(name, 0.0) < HOT}
     for name in members.keys() - targets.keys():
         board.low[name] = 0

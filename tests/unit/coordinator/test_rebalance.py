@@ -220,6 +220,16 @@ def test_a_chain_is_found_where_no_single_move_helps() -> None:
     assert len(moves) == 4
 
 
+def test_balance_asks_no_worker_for_more_than_it_takes() -> None:
+    """More pipelines than places: as after a worker came back with a smaller limit."""
+    town = Town()
+    town.worker("w1", 2)
+    town.worker("w2", 2)
+    town.many("one", 6, "w1")
+    board = survey(town.state, {}, 0.0)
+    assert board.low == board.high == board.limits
+
+
 # -- against every plan there is ----------------------------------------------------------------------------
 
 
