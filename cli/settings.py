@@ -280,7 +280,7 @@ SETTINGS: Final = (
     Setting(
         "coordinator.raft_heartbeat",
         "number",
-        0.07,
+        0.09,
         "seconds between the leader's heartbeats",
         low=0.01,
         high=5,

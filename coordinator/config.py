@@ -102,8 +102,8 @@ class CoordinatorConfig:
     """
     moves_at_once: int = 16
     """The same in all, 1..256."""
-    raft_heartbeat: float = 0.07
-    """Seconds, see `RaftConfig.heartbeat_interval`. They are what a cluster that does nothing costs; four fit
+    raft_heartbeat: float = 0.09
+    """Seconds, see `RaftConfig.heartbeat_interval`. They are what a cluster that does nothing costs; three fit
     into the shortest election timeout.
     """
     election_timeout_min: float = 0.3
