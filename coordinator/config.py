@@ -103,8 +103,8 @@ class CoordinatorConfig:
     moves_at_once: int = 16
     """The same in all, 1..256."""
     raft_heartbeat: float = 0.09
-    """Seconds, see `RaftConfig.heartbeat_interval`. They are what a cluster that does nothing costs; three fit
-    into the shortest election timeout.
+    """Seconds, see `RaftConfig.heartbeat_interval`. They are what a cluster costs that does nothing; three
+    fit into the shortest election timeout.
     """
     election_timeout_min: float = 0.3
     """Seconds, see `RaftConfig`."""
