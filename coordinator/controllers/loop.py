@@ -30,7 +30,7 @@ from coordinator.state.strategy import DEFAULT
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import WireError
 
-INTERVAL: Final = 0.5
+INTERVAL: Final = 0.25
 """Seconds between two passes of a leader at most: by so much a silence is noticed late."""
 REST: Final = 1.0
 """Seconds between two looks of a node that does not lead."""
