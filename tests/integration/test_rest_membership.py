@@ -229,7 +229,9 @@ async def test_over_tls_from_end_to_end(nats_server: NatsServer, tmp_path: Path)
             assert made.json()["status"] == "deploying" and "TLS" in placement["reason"], placement
             async with working(stage, nats_server, tmp_path, worker_id="good", **good) as worker:
                 assert worker.url.startswith("https://")
-                made = await stage.ask("POST", "/pipeline-groups", group("h", "q"))
+                wanted = group("h", "q")
+                wanted["pipelines"][0]["worker_affinity"] = "good"
+                made = await stage.ask("POST", "/pipeline-groups", wanted)
                 placed = {each["worker_id"] for each in await stage.placements("h")}
                 assert made.json()["status"] == "running" and placed == {"good"}, made.text
 
