@@ -150,6 +150,7 @@ async def collect(client: Client, subject: str) -> Collected:
 
     await client.subscribe(subject, cb=hear)
     await client.flush()
+    await client.flush()  # the first may be answered by a PONG that was on its way; the second is not
     return heard
 
 
