@@ -8,6 +8,7 @@ What keeps a node from starting is one line on stderr, cause and remedy, and exi
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -56,7 +57,8 @@ from transport.tls import client_context
 STOP_TIMEOUT: Final = 4.0
 LOOK_EVERY: Final = 0.25
 LOOK_EVERY_SETTLED: Final = 1.0
-"""Seconds between looks at whether this node takes part, while that is to change, and once it does."""
+"""Seconds between looks at whether this node takes part, while that is to change (each entry that is applied
+brings the next one forward), and once it does."""
 START_ERRORS: Final = (ConfigError, NatsTransportError, PortInUse, StartFailed, RaftError, OSError)
 """What stops a start with a text meant for people."""
 
@@ -205,6 +207,8 @@ class Coordinator:
         )
         await server.start()
         self._server = server
+        moved = asyncio.Event()
+        raft.on_applied(lambda index: moved.set())
         await raft.start()
         await listener.start()
         await listener.take_registrations(context.outside() is None)
@@ -214,15 +218,15 @@ class Coordinator:
             asyncio.create_task(keep_sealed(ledger, sealer, lambda: loop.leads), name="sealing"),
             asyncio.create_task(streams.run(live_summary(context)), name="streams"),
             asyncio.create_task(
-                self._take_part(context, config.advertise_url or server.url, files), name="take part"
+                self._take_part(context, config.advertise_url or server.url, files, moved), name="take part"
             ),
         ]
         if ring is not None:
             self._tasks.append(asyncio.create_task(ring.follow(), name="cluster key"))
         _log.info("%s", line("started", url=server.url, nats=nats.server_url, cluster=config.cluster_id))
 
-    async def stop(self) -> None:
-        """Stop what was started, in bounded time; safe to call twice."""
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """Stop what was started, in bounded time; safe to call twice. `hand_over`: as in `RaftNode.stop`."""
         if self._streams is not None:
             self._streams.close()
         if self._server is not None:
@@ -237,19 +241,21 @@ class Coordinator:
         if self._loop is not None:
             await self._loop.close()
         if self._raft is not None:
-            await self._raft.stop()
+            await self._raft.stop(hand_over=hand_over)
         await self._http.aclose()
         await self._to_workers.close()
         if self._nats is not None:
             await self._nats.close(timeout=1.0)
         self._tasks, self._raft, self._nats = [], None, None
 
-    async def _take_part(self, context: Context, url: str, files: KeyFiles) -> None:
+    async def _take_part(self, context: Context, url: str, files: KeyFiles, moved: asyncio.Event) -> None:
         """As long as this node is a member: share in the registrations, and keep in the state our URL, where
-        followers look for the leader's, and the keys we were started with.
+        followers look for the leader's, and the keys we were started with. `moved`: the state has changed.
         """
         node_id, ledger, was = self.config.node_id, context.ledger, None
         while True:
+            moved.clear()
+            put_off = False
             reason = context.outside()
             if reason != was:
                 _log.warning("%s", line("outside", reason=reason) if reason else line("takes_part"))
@@ -263,8 +269,15 @@ class Coordinator:
                     await files.ensure(ledger)
             except (WireError, NatsTransportError) as error:
                 _log.info("%s", line("put_off", reason=error))
-            settled = reason is None and ledger.state.coordinators.get(node_id) == url
-            await asyncio.sleep(LOOK_EVERY_SETTLED if settled else LOOK_EVERY)
+                put_off = True
+            if reason is None and ledger.state.coordinators.get(node_id) == url:
+                await asyncio.sleep(LOOK_EVERY_SETTLED)
+            elif put_off:
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await moved.wait()
 
 
 async def _start_move(ledger: Ledger, move: Move) -> str:

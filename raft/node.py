@@ -103,10 +103,13 @@ class RaftNode:
             raise
         core.connection_changed(self._bus.connected, patient=False)
 
-    async def stop(self) -> None:
-        """Hand leadership over, stop listening, give the files back. Bounded; safe to call twice."""
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """Hand leadership over, stop listening, give the files back. Bounded; safe to call twice.
+
+        `hand_over=False` where the others stop as well: nobody would take it, and it is not waited for.
+        """
         core, driver = self._core, self._driver
-        if core is not None and driver is not None and core.is_leader:
+        if hand_over and core is not None and driver is not None and core.is_leader:
             with contextlib.suppress(TransferRefused):
                 core.transfer()
                 self._wake()

@@ -23,7 +23,7 @@ import httpx
 import psutil
 
 from cli.client import ClusterClient
-from cli.up import record
+from cli.up import processes, record
 from proto_schemas.rest import API_BASE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,8 +202,8 @@ class Cluster:
     def remove(self) -> None:
         """Kill what is left, also what the last `up()` did not live to report."""
         known = record.load(self.data_dir)
-        if known and known.running:
-            self.run("down", "--data-dir", str(self.data_dir))
+        for process in known.running if known else []:
+            processes.send(process, signal.SIGKILL)
         for handle in self._ever.values():
             if _lives(handle):
                 handle.kill()

@@ -141,4 +141,4 @@ async def three(
         yield stage
     finally:
         await stage.http.aclose()
-        await asyncio.gather(*(stage.stop(node_id) for node_id in list(stage.nodes)))
+        await asyncio.gather(*(node.stop(hand_over=False) for node in stage.nodes.values()))

@@ -311,8 +311,7 @@ async def test_a_snapshot_of_many_chunks_reaches_a_follower_while_commits_go_on(
     assert node.counters.snapshots_installed >= 1
     assert (tmp_path / away / "snapshot").stat().st_size > 3 * codec.CHUNK_BYTES
     assert cluster.machines[away].applied == cluster.machines[cluster.name_of(leader)].applied
-    for name in list(cluster.nodes):
-        await cluster.stop(name)
+    await cluster.close()
 
 
 def large(number: int) -> bytes:
@@ -429,7 +428,8 @@ async def test_a_node_commits_while_its_thread_writes_and_stops_without_waiting_
     await until(lambda: node.is_leader)
     for number in range(60):
         await node.propose(b"%d" % number, timeout=SECONDS)
-    assert node.counters.snapshots == 0 and (tmp_path / "snapshot.tmp").exists()
+    await until(lambda: (tmp_path / "snapshot.tmp").exists())
+    assert node.counters.snapshots == 0
     machine.permits.release()
     await until(lambda: node.counters.snapshots == 1)
     written = (tmp_path / "snapshot").read_bytes()
@@ -473,5 +473,4 @@ async def test_a_follower_that_declines_a_snapshot_is_told_of_at_the_leader_and_
     await leader.propose(b"on", timeout=SECONDS)
     assert leader.counters.snapshots_too_large == 1, "it is not offered again and again"
     assert node.counters.elections == 0 and node.leader_id == leader.status().this_node_id
-    for name in list(cluster.nodes):
-        await cluster.stop(name)
+    await cluster.close()
