@@ -202,7 +202,8 @@ async def test_a_flood_of_one_key_is_told_to_wait_and_nobody_else_is(
         statuses = [answer.status_code for answer in answers]
         assert statuses.count(200) in range(60, 63) and set(statuses) == {200, 429}
         refused = next(answer for answer in answers if answer.status_code == 429)
-        assert refused.json()["code"] == "rate_limited" and int(refused.headers["retry-after"]) == 2
+        assert refused.json()["code"] == "rate_limited"
+        assert int(refused.headers["retry-after"]) in (1, 2), "of two seconds some may be over"
         assert (await stage.ask("GET", "/summary", node=node)).status_code == 200
 
 

@@ -25,7 +25,7 @@ WEIGHT = 24
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(tmp_path) as running:
+    with Cluster(tmp_path, env={"VARPULIS_COORDINATOR_HEARTBEAT_INTERVAL": "0.25"}) as running:
         yield running
 
 
@@ -111,16 +111,19 @@ async def test_the_state_goes_back_to_the_copy_and_the_workers_follow(
 
 async def heartbeats(cluster: Cluster, client: ClusterClient, count: int) -> None:
     """So many of each worker, as their ages tell, which begin anew with each."""
-    for worker in cluster.workers:
+
+    async def heard_of(worker: str) -> None:
+        last = 0
+
+        def anew() -> bool:
+            nonlocal last
+            before, last = last, client.get(f"/workers/{worker}")["last_heartbeat_age_ms"]
+            return bool(last < before)
+
         for _ in range(count):
-            last = 0
-
-            def anew(worker: str = worker) -> bool:
-                nonlocal last
-                before, last = last, client.get(f"/workers/{worker}")["last_heartbeat_age_ms"]
-                return bool(last < before)
-
             await until(anew, what=f"a heartbeat of {worker}")
+
+    await asyncio.gather(*map(heard_of, cluster.workers))
 
 
 @pytest.mark.parametrize("asked", ["leader", "follower"])

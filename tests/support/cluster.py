@@ -207,6 +207,7 @@ class Cluster:
         for handle in self._ever.values():
             if _lives(handle):
                 handle.kill()
+        poll(lambda: not self.alive() and not (known and known.running), what="all gone")
 
     def _leader(self) -> str | None:
         for name in self.coordinators:

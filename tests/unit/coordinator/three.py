@@ -111,8 +111,7 @@ class Three:
             base = (node or self.leader).url
             url = base + path[1:] if path.startswith("//") else base + API_BASE + path
             answer = await self.http.request(method, url, **options)
-            electing = answer.status_code == 503 and "leader" in answer.text
-            if not electing or time.monotonic() > deadline:
+            if not _electing(answer) or time.monotonic() > deadline:
                 return answer
 
     async def placements(self, name: str = "g") -> list[dict[str, Any]]:
@@ -127,6 +126,11 @@ class Three:
             return bool(answer.json()["status"] == "running")
 
         await until(running, timeout=15, what=f"group {name} runs")
+
+
+def _electing(answer: httpx.Response) -> bool:
+    """Whether the answer is that there is no leader, or another one. Every refusal has a field that names it."""
+    return answer.status_code == 503 and "lead" in answer.json()["error"]
 
 
 @contextlib.asynccontextmanager

@@ -34,8 +34,7 @@ def config(server: NatsServer, tmp_path: Path, worker_id: str = "worker-0", **gi
         worker_id=worker_id,
         nats=NatsConfig(servers=(server.url,)),
         data_dir=tmp_path / worker_id,
-        cpu_cores=2,
-        **given,
+        **{"cpu_cores": 2, **given},
     )
 
 
