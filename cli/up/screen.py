@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.interrupts import held_back
 from cli.up import cluster, record
@@ -21,7 +21,9 @@ from cli.up.record import Process, Record
 from proto_schemas.codec import decode_fields
 from transport.config import NatsConfig
 from transport.errors import NatsTransportError
-from transport.nats import NatsTransport
+
+if TYPE_CHECKING:
+    from transport.nats import NatsTransport
 
 _LOOK_INTERVAL: Final = 0.2
 _LINES_PER_SECOND: Final = 3
@@ -142,7 +144,9 @@ async def _watch(data_dir: Path, started: cluster.Started, *, demo: bool) -> boo
             await transport.close(timeout=0.5)
 
 
-async def _subscribe(current: Record) -> NatsTransport | None:
+async def _subscribe(current: Record) -> "NatsTransport | None":
+    from transport.nats import NatsTransport as Nats  # needed by nobody but who watches a demo
+
     ticker = Ticker(say)
 
     async def show(message: Any) -> None:
@@ -150,7 +154,7 @@ async def _subscribe(current: Record) -> NatsTransport | None:
 
     try:
         url = f"nats://127.0.0.1:{current.nats_port}"
-        transport = await NatsTransport.connect(NatsConfig(servers=(url,), name="varpulis-up"), wait=2.0)
+        transport = await Nats.connect(NatsConfig(servers=(url,), name="varpulis-up"), wait=2.0)
         for subject in ("demo.stats", "demo.alerts"):
             await transport.subscribe(subject, show)
     except NatsTransportError as error:

@@ -39,12 +39,13 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def typed(commands: str, place: Path) -> str:
-    """What the commands print; every one of them must succeed."""
+    """What the commands print; every one of them must succeed, also on a machine that is slow with them."""
     port = free_port_range()
     settings = {
         "VARPULIS_UP_HTTP_PORT": str(port),
         "VARPULIS_UP_NATS_PORT": str(port + 39),
         "VARPULIS_UP_READY_TIMEOUT": "90",
+        "VARPULIS_TIMEOUT": "60",
     }
     with subprocess.Popen(
         ["bash", "-euxo", "pipefail", "-c", f"trap '{END_WHAT_RUNS}' EXIT\n{commands}"],

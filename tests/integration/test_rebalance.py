@@ -39,7 +39,7 @@ async def test_what_a_rebalance_starts_is_moved_and_the_same_request_again_start
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     async with three(nats_server.url, tmp_path, rebalance=False) as stage:
-        # Both are this process, whatever else it does; of so many processors that is no load worth mentioning.
+        # Both are this process and tell its load, whatever makes it; of so many processors it is none.
         first, second = (
             Worker(config(nats_server, tmp_path, name, cpu_cores=10_000)) for name in ("w1", "w2")
         )

@@ -213,7 +213,11 @@ class Cluster:
         for name in self.coordinators:
             with contextlib.suppress(httpx.HTTPError):
                 answer = httpx.get(
-                    f"{self.url(name)}/readyz", params={"leader": "true"}, timeout=1.0, trust_env=False
+                    f"{self.url(name)}/readyz",
+                    params={"leader": "true"},
+                    timeout=1.0,
+                    trust_env=False,
+                    verify=False,
                 )
                 if answer.status_code == 200:
                     return name

@@ -38,7 +38,7 @@ class Coordinators:
 
     def __init__(self, nats_url: str, directory: Path, *, cluster_id: str = "op") -> None:
         self.nats_url, self.directory, self.cluster_id = nats_url, directory, cluster_id
-        self.http = httpx.AsyncClient(timeout=20, trust_env=False)
+        self.http = httpx.AsyncClient(timeout=20, trust_env=False, verify=False)
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.ports: dict[str, int] = {}
 
