@@ -4,7 +4,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST_WORKERS ?= 3  # one more than CI has cores: tests of processes wait a third of their time
+# One more than CI has cores: tests with processes wait a third of their time.
+PYTEST_WORKERS ?= 3
 SEEDS ?= 5000
 MINUTES ?= 30
 BENCH ?= engine transport dispatch routing placement restore raft failover worker_failover security streams
