@@ -13,6 +13,7 @@ from raft.errors import CommandTooLarge, DirectoryInUse, NodeIdInUse, OutcomeUnk
 from raft.memory_bus import MemoryBus, MemoryConnection
 from raft.node import RaftNode
 from raft.outcomes import Committed
+from raft.succession import Succession
 from tests.unit.raft.machine import Recorder
 
 SECONDS = 10.0
@@ -233,6 +234,15 @@ async def test_a_leader_that_stops_hands_over_without_waiting_for_an_election_ti
     await cluster.leader()
     assert sum(node.counters.elections for node in cluster.nodes.values()) >= 1
     assert all(node.term == term + 1 for node in cluster.nodes.values())
+
+
+async def test_a_leader_whose_whole_group_stops_asks_nobody_to_campaign(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, asked = await cluster.leader(), list[Succession]()
+    monkeypatch.setattr(Succession, "transfer", asked.append)
+    await cluster.nodes.pop(cluster.name_of(leader)).stop(hand_over=False)
+    assert not asked
 
 
 async def test_status_tells_roles_and_lag(cluster: Cluster) -> None:
