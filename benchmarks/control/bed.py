@@ -99,6 +99,10 @@ class Bed:
         files = [path for path in (self.cluster.data_dir).rglob("*") if path.is_file()]
         return round(sum(path.stat().st_size for path in files if self.leader in str(path)) / 1e6, 2)
 
+    async def leader_changed(self) -> bool:
+        """Whether another node leads than at the begin: then the figures by role are not what they say."""
+        return await asyncio.to_thread(self.cluster.leader) != self.leader
+
     async def get(self, path: str, **query: Any) -> Any:
         """From the leader, as it has applied it."""
         answer = await self._http.get(self.url(self.leader, path), params={"consistency": "stale", **query})

@@ -1,0 +1,64 @@
+"""The control plane under many workers and pipelines: `python -m benchmarks control`.
+
+A real nats-server, three real coordinators that sync their journals, and simulated workers that speak the
+wire (`fleet`), all on one machine, whose cores they share with the load. Each part is a module that says what
+it measures and how. Data lies in the system's temporary directory (`TMPDIR`).
+
+`python -m benchmarks.control.page FILE.json... docs/figures/` turns the output, of one run or of several that
+ran a part each, into figures and the tables of docs/scale.md.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from benchmarks import WrongUsage
+from benchmarks.raft import _measured, _on_loop
+
+PARTS: Final = "registrations,heartbeats,deploys,deaths,reads,state,growth"
+
+
+def run(
+    parts: str = PARTS,
+    registrations: int = 5_000,
+    pipelines: int = 10_000,
+    deaths: int = 1_000,
+    rounds: int = 10,
+    seconds: float = 15.0,
+    read_seconds: float = 5.0,
+    largest_fleet: int = 8_000,
+    largest_load: int = 4_000,
+) -> dict[str, Any]:
+    """Figures of the parts named in `parts`.
+
+    Args:
+        registrations: workers that join.
+        pipelines: that run while heartbeats are measured.
+        deaths: pipelines of the worker that dies.
+        rounds: groups that are deployed.
+        seconds: of heartbeats; read_seconds: of reads of each route.
+        largest_fleet, largest_load: workers and pipelines up to which growth is measured; also at a half, a
+            quarter and an eighth.
+
+    Raises:
+        WrongUsage: a part that does not exist.
+    """
+    from benchmarks.control import deaths as dead
+    from benchmarks.control import deploys, growth, heartbeats, reads, state
+    from benchmarks.control import registrations as joining
+
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "registrations": lambda: _on_loop(joining.measure(count=registrations)),
+        "heartbeats": lambda: _on_loop(heartbeats.measure(pipelines=pipelines, seconds=seconds)),
+        "deploys": lambda: _on_loop(deploys.measure(rounds=rounds)),
+        "deaths": lambda: _on_loop(dead.measure(pipelines=deaths)),
+        "reads": lambda: _on_loop(reads.measure(seconds=read_seconds)),
+        "state": lambda: state.measure(largest=largest_fleet),
+        "growth": lambda: _on_loop(
+            growth.measure(largest_fleet=largest_fleet, largest_load=largest_load, seconds=seconds)
+        ),
+    }
+    wanted = parts.split(",")
+    for part in wanted:
+        if part not in measures:
+            raise WrongUsage(f"no part {part!r}: use some of {PARTS}")
+    return {part: _measured(measures[part]) for part in wanted}
