@@ -12,15 +12,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from benchmarks import WrongUsage
-from benchmarks.raft import _measured, _on_loop
+from benchmarks.raft import measured, numbers, on_loop
 
-PARTS: Final = "registrations,heartbeats,deploys,deaths,reads,state,growth"
+PARTS: Final = "registrations,heartbeats,deploys,deaths,reads,state,by_workers,by_pipelines,by_deaths"
 
 
 def run(
     parts: str = PARTS,
     registrations: int = 5_000,
-    pipelines: int = 10_000,
+    fleets: str = "1000,10000",
+    pipelines: int = 4_000,
     deaths: int = 1_000,
     rounds: int = 10,
     seconds: float = 15.0,
@@ -32,7 +33,7 @@ def run(
 
     Args:
         registrations: workers that join.
-        pipelines: that run while heartbeats are measured.
+        fleets: numbers of workers whose heartbeats are measured; pipelines: that run meanwhile.
         deaths: pipelines of the worker that dies.
         rounds: groups that are deployed.
         seconds: of heartbeats; read_seconds: of reads of each route.
@@ -40,25 +41,28 @@ def run(
             quarter and an eighth.
 
     Raises:
-        WrongUsage: a part that does not exist.
+        WrongUsage: a part that does not exist, or numbers that are none.
     """
     from benchmarks.control import deaths as dead
     from benchmarks.control import deploys, growth, heartbeats, reads, state
     from benchmarks.control import registrations as joining
 
+    counts = numbers(fleets)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "registrations": lambda: _on_loop(joining.measure(count=registrations)),
-        "heartbeats": lambda: _on_loop(heartbeats.measure(pipelines=pipelines, seconds=seconds)),
-        "deploys": lambda: _on_loop(deploys.measure(rounds=rounds)),
-        "deaths": lambda: _on_loop(dead.measure(pipelines=deaths)),
-        "reads": lambda: _on_loop(reads.measure(seconds=read_seconds)),
-        "state": lambda: state.measure(largest=largest_fleet),
-        "growth": lambda: _on_loop(
-            growth.measure(largest_fleet=largest_fleet, largest_load=largest_load, seconds=seconds)
+        "registrations": lambda: on_loop(joining.measure(count=registrations)),
+        "heartbeats": lambda: on_loop(
+            heartbeats.measure(pipelines=pipelines, seconds=seconds, fleets=counts)
         ),
+        "deploys": lambda: on_loop(deploys.measure(rounds=rounds)),
+        "deaths": lambda: on_loop(dead.measure(pipelines=deaths)),
+        "reads": lambda: on_loop(reads.measure(seconds=read_seconds)),
+        "state": lambda: state.measure(largest=largest_fleet),
+        "by_workers": lambda: on_loop(growth.by_workers(largest=largest_fleet, seconds=seconds)),
+        "by_pipelines": lambda: on_loop(growth.by_pipelines(largest=largest_load, seconds=seconds)),
+        "by_deaths": lambda: on_loop(growth.by_deaths(largest=largest_load)),
     }
     wanted = parts.split(",")
     for part in wanted:
         if part not in measures:
             raise WrongUsage(f"no part {part!r}: use some of {PARTS}")
-    return {part: _measured(measures[part]) for part in wanted}
+    return {part: measured(measures[part]) for part in wanted}

@@ -29,7 +29,7 @@ async def measure(*, pipelines: int) -> dict[str, Any]:
             kind: at_most(
                 figures["placed_s"],
                 TARGET,
-                f"{pipelines:,} pipelines of a dead worker ({kind}) run elsewhere, s after it was found, at most",
+                f"{pipelines:,} pipelines of a dead worker ({kind}) elsewhere, s after detection, at most",
             )
             for kind, figures in result.items()
         },

@@ -1,14 +1,12 @@
 """Costs against the number of workers and of pipelines, at n, 2n, 4n, ...: nothing grows faster than n log n.
 
-In one cluster that grows: workers join, size by size, and after each step heartbeats alone are measured; then
-pipelines are deployed, size by size; at last a worker dies that holds as many as the size says. Each cost is
-the leader's processor time, which other load on the machine hardly touches.
+Each cost is the leader's processor time, which other load on the machine hardly touches.
 """
 
 import asyncio
 from typing import Any
 
-from benchmarks.control.bed import SETTLE, bed, workers
+from benchmarks.control.bed import SETTLE, Bed, bed, workers
 from benchmarks.control.deaths import kill
 from benchmarks.control.fit import doubled, grows, line
 from benchmarks.control.heartbeats import beats
@@ -16,19 +14,13 @@ from benchmarks.control.heartbeats import beats
 INTERVAL = 5.0
 
 
-async def measure(*, largest_fleet: int, largest_load: int, seconds: float) -> dict[str, Any]:
-    """Up to so many workers, and so many pipelines; `seconds` of heartbeats at each size."""
-    by_workers = await _workers(doubled(largest_fleet // 8, largest_fleet), seconds)
-    by_pipelines = await _pipelines(doubled(largest_load // 8, largest_load), seconds)
-    by_death = await _deaths(doubled(largest_load // 8, largest_load))
-    return {**by_workers, **by_pipelines, **by_death}
-
-
-async def _workers(sizes: Any, seconds: float) -> dict[str, Any]:
+async def by_workers(*, largest: int, seconds: float) -> dict[str, Any]:
+    """Workers join, size by size; after each step heartbeats are measured for so many `seconds`."""
+    sizes = doubled(largest // 8, largest)
     joining: dict[int, float] = {}
     beating: dict[int, float] = {}
     async with bed(interval=INTERVAL) as stage:
-        idle = await beats_idle(stage, seconds)
+        idle = await _idle(stage, seconds)
         there, spent = 0, 0.0
         for size in sizes:
             with stage.meter() as meter:
@@ -51,7 +43,7 @@ async def _workers(sizes: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-async def beats_idle(stage: Any, seconds: float) -> float:
+async def _idle(stage: Bed, seconds: float) -> float:
     """What the leader takes with nobody there."""
     await asyncio.sleep(SETTLE)
     with stage.meter() as meter:
@@ -59,8 +51,9 @@ async def beats_idle(stage: Any, seconds: float) -> float:
     return float(meter.percent("leader"))
 
 
-async def _pipelines(sizes: Any, seconds: float) -> dict[str, Any]:
-    """On a fleet that stays as it is."""
+async def by_pipelines(*, largest: int, seconds: float) -> dict[str, Any]:
+    """Pipelines are deployed, size by size, on a fleet that stays as it is."""
+    sizes = doubled(largest // 8, largest)
     deploying: dict[int, float] = {}
     resting: dict[int, float] = {}
     fleet = 200
@@ -86,8 +79,9 @@ async def _pipelines(sizes: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-async def _deaths(sizes: Any) -> dict[str, Any]:
-    """In one cluster, one worker after another dies, each with twice as many pipelines as the one before."""
+async def by_deaths(*, largest: int) -> dict[str, Any]:
+    """A worker dies that holds so many, each time in a fresh cluster."""
+    sizes = doubled(largest // 8, largest)
     spent: dict[str, dict[int, float]] = {"ours": {}, "seed": {}}
     slowest: dict[str, dict[int, float]] = {"ours": {}, "seed": {}}
     for kind, costs in spent.items():

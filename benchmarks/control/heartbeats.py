@@ -6,22 +6,24 @@ answering, and the passes of the control loop over workers and pipelines.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from benchmarks.control.bed import SETTLE, Bed, bed, workers
 from benchmarks.raft.figures import at_most, percentile
 
-CASES: Final = ((1_000, 1.0, 15.0), (10_000, 5.0, 50.0))
-"""(workers, seconds between their heartbeats, percent of a core that the leader may take)."""
+CASES: Final = {1_000: (1.0, 15.0), 10_000: (5.0, 50.0)}
+"""By the number of workers: seconds between their heartbeats, percent of a core that the leader may take."""
+INTERVAL, LIMIT = 5.0, 50.0
+"""For other numbers of workers."""
 
 
-async def measure(
-    *, pipelines: int, seconds: float, cases: tuple[tuple[int, float, float], ...] = CASES
-) -> dict[str, Any]:
-    """Each case in a cluster of its own, in which so many `pipelines` run."""
+async def measure(*, pipelines: int, seconds: float, fleets: Sequence[int]) -> dict[str, Any]:
+    """Each fleet in a cluster of its own, in which so many `pipelines` run."""
     result: dict[str, Any] = {}
     targets: dict[str, Any] = {}
-    for count, interval, limit in cases:
+    for count in fleets:
+        interval, limit = CASES.get(count, (INTERVAL, LIMIT))
         async with bed(interval=interval, joined=workers(count, 2 * pipelines // count + 2)) as stage:
             await stage.fill("g", pipelines)
             await asyncio.sleep(interval + SETTLE)

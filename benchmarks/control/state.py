@@ -1,5 +1,5 @@
-"""What the replicated state costs, in this process and alone: bytes in memory, bytes of a snapshot, and CPU of
-each command as `apply` does it, encoding and decoding included.
+"""What the replicated state costs, in this process and alone: bytes in memory, bytes of a snapshot, and CPU
+of each command as `apply` does it, reading it and writing the answer included.
 
 Three coordinators each do this; one of them, the leader, does it for every command first.
 """

@@ -154,7 +154,7 @@ def _is_replaced(state: State, copy: RunningPipeline) -> bool:
 
 
 class Convergence:
-    """The controller; `step` is one pass. `compared`: how often a list of copies was held against the state."""
+    """The controller; `step` is one pass. `compared`: lists of copies held against the state."""
 
     def __init__(
         self,
