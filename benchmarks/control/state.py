@@ -1,15 +1,18 @@
 """What the replicated state costs, in this process and alone: bytes in memory, bytes of a snapshot, and CPU
 of each command as `apply` does it, reading it and writing the answer included.
 
-Three coordinators each do this; one of them, the leader, does it for every command first.
+Three coordinators each do this. Beside it, a pass of the leader's control loop over workers that all run what
+they should: what it costs to look when there is nothing to do.
 """
 
+import asyncio
+import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from benchmarks.control.fit import doubled, grows
+from benchmarks.control.fit import doubled, grows, line
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import (
     Command,
@@ -24,9 +27,11 @@ from coordinator.state.commands import (
 from coordinator.state.model import WorkerStatus
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.support.pipelines import echo_program
+from tests.unit.coordinator.stage import Stage
 
 AT: Final = 1_760_000_000_000
 PER_GROUP: Final = 100
+PASSES: Final = 20
 
 
 def measure(*, largest: int) -> dict[str, Any]:
@@ -41,7 +46,33 @@ def measure(*, largest: int) -> dict[str, Any]:
         f"apply_{name}": grows(costs, f"n times {name} applied to a state of n", "CPU s")
         for name, costs in points.items()
     }
-    return {"size": largest, **last, "growth": growth}
+    passes = {size: asyncio.run(_pass(size)) for size in doubled(largest // 8, largest)}
+    growth["passes"] = grows(
+        passes, "a pass of the control loop over n workers that run what they should", "CPU s"
+    )
+    per_worker = {"us_per_worker": round(1e6 * line(passes)[0], 3)}
+    return {"size": largest, **last, "passes": per_worker, "growth": growth}
+
+
+async def _pass(size: int) -> float:
+    """Of a leader, with nothing to do: each worker is heard, and runs its one pipeline."""
+    stage = Stage()
+    names = [f"w-{number:05}" for number in range(size)]
+    await stage.join(*names)
+    for number in range(size // PER_GROUP):
+        await stage.create(f"g-{number}", *(f"p-{each}" for each in range(PER_GROUP)))
+    await stage.settle(passes=10 * size)
+    for name in names:
+        stage.beat(name, *stage.truth(name))
+    stage.loop.step()
+    gc.collect()
+    gc.freeze()  # as a coordinator does
+    began = time.process_time()
+    for _ in range(PASSES):
+        stage.loop.step()
+    taken = (time.process_time() - began) / PASSES
+    gc.unfreeze()
+    return taken
 
 
 def _one(size: int) -> dict[str, Any]:
