@@ -9,6 +9,7 @@ them and no control traffic, so each is a leader of its own.
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,15 +51,11 @@ def run(
         costs = Costs.of(result)
     except KeyError as missing:
         raise WrongUsage(f"the runs have no {missing}: run `benchmarks control` with all parts") from None
-    given = {"seed": seed, "seconds": seconds, "deaths": DEATHS, "pipelines_of_dead": held}
-    one = {
-        str(size): figures(simulate(Cell(size, interval, pipelines), costs, **given))
-        for size in numbers(sizes)
-    }
+    once = partial(simulate, costs=costs, seed=seed, seconds=seconds, deaths=DEATHS, pipelines_of_dead=held)
+    one = {str(size): figures(once(Cell(size, interval, pipelines))) for size in numbers(sizes)}
     last = numbers(sizes)[-1]
     many = {
-        str(count): figures(simulate(Cell(last // count, interval, pipelines), costs, **given))
-        | {"workers_each": last // count}
+        str(count): figures(once(Cell(last // count, interval, pipelines))) | {"workers_each": last // count}
         for count in numbers(cells)
     }
     checked = validated(result, costs, seed)

@@ -10,7 +10,7 @@ from coordinator.controllers.loop import ControlLoop
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.state.commands import DeleteGroup, RemoveWorker
 from coordinator.state.model import Phase, State, Stray
-from proto_schemas.messages import Heartbeat
+from proto_schemas.messages import Heartbeat, RunningPipeline
 from tests.unit.coordinator.stage import Stage
 
 
@@ -115,11 +115,16 @@ def test_who_is_silent_is_found_without_a_look_at_those_who_are_not() -> None:
 
 
 def test_an_unchanged_list_of_copies_is_kept_and_is_no_news() -> None:
-    stage_copy = {"events_processed": 0, "pipelines_running": 0, "incarnation": "i", "pipelines": []}
+    def beat(seq: int) -> Heartbeat:
+        copies = [RunningPipeline(pipeline_id="p-1", group="g", name="p", epoch=1)]
+        return Heartbeat(
+            events_processed=seq, pipelines_running=1, incarnation="i", pipelines=copies, seq=seq
+        )
+
     table = HeartbeatTable()
-    assert table.heard("w", Heartbeat(**stage_copy, seq=1), 1.0)
+    assert table.heard("w", beat(1), 1.0)
     first = table.get("w")
-    assert not table.heard("w", Heartbeat(**stage_copy, seq=2), 2.0)
+    assert not table.heard("w", beat(2), 2.0)
     second = table.get("w")
     assert first is not None and second is not None and first.pipelines is second.pipelines
     assert second.count == 2
