@@ -1,7 +1,7 @@
 """A leader as a queue: one server, which takes what comes in the order in which it comes.
 
 That is what an event loop is. Its work is heartbeats (each worker's own beat, at a phase of its own), the
-passes of the control loop (a quarter of a second apart, and never more than a third of the loop), the two
+passes of the control loop (a quarter of a second apart, and never more than a fifth of the loop), the two
 questions to a worker whose heartbeat is late, and the placements after a death, `IN_FLIGHT` at a time.
 Service times are measured costs; arrivals and deaths come from a seeded generator; nothing looks at a clock.
 

@@ -25,8 +25,9 @@ async def by_workers(*, largest: int, seconds: float) -> dict[str, Any]:
         for size in sizes:
             with stage.meter() as meter:
                 await stage.fleet.join(workers(size - there, 10, first=there))
-            there, spent = size, spent + meter.cpu["leader"]
-            joining[size] = spent
+            others = beating[there] if there else 0.0  # percent: heartbeats of those that were there
+            spent += meter.cpu["leader"] - (others + idle) / 100 * meter.seconds
+            there, joining[size] = size, spent
             await asyncio.sleep(INTERVAL + SETTLE)
             figures = await beats(stage, seconds)
             beating[size] = max(figures["leader_percent"] - idle, 0.01)
@@ -34,7 +35,7 @@ async def by_workers(*, largest: int, seconds: float) -> dict[str, Any]:
     return {
         "idle_percent": idle,
         "percent_per_1000_workers_at_5s": round(1000 * slope, 3),
-        "joining": grows(joining, "n workers join", "CPU s of the leader"),
+        "joining": grows(joining, "n workers join, less the heartbeats of others", "CPU s of the leader"),
         "beating": grows(
             beating,
             f"heartbeats of n workers every {INTERVAL:g} s, less what an idle leader takes",

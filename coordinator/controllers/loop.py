@@ -36,8 +36,8 @@ REST: Final = 1.0
 """Seconds between two looks of a node that does not lead."""
 BREATH: Final = 0.002
 """Seconds between two passes at least, so that a burst of changes is one pass."""
-REST_PER_PASS: Final = 2.0
-"""Times as long as a pass took until the next one at least: however large the cluster is, passes take a third
+REST_PER_PASS: Final = 4.0
+"""Times as long as a pass took until the next one at least: however large the cluster is, passes take a fifth
 of the event loop at most. More leaves more to heartbeats and commits, less reacts sooner.
 """
 

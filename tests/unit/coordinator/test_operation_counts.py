@@ -179,4 +179,4 @@ async def test_passes_rest_as_long_as_they_take_and_longer(monkeypatch: pytest.M
         await ended.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert rests[1:] == [1.0, 1.0]
+    assert rests[1:] == [2.0, 2.0]
