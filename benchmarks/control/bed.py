@@ -111,9 +111,11 @@ class Bed:
         """Remember who leads."""
         self._term = await self.term()
 
-    async def get(self, path: str, **query: Any) -> Any:
-        """From the leader, as it has applied it."""
-        answer = await self._http.get(self.url(self.leader, path), params={"consistency": "stale", **query})
+    async def get(self, path: str, *, of: str = "", **query: Any) -> Any:
+        """As one coordinator has applied it: the leader, or `of` that id."""
+        answer = await self._http.get(
+            self.url(of or self.leader, path), params={"consistency": "stale", **query}
+        )
         answer.raise_for_status()
         return answer.json()
 
