@@ -40,7 +40,7 @@ def run(
         seconds: of heartbeats; read_seconds: of reads of each route.
         largest_fleet, largest_load, largest_death: workers, pipelines, and pipelines of a worker that dies up
             to which growth is measured; also at a half, a quarter and an eighth. A heartbeat that lists more
-            than some 2,800 pipelines does not fit into a message of NATS, and a worker of so many is not heard.
+            than some 2,800 pipelines does not fit into a message of NATS: such a worker is not heard.
 
     Raises:
         WrongUsage: a part that does not exist, or numbers that are none.
