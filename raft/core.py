@@ -1,13 +1,16 @@
 """One Raft node without a network: frames and calls in, frames and outcomes out, nothing awaited.
 
-A step is: any number of inputs (`receive`, `receive_reply`, `propose`, `read`, `connection_changed`), one
-`tick`, then `early` and `flush`. **The order of effects is the contract:**
+A step is: any number of inputs (`receive`, `receive_reply`, `propose`, `read`, `connection_changed`), then
+`acknowledge`, one `tick`, `early` and `flush`. **The order of effects is the contract:**
 
-1. `early`: a leader's appends may leave before its own journal is synced, so that its disk and its followers'
+1. `acknowledge`: a follower's journal is synced and its answers leave before it applies what became
+   committed, so that a commit never waits for a follower's state machine. What it is asked to keep, it keeps
+   while the frame is handled; the tick adds nothing that the answer promises.
+2. `early`: a leader's appends may leave before its own journal is synced, so that its disk and its followers'
    work at the same time (thesis 10.2.1). Safe, because an append promises nothing of this node's disk but its
    term, which was synced before anybody voted for it; and because the leader counts its own copy only in
    `tick`, that is, after the `flush` that synced it: answers that come sooner wait until then.
-2. `flush`: **the journal is synced first; only then do votes, acknowledgements and outcomes leave.** So
+3. `flush`: **the journal is synced first; only then do votes, acknowledgements and outcomes leave.** So
    nothing the node says promises more than its disk holds, and all appends of a step share a sync.
 
 A disk that fails, a snapshot that cannot be restored, an engine that raises: the node withdraws. It says why
@@ -119,6 +122,7 @@ class RaftCore(CoreView):
         self._outbox = Outbox(config, self.letters)
         self._campaign = Campaign(config, self.engine, self._transport, self.letters, self._outbox, clock)
         self._reads = Reads(config.peers, self.counters)
+        self._appends_left = False
         self._calls = Calls(
             config,
             self,
@@ -201,6 +205,17 @@ class RaftCore(CoreView):
 
     # -- the step ----------------------------------------------
 
+    def acknowledge(self) -> list[Outgoing]:
+        """A follower's answers to what it was sent, synced; see the module. The others leave with `flush`."""
+        if self.failure is not None or not self.journal.dirty or self.is_leader:
+            return []
+        answers: list[Outgoing] = []
+        with self._guarded:
+            self.journal.sync()
+            answers = self._outbox.take_answers()
+            self.counters.frames_sent += len(answers)
+        return answers
+
     def tick(self) -> None:
         """Let the engine work. Call after inputs, and at least every half heartbeat."""
         if self.failure is not None:
@@ -221,6 +236,7 @@ class RaftCore(CoreView):
         with self._guarded:
             frames = [self._outbox.frame(request) for request in self.leader.appends(self._clock())]
             self.counters.frames_sent += len(frames)
+            self._appends_left = True
         return frames if self.failure is None else []
 
     def flush(self, *, keep_news: bool = False) -> list[Outgoing]:
@@ -233,7 +249,9 @@ class RaftCore(CoreView):
             if self.failure is None:
                 self.journal.sync()
                 frames = [self._outbox.frame(request) for request in self.leader.elections()]
-                frames += [self._outbox.frame(request) for request in self.leader.appends(self._clock())]
+                if not self._appends_left:
+                    frames += [self._outbox.frame(request) for request in self.leader.appends(self._clock())]
+                self._appends_left = False
                 if not keep_news:
                     frames += self.news()
         if self.failure is not None:

@@ -1,10 +1,10 @@
 """What moves a core: it wakes for inputs and for time, steps, and gives the frames to the bus.
 
 Inputs (frames, calls) only wake; the step runs when the event loop comes round, so whatever came in meanwhile
-shares one tick and one sync. In a step the appends that may leave before the sync are given to the socket
-first: the followers work while this disk does. News of a commit alone leaves up to `NEWS_SECONDS` later: who
-was told of the commit may send the next command, whose append says it too. A follower whose caller waits
-for the news gets it with the call's answer.
+shares one tick and one sync. In a step a follower's answers are given to the socket before it applies, and a
+leader's appends before its own sync: the followers work while this disk does. News of a commit alone leaves
+up to `NEWS_SECONDS` later: who was told of the commit may send the next command, whose append says it too. A
+follower whose caller waits for the news gets it with the call's answer.
 
 A core that raises is withdrawn: it says why and stays alive.
 """
@@ -76,6 +76,7 @@ class Driver:
             return
         core = self._core
         try:
+            self._publish(core.acknowledge())
             core.tick()
             self._publish(core.early())
             self._publish(core.flush(keep_news=True))

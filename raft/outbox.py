@@ -80,6 +80,11 @@ class Outbox:
             ),
         )
 
+    def take_answers(self) -> list[Outgoing]:
+        """The answers that have been collected since the last call."""
+        answers, self._answers, self.answers_calls = self._answers, [], False
+        return answers
+
     def take(self) -> list[Outgoing]:
         """What has been collected since the last call."""
         taken = self._answers + self._calls

@@ -89,6 +89,9 @@ class Present:
     def engine_failure(self) -> Exception | None:
         return self.core.engine_failure()
 
+    def acknowledge(self) -> list[Outgoing]:
+        return self.core.acknowledge()
+
     def early(self) -> list[Outgoing]:
         return self.core.early()
 

@@ -61,6 +61,12 @@ class Progress:
     no_snapshot_before: float = float("-inf")
 
     @property
+    def settled(self) -> bool:
+        """Whether the peer has answered all it was sent, and nobody waits for another answer."""
+        waits = self.probing or self.in_flight or self.absent or self.declined or self.must_ask
+        return not waits and self.transfer is None
+
+    @property
     def full(self) -> bool:
         """Whether nothing more may be sent before something is answered."""
         if not self.in_flight:
@@ -148,6 +154,10 @@ class Replication:
         another one, which it may hear later.
         """
         progress = self.progress[peer]
+        has_all = progress.settled and progress.next_index > self._journal.last_index
+        if has_all and not due and now < progress.asked_at + self._ask_interval:
+            progress.has_news = progress.has_news or news
+            return None
         if progress.declined:
             progress.declined, progress.no_snapshot_before = False, now + DECLINED_SECONDS
         if progress.absent or now < progress.no_snapshot_before:

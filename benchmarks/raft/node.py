@@ -25,6 +25,7 @@ from benchmarks.raft.pulse import Pulse, WatchedDisk
 from benchmarks.raft.state import filled, small_command
 from coordinator.machine import ClusterMachine
 from raft import NotLeader, OutcomeUnknown, RaftConfig, RaftError, RaftNode, Unavailable
+from raft.disk import Disk
 from raft.engine import StateMachine
 from transport.config import NatsConfig
 from transport.keyring import KeyRing
@@ -226,10 +227,13 @@ async def serve(
     is a key file, and its loop watched."""
     bus = await NatsTransport.connect(NatsConfig(servers=(url,), name=node_id), wait=10.0)
     frames = bus if key_file is None else SignedFrames(bus, Signatures(KeyRing(key_file), "raft"))
-    disk = WatchedDisk()
+    watched = WatchedDisk()
+    disk = watched if megabytes else Disk()
     config = RaftConfig(node_id, members, "bench", data_dir, prefix=PREFIX, join=join)
-    node, pulse = RaftNode(config, frames, _machine(megabytes), disk=disk), Pulse(disk)
+    node, pulse = RaftNode(config, frames, _machine(megabytes), disk=disk), Pulse(watched)
     await node.start()
+    gc.collect()
+    gc.freeze()  # as a coordinator does once it has started
     if megabytes:
         pulse.start()
     stopped = asyncio.Event()
@@ -248,8 +252,6 @@ def _machine(megabytes: int) -> StateMachine:
         return CountingMachine()
     machine = ClusterMachine()
     machine.state = filled(megabytes)
-    gc.collect()
-    gc.freeze()  # as a coordinator does once it has started
     return machine
 
 

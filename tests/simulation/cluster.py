@@ -197,6 +197,8 @@ class Cluster:
             if inputs and not any(calls_for_step):
                 return early
             machine.steps += 1
+            for frame in core.acknowledge():
+                self.post(machine, core, frame, machine.disk.spent)
             core.tick()
             self.rules.before_sync(machine.name, core)
             machine.half = True

@@ -58,6 +58,11 @@ class FlakyDisk(Disk):
             os.close(descriptor)
         self._open.clear()
 
+    @property
+    def spent(self) -> float:
+        """The time that syncs took since the last `take_spent`."""
+        return self._spent
+
     def take_spent(self) -> float:
         """The time that syncs took since the last call."""
         spent, self._spent = self._spent, 0.0

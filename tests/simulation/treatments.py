@@ -282,13 +282,12 @@ def sync_before_send(patch: Patch) -> None:
 
 
 def late_acknowledgements(patch: Patch) -> None:
-    """Answers leave with the appends that need not wait for the sync."""
-    early = RaftCore.early
+    """A follower's answers leave before it has synced what they promise."""
 
-    def all_of_them(self: RaftCore) -> list[Outgoing]:
-        return [*early(self), *self._outbox.take()]
+    def unsynced(self: RaftCore) -> list[Outgoing]:
+        return self._outbox.take_answers()
 
-    patch.setattr(RaftCore, "early", all_of_them)
+    patch.setattr(RaftCore, "acknowledge", unsynced)
 
 
 def own_sync_first(patch: Patch) -> None:

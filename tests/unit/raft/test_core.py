@@ -46,6 +46,45 @@ def test_the_journal_is_synced_before_anything_leaves(
     assert not core.journal.dirty
 
 
+def test_a_followers_answer_is_synced_and_leaves_before_it_applies(
+    tmp_path: Path, clock: Clock, disk: WatchedDisk
+) -> None:
+    machine = Recorder()
+    core = RaftCore(member(tmp_path), machine, clock=clock, disk=disk)
+    core.flush()
+    before = disk.syncs
+    core.receive(codec.encode(Append("cluster", 1, "n2", 7, 1, 1, 1, 0, 2, commands(2))), "inbox")
+    assert [frame.subject for frame in core.acknowledge()] == ["inbox"]
+    assert disk.syncs == before + 1 and not core.journal.dirty and machine.commands == []
+    core.tick()
+    assert len(machine.commands) == 1
+    assert core.flush() == [], "nothing is said twice"
+    core.close()
+
+
+def test_a_disk_that_fails_under_an_answer_lets_nothing_leave(
+    tmp_path: Path, open_core: Open, disk: WatchedDisk
+) -> None:
+    core = open_core(member(tmp_path))
+    core.receive(codec.encode(Append("cluster", 1, "n2", 7, 1, 1, 1, 0, 1, commands(2))), "inbox")
+    disk.broken = True
+    assert core.acknowledge() == []
+    core.tick()
+    assert core.flush() == [] and core.failure is not None
+
+
+def test_a_leader_acknowledges_nothing_before_its_flush(
+    tmp_path: Path, open_core: Open, clock: Clock, disk: WatchedDisk
+) -> None:
+    core = open_core(member(tmp_path))
+    lead(core, clock)
+    core.flush()
+    core.propose(b"x", lambda outcome: None)
+    core.tick()
+    before = disk.syncs
+    assert core.acknowledge() == [] and disk.syncs == before and core.journal.dirty
+
+
 def test_appends_of_one_step_share_one_sync(tmp_path: Path, open_core: Open, disk: WatchedDisk) -> None:
     core = open_core(member(tmp_path))
     core.flush()

@@ -68,6 +68,9 @@ class Core:
         due = self.heard_at + REST
         return due - self._loop.now if self._loop.now < due else SILENT_REST
 
+    def acknowledge(self) -> list[Outgoing]:
+        return []
+
     def tick(self) -> None:
         self.steps.append(self._loop.now)
 

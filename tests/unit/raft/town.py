@@ -181,9 +181,9 @@ class Town:
         """One step of one node; it may be its last."""
         node = self.nodes[name]
         try:
+            self._post.extend((name, letter) for letter in node.acknowledge())
             node.tick()
-            for letter in (*node.early(), *node.flush()):
-                self._post.append((name, letter))
+            self._post.extend((name, letter) for letter in (*node.early(), *node.flush()))
         except PowerCut:
             self.lose_power(name)
         else:
