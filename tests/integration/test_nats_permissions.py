@@ -3,6 +3,7 @@ through: every forbidden thing is tried.
 """
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -294,6 +295,36 @@ async def test_a_whole_cluster_does_its_work_within_these_permissions(
     assert "Violation" in server.log[said_before:], "it would have been seen there"
     for node in stage.nodes.values():
         assert node._nats is not None and node._nats.stats.server_errors == 0
+
+
+async def test_a_worker_cannot_take_another_ones_id_though_both_register_on_one_subject(
+    stage: Three, server: NatsServer, tmp_path: Path
+) -> None:
+    """Whoever is to be taken in under an id that is held must hear its commands, and only its owner does."""
+    login = nats_config(server, "worker-1")
+    worker = Worker(WorkerConfig("worker-1", nats=login, data_dir=tmp_path / "1"))
+    await worker.start()
+    try:
+        await until(lambda: worker.health()["ready"], timeout=15, what="worker-1 is a member")
+        loop = stage.leader._loop
+        assert loop is not None
+        state = loop._ledger.state
+        known = state.workers["worker-1"]
+        capacity = {"cpu_cores": 1, "pipelines_running": 0, "max_pipelines": 1}
+        stolen = {"worker_id": "worker-1", "address": "x", "api_key": "", "capacity": capacity}
+        async with Intruder(server, "worker-0") as intruder:
+            for incarnation in ("fffffffffffe", known.incarnation, None):
+                data = json.dumps({**stolen, "incarnation": incarnation}).encode()
+                answer = await intruder.client.request(f"{P}.register", data, timeout=5)
+                refusal = json.loads(answer.data)
+                assert refusal["code"] == "forbidden" and known.incarnation in refusal["error"]
+            worker._membership._register_now.set()  # as after a lost connection: the owner may, at any time
+            await until(lambda: state.workers["worker-1"] is not known, timeout=10, what="it came again")
+        again = state.workers["worker-1"]
+        assert (again.session, again.incarnation) == (known.session, known.incarnation)
+        assert again.address == known.address
+    finally:
+        await worker.stop()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.glob("*.conf")))

@@ -9,10 +9,13 @@ import pytest
 from coordinator.config import CoordinatorConfig
 from coordinator.nats_handlers import WorkerListener
 from coordinator.security.door import Door
+from coordinator.security.proof import Proof
 from coordinator.state.commands import MarkWorker
 from coordinator.state.model import WorkerStatus
+from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import encode
 from proto_schemas.messages import Heartbeat, HeartbeatAck, RunningPipeline
+from proto_schemas.subjects import Subjects
 from tests.unit.coordinator.stage import Stage
 from transport.nats import Message
 
@@ -35,6 +38,7 @@ class Ears:
         self.nats = FakeNats()
         config = CoordinatorConfig(node_id="c0", members=("c0",), cluster_id="x", data_dir=Path("/nowhere"))
         nats: Any = self.nats
+        door = Door(stage.ledger, required=False)
         self.listener = WorkerListener(
             config,
             nats,
@@ -42,7 +46,8 @@ class Ears:
             stage.table,
             stage.loop,
             lambda: stage.time,
-            Door(stage.ledger, required=False),
+            door,
+            Proof(stage.ledger, WorkerCommands(stage.workers, Subjects()), door),
         )
         stage.loop.leads = True
         self.seq = 0
