@@ -32,7 +32,7 @@ from coordinator.state.model import NATS, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
-from proto_schemas.subjects import Subjects, check_id, last_token
+from proto_schemas.subjects import Subjects, check_id
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport, Subscription
 
@@ -189,7 +189,10 @@ class WorkerListener:
 
     async def _on_heartbeat(self, message: Message) -> None:
         try:
-            worker_id = check_id(last_token(message.subject), "worker id")
+            # What JetStream delivers to a subject carries the one it was published on.
+            if not message.subject.startswith(self._subjects.heartbeat_prefix):
+                raise ValueError("it was published elsewhere")
+            worker_id = check_id(message.subject.removeprefix(self._subjects.heartbeat_prefix), "worker id")
             heartbeat = decode(message.data, Heartbeat)
         except ValueError as error:
             self._count("heartbeat", "bad_subject")
@@ -248,7 +251,10 @@ class WorkerListener:
     # -- both
 
     async def _reply(self, message: Message, answer: msgspec.Struct) -> None:
-        if message.reply:
+        # Who asks names where the answer goes, and we may publish where he may not.
+        if message.reply.startswith((f"{self._config.prefix}.", "$")):
+            self._count("reply", "not_an_inbox")
+        elif message.reply:
             with contextlib.suppress(NatsTransportError):
                 await self._nats.publish(message.reply, encode(answer))
 

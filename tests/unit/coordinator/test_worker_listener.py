@@ -131,7 +131,12 @@ async def test_a_seed_heartbeat_without_a_reply_subject_is_heard_and_not_answere
     stage = Stage()
     await stage.join("w1", incarnation=None)
     ears = Ears(stage)
-    assert await ears.raw("p.heartbeat.w1", b'{"events_processed":3,"pipelines_running":0}', reply="") is None
+    assert (
+        await ears.raw(
+            "varpulis.cluster.heartbeat.w1", b'{"events_processed":3,"pipelines_running":0}', reply=""
+        )
+        is None
+    )
     heard = stage.table.get("w1")
     assert heard is not None and heard.events_processed == 3
 
@@ -139,13 +144,15 @@ async def test_a_seed_heartbeat_without_a_reply_subject_is_heard_and_not_answere
 @pytest.mark.parametrize(
     ("subject", "data", "reason"),
     [
-        ("p.heartbeat.w1", b"", "bad_request"),
-        ("p.heartbeat.w1", b"\xff", "bad_request"),
-        ("p.heartbeat.w1", b'{"events_processed":"3","pipelines_running":0}', "bad_request"),
-        ("p.heartbeat.w1", b"[" * 100_000, "bad_request"),
-        ("p.heartbeat.w1", b" " * 1_100_000, "bad_request"),
-        ("p.heartbeat.w$1", b"{}", "bad_subject"),
-        ("p.heartbeat." + "w" * 65, b"{}", "bad_subject"),
+        ("varpulis.cluster.heartbeat.w1", b"", "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b"\xff", "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b'{"events_processed":"3","pipelines_running":0}', "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b"[" * 100_000, "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b" " * 1_100_000, "bad_request"),
+        ("varpulis.cluster.heartbeat.w$1", b"{}", "bad_subject"),
+        ("events.w1", b'{"events_processed":3,"pipelines_running":0}', "bad_subject"),
+        ("varpulis.cluster.heartbeat.x.w1", b'{"events_processed":3,"pipelines_running":0}', "bad_subject"),
+        ("varpulis.cluster.heartbeat." + "w" * 65, b"{}", "bad_subject"),
     ],
 )
 async def test_what_cannot_be_read_is_counted_and_changes_nothing(
