@@ -197,7 +197,10 @@ class Cluster:
             if inputs and not any(calls_for_step):
                 return early
             machine.steps += 1
-            for frame in core.acknowledge():
+            answers = core.acknowledge()
+            if answers:
+                self.rules.answered(machine.name, core)
+            for frame in answers:
                 self.post(machine, core, frame, machine.disk.spent)
             core.tick()
             self.rules.before_sync(machine.name, core)

@@ -98,6 +98,16 @@ class Rules:
                 f"a command was applied before it was refused for good ({why!r}): {command[:40]!r}"
             )
 
+    def answered(self, name: str, core: "Succession") -> None:
+        """Answers leave before the engine works, and the power may fail then: the disk holds them."""
+        history = self._history(name, core) if core.failure is None else None
+        record = history.records.get(name) if history is not None else None
+        if history is None or record is None:
+            return
+        if core.journal.dirty:
+            raise Broken(f"{name} answers before its journal was synced")
+        history.look(record, core.journal)
+
     def before_sync(self, name: str, core: "Succession") -> None:
         """The engine has worked, nothing has left yet."""
         history = self._history(name, core) if core.failure is None else None
