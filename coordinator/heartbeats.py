@@ -20,7 +20,8 @@ SUSPECT_INTERVALS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The last heartbeat of a worker. `pipelines` and `load` are None for one that does not tell."""
+    """The last heartbeat of a worker. `pipelines`, `load` and `loss_windows` are None for one that does not
+    tell; the last are in the order of `pipelines`, or none where all are 0."""
 
     at: float
     count: int = 0
@@ -31,6 +32,16 @@ class Heard:
     events_processed: int = 0
     draining: bool = False
     load: Load | None = None
+    loss_windows: tuple[int, ...] | None = None
+
+    def loss_window(self, pipeline_id: str) -> int | None:
+        """Seconds whose events would be lost with this copy; None when the worker does not tell."""
+        if self.pipelines is None or self.loss_windows is None or pipeline_id not in self.pipelines:
+            return None
+        if not self.loss_windows:
+            return 0
+        place = list(self.pipelines).index(pipeline_id)
+        return self.loss_windows[place] if place < len(self.loss_windows) else None
 
 
 class HeartbeatTable:
@@ -85,6 +96,7 @@ class HeartbeatTable:
             events_processed=heartbeat.events_processed,
             draining=heartbeat.draining,
             load=_load(last, heartbeat.load, at),
+            loss_windows=None if heartbeat.loss_windows is None else tuple(heartbeat.loss_windows),
         )
         return (
             last is None or not same or last.pipelines != now.pipelines or last.draining is not now.draining

@@ -148,7 +148,7 @@ class _Child:
         pause, longest = _REAP
         deadline = time.monotonic() + _REAP_WAIT
         while self._pid is not None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            pid, status = os.waitpid(self._pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
             if pid:
                 self._pid = None
                 return os.waitstatus_to_exitcode(status)

@@ -1,7 +1,7 @@
 """What the API shows, computed from the state; what only heartbeats know comes in as `Observed`."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,7 +61,9 @@ def group_status(group: Group, placements: Mapping[str, Placement]) -> str:
         return "running"
     if phases[Phase.FAILED] == staying:
         return "failed"
-    if phases[Phase.RUNNING] and any(placement.reason for placement in placements.values()):
+    if phases[Phase.RUNNING] and any(
+        placement.reason for placement in placements.values() if placement.phase is not Phase.RUNNING
+    ):
         return "partially_running"
     return "deploying"
 
@@ -88,7 +90,11 @@ def worker_view(state: State, worker: Worker, observed: Observed) -> WorkerView:
     )
 
 
-def group_view(state: State, group: Group) -> GroupView:
+LossWindows = Callable[[str | None, str | None], int | None]
+"""Worker and pipeline id to the seconds whose events would be lost with the copy; None: not known."""
+
+
+def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None) -> GroupView:
     """One group with its placements, in the order of its spec."""
     name = group.spec.name
     placements = state.placements.get(name, {})
@@ -99,7 +105,7 @@ def group_view(state: State, group: Group) -> GroupView:
         version=group.version,
         pipeline_count=len(group.spec.pipelines),
         placements=[
-            _placement_view(state, group, instance, placements[instance])
+            _placement_view(state, group, instance, placements[instance], losses)
             for instance in _in_order(group, placements)
         ],
         sources={pipeline.name: pipeline.source for pipeline in group.spec.pipelines},
@@ -132,7 +138,9 @@ def _update_view(state: State, group: Group) -> UpdateView | None:
     )
 
 
-def _placement_view(state: State, group: Group, name: str, placement: Placement) -> PlacementView:
+def _placement_view(
+    state: State, group: Group, name: str, placement: Placement, losses: LossWindows
+) -> PlacementView:
     instance, moving = group.instance(name), state.moving(group.spec.name, name)
     worker = state.workers.get(placement.worker_id) if placement.worker_id is not None else None
     return PlacementView(
@@ -147,6 +155,7 @@ def _placement_view(state: State, group: Group, name: str, placement: Placement)
         instance=instance.number if instance is not None else 0,
         moving=moving.id if moving is not None else None,
         version=group.at(name).version,
+        loss_window_secs=losses(placement.worker_id, placement.pipeline_id),
     )
 
 

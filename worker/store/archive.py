@@ -35,8 +35,8 @@ from worker.store.base import (
     Place,
     Ref,
     Store,
-    StoreDown,
     Stored,
+    StoreDown,
 )
 
 KEPT: Final = 3
@@ -74,12 +74,14 @@ class Archive:
         return self._store.name
 
     async def claim(self, owner: Owner) -> Manifest:
-        """Make the place `owner`'s; what lies there. Nobody with an older epoch writes there any more.
+        """Make the place `owner`'s: nobody with an older epoch writes there any more. Answers what lay there
+        before; its epoch is 0 when nobody had claimed it.
 
         Raises:
             Fenced: it is a newer one's. StoreDown.
         """
-        return await self._change(owner, lambda present: present)
+        before, _ = await self._change(owner, lambda present: present)
+        return before
 
     async def write(
         self, owner: Owner, pieces: AsyncIterable[bytes], *, taken_at: int, source_sha256: str
@@ -103,7 +105,7 @@ class Archive:
                 sha256=digest,
                 chunks=chunks,
             )
-            kept = await self._change(owner, lambda now: [stored, *now][:KEPT])
+            _, kept = await self._change(owner, lambda now: [stored, *now][:KEPT])
             await self._tidy(owner, kept)
         self.bytes_written += stored.size
         return stored
@@ -164,19 +166,22 @@ class Archive:
         present = _as_seen_by(owner, manifest)
         return present if present.epoch == owner.epoch else await self.claim(owner)
 
-    async def _change(self, owner: Owner, change: Callable[[list[Stored]], list[Stored]]) -> Manifest:
-        """Publish what `change` makes of the checkpoints that lie there, under the owner's epoch."""
+    async def _change(
+        self, owner: Owner, change: Callable[[list[Stored]], list[Stored]]
+    ) -> tuple[Manifest, Manifest]:
+        """Publish what `change` makes of the checkpoints that lie there, under the owner's epoch: the
+        manifest before and after."""
         for _ in range(TRIES):
             found, revision = await self._store.manifest(owner.place)
             present = _as_seen_by(owner, found)
             wanted = Manifest(epoch=owner.epoch, life=owner.life, checkpoints=change(present.checkpoints))
             if wanted == found:
-                return wanted
+                return present, wanted
             try:
                 await self._store.publish(owner.place, wanted, revision)
             except Conflict:
                 continue
-            return wanted
+            return present, wanted
         raise StoreDown(f"{self.name}: others publish checkpoints of {owner.place} all the time")
 
     async def _tidy(self, owner: Owner, manifest: Manifest) -> None:

@@ -3,8 +3,8 @@
     <root>/<group>/<pipeline>/manifest-<revision>     newest revision counts
     <root>/<group>/<pipeline>/<epoch>-<seq>.<number>  chunks
 
-A manifest is written beside, synced, and then *linked* to its name: `link` fails when the name is there, so of
-two that publish over the same revision one loses, without a lock that a frozen process could hold. It begins
+A manifest is written beside, synced, and then *linked* to its name: `link` fails when the name is there, so
+of two that publish over the same revision one loses, without a lock that a frozen process could hold. It begins
 with its own SHA-256: one that a crash has torn does not count, and the one before it does. A process that
 slept while others published and tidied up may still link an old name; readers take the highest, so it has
 changed nothing, and it finds that out when it looks again.
@@ -21,6 +21,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -29,8 +30,8 @@ from worker.store.base import (
     Damaged,
     Manifest,
     Place,
-    StoreDown,
     Stored,
+    StoreDown,
     decode_manifest,
     encode_manifest,
     epoch_of,
@@ -75,7 +76,7 @@ class DirectoryStore:
         for number, chunk in enumerate(stored.chunks):
             path = self._directory(place) / f"{stored.name}.{number}"
             try:
-                yield await self._in_thread(lambda path=path, size=chunk.size: _read(path, size))
+                yield await self._in_thread(partial(_read, path, chunk.size))
             except FileNotFoundError:
                 raise Damaged(f"{path.name} is missing") from None
 

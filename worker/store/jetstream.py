@@ -8,8 +8,7 @@ older checkpoints stay beside it, each checkpoint on a subject of its own, until
     $O.<bucket>.M.<base64 of group/pipeline>         the object's description, newest only (rollup)
 
 The layout is the object store's, the requests are ours, because nats-py 2.16's `ObjectStore` cannot keep our
-rules: its `get` has no deadline and waits for ever for a chunk that is not there; it gathers the whole object;
-its `put` publishes the description over whatever is there, where we need the *expected last sequence of that
+rules: its `get` has no deadline and waits for ever for a chunk that is not there; it gathers all of it; its `put` publishes the description over whatever is there, where we need the *expected last sequence of that
 subject*, by which the server itself refuses a copy that was fenced off; and it removes the old chunks before
 anybody knows that the new ones are whole. Here each message is one request with a deadline, and nothing needs
 a consumer or an inbox.
@@ -32,8 +31,8 @@ from worker.store.base import (
     Damaged,
     Manifest,
     Place,
-    StoreDown,
     Stored,
+    StoreDown,
     decode_manifest,
     encode_manifest,
     epoch_of,

@@ -1,13 +1,13 @@
 """A store in memory, for tests: ours, and those of who builds on it. Faults are switched on by attribute.
 
-Attributes of `MemoryStore`: `down`: every call fails with this text; `hangs`: every call waits until it is set
-again, as a server that is frozen; `calls`: what was asked, in order.
+Attributes of `MemoryStore`: `down`: every call fails with this text; `hangs`: every call waits until it is
+set again, as a server that is frozen; `calls`: what was asked, in order.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
 
-from worker.store.base import Conflict, Damaged, Manifest, Place, StoreDown, Stored, epoch_of
+from worker.store.base import Conflict, Damaged, Manifest, Place, Stored, StoreDown, epoch_of
 
 
 class MemoryStore:
