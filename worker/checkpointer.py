@@ -3,17 +3,18 @@
 **Taken** every `interval` seconds, or as often as the pipeline's deploy says, when something has changed
 since the last; on command; on drain. The first one of each copy falls anywhere within its interval, and
 each interval varies by a tenth, so that a thousand pipelines do not write at once; `AT_ONCE` are written at
-a time. A program without windows has no state, and nothing is taken of it but on command. Only a copy that runs
-writes by itself: one that holds has given its state to another, or is about to.
+a time. A program without windows has no state, and nothing is taken of it but on command. Only a copy that
+runs writes by itself: one that holds has given its state to another, or is about to.
 
 **A store that is down** hurts no event. Checkpoints stop for a pause that doubles up to `LONGEST_PAUSE`;
-then one is tried. What grows meanwhile is the **loss window**: the seconds whose events a death of the worker
-would cost, 0 when all is safe. It is looked at every `LOOK` seconds, so it is at most that much too large.
+then one is tried. What grows meanwhile is the **loss window**: the seconds whose events a death of the
+worker would cost, 0 when all is safe. It is looked at every `LOOK` seconds, so it is at most that much too
+large.
 
 **A copy that begins** in place of one whose worker is dead claims the checkpoints first and then takes the
-newest whole one of the same program. A store that does not answer is asked again until it has been silent for
-`wait` seconds, for this copy or others; then the copy begins without state, and says so, or, where `required`, its deploy is answered with a refusal that may
-pass. Nothing waits for ever.
+newest whole one of the same program. A store that does not answer is asked again until it has been silent
+for `wait` seconds, for this copy or others; then the copy begins without state, and says so, or, where
+`required`, its deploy is answered with a refusal that may pass. Nothing waits for ever.
 """
 
 import asyncio

@@ -2,18 +2,18 @@
 
 Between two events the state is consistent; the question is who copies it, and when. A state of up to
 `SMALL` values is copied there and then, in a few milliseconds. For a larger one the process **forks**: what
-the child sees is the state of that moment, for ever, because the kernel gives whoever writes to a page a copy
-of it. The child writes the checkpoint, gzipped, into a pipe and ends; the parent goes on with events at once.
-What the parent pays is the copying of its page table, about 5 ms for 100 MB, then a page fault for each page
-it changes while the child lives. (The alternatives, measured by `benchmarks/checkpoint`: to copy all
-of it takes half a second; to copy it bit by bit needs a write barrier in each line of generated code that
-touches a window.)
+the child sees is the state of that moment, for ever, because the kernel gives whoever writes to a page a
+copy of it. The child writes the checkpoint, gzipped, into a pipe and ends; the parent goes on with events
+at once. What the parent pays is the copying of its page table, about 5 ms for 100 MB, then a page fault for
+each page it changes while the child lives. (The alternatives, measured by `benchmarks/checkpoint`: to copy
+all of it takes half a second; to copy it bit by bit needs a write barrier in each line of generated code
+that touches a window.)
 
 A child of a process with threads may do little. Ours computes: it takes no lock that another thread might
-have held, imports nothing, logs nothing, never returns, and closes what it inherited, lest a connection seem
-alive when the worker is dead. It gives way to its parent (`nice`), is the first to go when memory runs out,
-and an alarm ends it after `PATIENCE`. Its memory is what it copies: up to once more what the state has, while
-it lives; so there is one at a time.
+have held, imports nothing, logs nothing, never returns, and closes what it inherited, lest a connection
+seem alive when the worker is dead. It gives way to its parent (`nice`), is the first to go when memory runs
+out, and an alarm ends it after `PATIENCE`. Its memory is what it copies: up to once more what the state
+has, while it lives; so there is one at a time.
 """
 
 import asyncio

@@ -137,7 +137,7 @@ class PipelineHost:
         return [pipeline.running() for pipeline in self._pipelines.values()]
 
     def loss_windows(self) -> list[int]:
-        """Of what runs, in that order: whole seconds, rounded up; empty where all are 0, as heartbeats want."""
+        """Of what runs, in that order: whole seconds, rounded up; empty where all are 0."""
         now = time.monotonic()
         windows = [math.ceil(pipeline.loss_window(now)) for pipeline in self._pipelines.values()]
         return windows if any(windows) else []

@@ -1,19 +1,19 @@
 """The rules of checkpoints, over any store.
 
 **Whole or not at all.** Chunks first, each with its digest; the manifest that names them last. What has no
-manifest is not there. A checkpoint that cannot be read as it was written is skipped, counted and logged, and
-the one before it taken.
+manifest is not there. A checkpoint that cannot be read as it was written is skipped, counted and logged,
+and the one before it taken.
 
 **The newest epoch alone writes.** A copy claims its place before it reads or writes: it publishes the
 manifest with its own epoch. Manifests are published over the revision that was read, so a copy of an older
 epoch that was frozen, and thaws in the middle of a checkpoint, is refused by the store, reads the manifest
 again, and finds that it is over (`Fenced`). So what it wrote is in no manifest, and nobody goes on from it.
 
-**The last `KEPT` stay.** The manifest first forgets the oldest, then all chunks of this epoch and older ones
-that it does not name are removed, also those that an interrupted write left behind.
+**The last `KEPT` stay.** The manifest first forgets the oldest, then all chunks of this epoch and older
+ones that it does not name are removed, also those that an interrupted write left behind.
 
-**Bounded.** At most `AT_ONCE` writes and reads at a time, each chunk within the store's deadline and a whole
-checkpoint within `PATIENCE`; what is read is limited before it is unpacked.
+**Bounded.** At most `AT_ONCE` writes and reads at a time, each chunk within the store's deadline and a
+whole checkpoint within `PATIENCE`; what is read is limited before it is unpacked.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What a store of checkpoints must do, what lies in it, and how it fails.
 
-A store holds, for each pipeline, **chunks** (bytes under the name of a checkpoint) and one **manifest**: who
-may write, and which checkpoints are whole. It need not understand either. What it must get right is the
+A store holds, for each pipeline, **chunks** (bytes under the name of a checkpoint) and one **manifest**:
+who may write, and which checkpoints are whole. It need not understand either. What it must get right is the
 manifest: `publish` puts the new one in place of the one that was read, all of it, and only if nobody was
 faster. Everything else (order, checksums, epochs, what is kept) is `worker.store.archive`.
 

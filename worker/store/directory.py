@@ -4,10 +4,10 @@
     <root>/<group>/<pipeline>/<epoch>-<seq>.<number>  chunks
 
 A manifest is written beside, synced, and then *linked* to its name: `link` fails when the name is there, so
-of two that publish over the same revision one loses, without a lock that a frozen process could hold. It begins
-with its own SHA-256: one that a crash has torn does not count, and the one before it does. A process that
-slept while others published and tidied up may still link an old name; readers take the highest, so it has
-changed nothing, and it finds that out when it looks again.
+of two that publish over the same revision one loses, without a lock that a frozen process could hold. It
+begins with its own SHA-256: one that a crash has torn does not count, and the one before it does. A process
+that slept while others published and tidied up may still link an old name; readers take the highest, so it
+has changed nothing, and it finds that out when it looks again.
 
 The disk is used from threads of its own, each call within `DEADLINE`: a disk that hangs (NFS) holds those
 threads, and nothing else. The directory is made at the first write.

@@ -1,17 +1,18 @@
 """A store in JetStream: an object store bucket, replicated as its stream is.
 
-For each pipeline there is one object, `group/pipeline`: its content is the newest checkpoint, so that
-`nats object get varpulis-checkpoints GROUP/PIPELINE` fetches it; in its metadata lies the manifest. Chunks of
+For each pipeline there is one object, `group/pipeline`: its content is the newest checkpoint, so that `nats
+object get varpulis-checkpoints GROUP/PIPELINE` fetches it; in its metadata lies the manifest. Chunks of
 older checkpoints stay beside it, each checkpoint on a subject of its own, until they are tidied away.
 
     $O.<bucket>.C.<group>.<pipeline>.<epoch>-<seq>   chunks
     $O.<bucket>.M.<base64 of group/pipeline>         the object's description, newest only (rollup)
 
-The layout is the object store's, the requests are ours, because nats-py 2.16's `ObjectStore` cannot keep our
-rules: its `get` has no deadline and waits for ever for a chunk that is not there; it gathers all of it; its `put` publishes the description over whatever is there, where we need the *expected last sequence of that
-subject*, by which the server itself refuses a copy that was fenced off; and it removes the old chunks before
-anybody knows that the new ones are whole. Here each message is one request with a deadline, and nothing needs
-a consumer or an inbox.
+The layout is the object store's, the requests are ours, because nats-py 2.16's `ObjectStore` cannot keep
+our rules: its `get` has no deadline and waits for ever for a chunk that is not there; it gathers all of it;
+its `put` publishes the description over whatever is there, where we need the *expected last sequence of
+that subject*, by which the server itself refuses a copy that was fenced off; and it removes the old chunks
+before anybody knows that the new ones are whole. Here each message is one request with a deadline, and
+nothing needs a consumer or an inbox.
 
 Reads go to the stream's leader (`STREAM.MSG.GET`), never to a replica that may be behind (`DIRECT.GET`).
 """
