@@ -25,7 +25,7 @@ def taken(source: str = SOURCE) -> bytes:
 
 
 WINDOWS = """stream N = In.partition_by(k).window(9)
-    .aggregate(k: last(k), n: count(), seen: count_distinct(v), all: collect(v)).emit(k: k, n: n)
+    .aggregate(k: last(k), n: count(), all: collect(v)).emit(k: k, n: n)
     stream T = In.partition_by(k).window(1h).aggregate(n: count()).emit(n: n)"""
 
 
