@@ -14,6 +14,7 @@ from benchmarks import WrongUsage
 from benchmarks.conditions import conditions
 
 NAMES: Final = {
+    "checkpoint": "the longest that events wait while 100 MB of state are checkpointed",
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",
