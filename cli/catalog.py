@@ -283,6 +283,14 @@ COMMANDS: Final = (
         (_CONNECTOR,),
     ),
     Command(
+        "pipeline status",
+        "the pipelines of a group, and how many seconds of events a death of their workers would cost",
+        "cli.commands.groups:pipeline_status",
+        CLIENT_KEYS,
+        (Argument("pipeline", "GROUP, or GROUP/PIPELINE"),),
+        example="varpulis pipeline status doors/doors",
+    ),
+    Command(
         "migrate",
         "move a pipeline to another worker, without losing an event",
         "cli.commands.moves:migrate",

@@ -22,6 +22,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -59,6 +60,7 @@ class Checkpointer:
         required: do not begin without then.
 
     Attributes:
+        counts: checkpoints by outcome: `written`, `failed`, `fenced`.
         restored, empty: copies that began from a checkpoint, and that should have and found none.
         duration, longest_stall: seconds, of all that were written and of the worst cut.
         error: why the store is down; empty while it is not.
@@ -82,6 +84,7 @@ class Checkpointer:
         self._failures = 0
         self._paused_until = 0.0
         self._down_since: float | None = None
+        self.counts: Counter[str] = Counter()
         self.restored = 0
         self.empty = 0
         self.duration = 0.0
@@ -106,9 +109,11 @@ class Checkpointer:
 
     def _is_due(self, pipeline: Pipeline, now: float) -> bool:
         safety, interval = pipeline.safety, self._interval_of(pipeline)
-        if not pipeline.is_unsaved(now) or pipeline.state is not State.RUNNING:
+        if not pipeline.is_unsaved(now):
+            if safety.due is not None and safety.due <= now:
+                safety.due = None  # when many idle pipelines wake at once, they do not write at once
             return False
-        if not interval or safety.fenced:
+        if not interval or safety.fenced or pipeline.state is not State.RUNNING:
             return False
         if safety.due is None:
             safety.due = now + random.random() * interval
@@ -131,21 +136,24 @@ class Checkpointer:
             StoreDown, Fenced, CutFailed; ValueError: it is too large.
         """
         async with self._slots:
-            began = time.monotonic()
+            began, outcome = time.monotonic(), "failed"
             try:
                 stored = await self._write(pipeline, held=held)
+                outcome = "written"
             except StoreDown as error:
                 self._is_down(error)
                 raise
             except Fenced as error:
+                outcome = "fenced"
                 if not pipeline.safety.fenced:
                     log.warning("pipeline=%s takes no more checkpoints: %s", pipeline.id, error)
                 pipeline.safety.fenced = True
                 raise
             except (CutFailed, ValueError) as error:
-                self.archive.counts["failed"] += 1
                 log.error("pipeline=%s checkpoint not taken: %s", pipeline.id, error)
                 raise
+            finally:
+                self.counts[outcome] += 1
             self.duration += time.monotonic() - began
             self._is_up()
             return stored
@@ -193,8 +201,8 @@ class Checkpointer:
             "store": self.archive.name,
             "error": self.error or None,
             "loss_window_secs": round(self.age(), 1),
-            "written": self.archive.counts["written"],
-            "failed": self.archive.counts["failed"],
+            "written": self.counts["written"],
+            "failed": self.counts["failed"],
         }
 
     # -- giving back

@@ -84,9 +84,14 @@ class WorkerCollector(Collector):
         counts = CounterMetricFamily(
             "varpulis_checkpoints", "Checkpoints by what became of them", labels=["outcome"]
         )
-        for outcome in ("written", "failed", "fenced", "damaged"):
-            counts.add_metric([outcome], taken.archive.counts[outcome])
+        for outcome in ("written", "failed", "fenced"):
+            counts.add_metric([outcome], taken.counts[outcome])
         yield counts
+        yield CounterMetricFamily(
+            "varpulis_checkpoints_damaged",
+            "Checkpoints that could not be read, and were skipped in favour of the one before",
+            value=taken.archive.damaged,
+        )
         yield CounterMetricFamily(
             "varpulis_checkpoint_bytes", "Bytes of the checkpoints written", value=taken.archive.bytes_written
         )

@@ -19,7 +19,6 @@ whole checkpoint within `PATIENCE`; what is read is limited before it is unpacke
 import asyncio
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -58,14 +57,14 @@ class Archive:
     """Writes and reads checkpoints.
 
     Attributes:
-        counts: `written`, `failed`, `fenced`; `damaged`: checkpoints that were skipped.
+        damaged: checkpoints that were skipped.
         bytes_written: of all that were written.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self.counts: Counter[str] = Counter()
+        self.damaged = 0
         self.bytes_written = 0
 
     @property
@@ -92,7 +91,7 @@ class Archive:
             Fenced, StoreDown; ValueError: it is larger than `MAX_SIZE`; and what `pieces` raises. Nothing is
             to be found of it then.
         """
-        async with self._turn("written"):
+        async with self._turn():
             present = await self._claimed(owner)
             seq = max((taken_at, *(each.seq + 1 for each in present.checkpoints)))
             chunks, digest = await self._put_all(owner.place, f"{owner.epoch}-{seq}", pieces)
@@ -125,10 +124,10 @@ class Archive:
         """
         for stored in manifest.checkpoints:
             try:
-                async with self._turn(None):
+                async with self._turn():
                     return stored, await accept(self._checked(place, stored))
             except Damaged as error:
-                self.counts["damaged"] += 1
+                self.damaged += 1
                 log.error("checkpoint=%s/%s skipped: %s; trying the one before", place, stored.name, error)
         return None
 
@@ -143,7 +142,7 @@ class Archive:
         stored = next((each for each in found if ref.name in (None, each.name)), None)
         if stored is None:
             raise LookupError(f"checkpoint {ref} is not in {self.name}")
-        async with self._turn(None):
+        async with self._turn():
             return await accept(self._checked(ref.place, stored))
 
     async def forget(self, owner: Owner) -> None:
@@ -217,21 +216,13 @@ class Archive:
             raise Damaged(f"{number} of {len(stored.chunks)} chunks are there")
 
     @asynccontextmanager
-    async def _turn(self, what: str | None) -> AsyncIterator[None]:
-        """One of those that are under way, within `PATIENCE`; its outcome is counted under `what`."""
-        outcome = "failed"
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of those that are under way, within `PATIENCE`."""
         try:
             async with asyncio.timeout(PATIENCE), self._turns:
                 yield
-            outcome = what or ""
         except TimeoutError:
             raise StoreDown(f"{self.name}: not done within {PATIENCE:g} s: is it overloaded?") from None
-        except Fenced:
-            outcome = "fenced"
-            raise
-        finally:
-            if what is not None:
-                self.counts[outcome] += 1
 
 
 def _as_seen_by(owner: Owner, manifest: Manifest | None) -> Manifest:
