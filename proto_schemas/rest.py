@@ -98,9 +98,8 @@ class PlacementView(View, frozen=True, kw_only=True):
     """Where one instance of a pipeline of a group runs, or why it does not.
 
     `pipeline_name`: of the instance; `instance_of`: the pipeline in the spec, `instance`: its number there;
-    `moving`: the migration that is under way; `version`: of the group, that this copy is of;
-    `loss_window_secs`: the seconds whose events would be lost if its worker died now, as its last heartbeat
-    says; null: not known. `reason`, once it runs: from which state it began, where some was lost.
+    `moving`: the migration that is under way; `version`: of the group, that this copy is of. `reason`, once
+    it runs: from which state it began, where some was lost.
     """
 
     pipeline_name: str
@@ -114,7 +113,6 @@ class PlacementView(View, frozen=True, kw_only=True):
     instance: int
     moving: str | None
     version: int
-    loss_window_secs: int | None
 
 
 class UpdateView(View, frozen=True, kw_only=True):
@@ -153,7 +151,11 @@ class UpdatePlan(View, frozen=True, kw_only=True):
 
 
 class GroupView(View, frozen=True, kw_only=True):
-    """`GET /pipeline-groups/{id}`. Statuses: deploying running partially_running failed torn_down."""
+    """`GET /pipeline-groups/{id}`. Statuses: deploying running partially_running failed torn_down.
+
+    `loss_windows`: by name of an instance, the seconds whose events would be lost if its worker died now, as
+    the answering coordinator heard last; absent where that is not known.
+    """
 
     id: str
     name: str
@@ -166,6 +168,7 @@ class GroupView(View, frozen=True, kw_only=True):
     delivery: str
     strategy: str | None
     update: UpdateView | None
+    loss_windows: dict[str, int]
 
 
 class Pagination(View, frozen=True, kw_only=True):

@@ -217,9 +217,12 @@ class Checkpointer:
             return await self.archive.one(Ref.read(ref), checkpoints.unpacked)
         except ValueError as error:
             raise WireError(ErrorCode.BAD_REQUEST, str(error)) from None
-        except LookupError as error:
-            text = f"{error.args[0]}: it is not on this worker; give all workers one --checkpoint-store"
-            raise WireError(ErrorCode.NOT_FOUND, text) from None
+        except LookupError:
+            raise WireError(
+                ErrorCode.NOT_FOUND,
+                f"checkpoint {ref} is not on this worker: "
+                "restore it where it was taken, or send the checkpoint itself",
+            ) from None
         except Damaged as error:
             text = f"checkpoint {ref} is damaged ({error}): take another one"
             raise WireError(ErrorCode.BAD_REQUEST, text) from None

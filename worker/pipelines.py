@@ -208,6 +208,8 @@ class PipelineHost:
             checkpoint = await self.checkpoints.read(wanted.checkpoint_ref)
             pipeline.restore(checkpoint)
         elif wanted.restore_from is not None and not wanted.hold:
+            if old is not None and old.state is State.RUNNING and old.is_unsaved(time.monotonic()):
+                await self.save(old)  # here it is not dead, and nothing need be lost
             checkpoint = await self.checkpoints.recover(pipeline)
         if old is not None and old.id in self._pipelines:
             await self.undeploy(old.id)

@@ -77,13 +77,14 @@ def pipeline_status(call: Invocation) -> int:
             one["worker_id"],
             one["epoch"],
             one["version"],
-            _seconds(one["loss_window_secs"]),
+            _seconds(group["loss_windows"].get(one["pipeline_name"])),
             one["reason"] or "",
         )
         for one in found
     ]
     headings = ("PIPELINE", "STATUS", "WORKER", "EPOCH", "VERSION", "LOSS WINDOW", "REASON")
-    call.show({"group": name, "placements": found}, Rows(headings, rows, name))
+    windows = {one["pipeline_name"]: group["loss_windows"].get(one["pipeline_name"]) for one in found}
+    call.show({"group": name, "placements": found, "loss_windows": windows}, Rows(headings, rows, name))
     return OK if all(one["status"] == "running" for one in found) else FAILED
 
 

@@ -105,7 +105,7 @@ def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None
         version=group.version,
         pipeline_count=len(group.spec.pipelines),
         placements=[
-            _placement_view(state, group, instance, placements[instance], losses)
+            _placement_view(state, group, instance, placements[instance])
             for instance in _in_order(group, placements)
         ],
         sources={pipeline.name: pipeline.source for pipeline in group.spec.pipelines},
@@ -113,7 +113,13 @@ def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None
         delivery=group.spec.delivery,
         strategy=group.spec.strategy,
         update=_update_view(state, group),
+        loss_windows=_loss_windows(placements, losses),
     )
+
+
+def _loss_windows(placements: Mapping[str, Placement], losses: LossWindows) -> dict[str, int]:
+    found = {name: losses(each.worker_id, each.pipeline_id) for name, each in placements.items()}
+    return {name: window for name, window in found.items() if window is not None}
 
 
 def _in_order(group: Group, placements: Mapping[str, Placement]) -> list[str]:
@@ -138,9 +144,7 @@ def _update_view(state: State, group: Group) -> UpdateView | None:
     )
 
 
-def _placement_view(
-    state: State, group: Group, name: str, placement: Placement, losses: LossWindows
-) -> PlacementView:
+def _placement_view(state: State, group: Group, name: str, placement: Placement) -> PlacementView:
     instance, moving = group.instance(name), state.moving(group.spec.name, name)
     worker = state.workers.get(placement.worker_id) if placement.worker_id is not None else None
     return PlacementView(
@@ -155,7 +159,6 @@ def _placement_view(
         instance=instance.number if instance is not None else 0,
         moving=moving.id if moving is not None else None,
         version=group.at(name).version,
-        loss_window_secs=losses(placement.worker_id, placement.pipeline_id),
     )
 
 

@@ -47,7 +47,7 @@ class Stage:
 
         async def ready() -> bool:
             workers = (await self.coordinators.ask("GET", "/workers")).json()["workers"]
-            return set(names) <= {each["id"] for each in workers if each["status"] == "ready"}
+            return {each["id"] for each in workers if each["status"] == "ready"}.issuperset(names)
 
         await until(ready, what=f"{names} registered")
 
@@ -82,7 +82,7 @@ class Stage:
     async def elsewhere(self, name: str) -> None:
         async def placed() -> bool:
             placement = await self.placement()
-            return placement["status"] == "running" and placement["worker_id"] != name
+            return bool(placement["status"] == "running" and placement["worker_id"] != name)
 
         await until(placed, what=f"it runs elsewhere than on {name}")
 
@@ -145,7 +145,8 @@ async def test_the_pipeline_of_a_killed_worker_counts_on_from_its_last_checkpoin
         await cluster.saved(10)
 
         async def told() -> bool:
-            return bool((await cluster.placement())["loss_window_secs"] == 0)
+            group = (await cluster.coordinators.ask("GET", "/pipeline-groups/g")).json()
+            return bool(group["loss_windows"] == {"p": 0})
 
         await until(told, what="REST tells that nothing would be lost")
         await cluster.kill("w1")

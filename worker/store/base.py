@@ -144,7 +144,8 @@ def decode_manifest(data: bytes) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """What a `checkpoint_ref` says: a place, and the name of one checkpoint there; None: the newest."""
+    """What a `checkpoint_ref` says: a place, and the name of one checkpoint there; None: the newest. A
+    pipeline id alone is the place of a copy without a group."""
 
     place: Place
     name: str | None = None
@@ -152,6 +153,8 @@ class Ref:
     @classmethod
     def read(cls, text: str) -> "Ref":
         """Raises ValueError for what is none."""
+        if _PART.fullmatch(text) is not None:
+            return cls(Place(NO_GROUP, text))
         found = _REF.fullmatch(text)
         if found is None:
             raise ValueError(f"checkpoint_ref {text[:80]!r} is none: give one that a checkpoint answered")

@@ -11,9 +11,9 @@ from cli.main import main
 from tests.unit.cli.stand_in import Coordinator, serving
 
 
-def placement(name: str, window: int | None, status: str = "running", **more: Any) -> dict[str, Any]:
+def placement(name: str, status: str = "running", **more: Any) -> dict[str, Any]:
     base = {"worker_id": "w1", "epoch": 7, "version": 2, "reason": None, "instance_of": name}
-    return {**base, "pipeline_name": name, "status": status, "loss_window_secs": window, **more}
+    return {**base, "pipeline_name": name, "status": status, **more}
 
 
 @pytest.fixture
@@ -23,11 +23,12 @@ def coordinator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Coo
         monkeypatch.setenv("VARPULIS_URL", server.url)
         monkeypatch.setenv("COLUMNS", "160")
         placements = [
-            placement("totals", 4, reason="went on from a checkpoint 2.0 s old"),
-            placement("alerts", None),
-            placement("late-0", 0, "pending", instance_of="late"),
+            placement("totals", reason="went on from a checkpoint 2.0 s old"),
+            placement("alerts"),
+            placement("late-0", "pending", instance_of="late"),
         ]
-        server.answer = json.dumps({"name": "doors", "placements": placements}).encode()
+        group = {"name": "doors", "placements": placements, "loss_windows": {"totals": 4}}
+        server.answer = json.dumps(group).encode()
         yield server
 
 

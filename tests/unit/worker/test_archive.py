@@ -244,7 +244,7 @@ async def test_a_reference_names_one_checkpoint_or_the_newest(kept: Kept) -> Non
 
 
 @pytest.mark.parametrize(
-    "ref", ["../p-1", "/etc/passwd", "g", "g/p", "g..p", "", "x.y." + "9" * 40 + "-1", "g.p\n"]
+    "ref", ["../p-1", "/etc/passwd", "g.", "g/p", "g..p", "", "x.y." + "9" * 40 + "-1", "g.p\n"]
 )
 def test_a_reference_leads_nowhere_else(ref: str) -> None:
     with pytest.raises(ValueError, match="checkpoint_ref"):

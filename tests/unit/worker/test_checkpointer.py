@@ -11,6 +11,7 @@ from proto_schemas.messages import RunningPipeline
 from tests.support.poll import until
 from vpl import compile_source
 from worker import checkpointer as module
+from worker import checkpoints as checkpoints_of_state
 from worker import cut as cuts
 from worker.checkpointer import Checkpointer
 from worker.connectors.registry import ConnectorRegistry
@@ -269,7 +270,7 @@ async def test_a_child_that_dies_costs_its_checkpoint_and_is_told_of(monkeypatch
         raise MemoryError
 
     monkeypatch.setattr(cuts, "SMALL", 0)
-    monkeypatch.setattr(cuts.checkpoints, "lines", broken)
+    monkeypatch.setattr(checkpoints_of_state, "lines", broken)
     checkpoints = taking(store)
     with pytest.raises(cuts.CutFailed, match="ended with 1"):
         await checkpoints.save(copy)
