@@ -130,7 +130,7 @@ class JetStreamStore:
         except NatsTransportError as error:
             if error.kind is not ErrorKind.NO_RESPONDERS:
                 raise self._down(error) from None
-            await self._make()
+            await self._make_or_say()
             try:
                 answer = await self._ask(subject, data, headers)
             except NatsTransportError as again:
@@ -140,6 +140,14 @@ class JetStreamStore:
                 raise Conflict
             raise self._refused(fault)
         return int(answer["seq"])
+
+    async def _make_or_say(self) -> None:
+        try:
+            await self._make()
+        except StoreDown as error:
+            raise StoreDown(
+                f"{error}: there is no bucket, and it could not be made: `nats object add {BUCKET}` makes it"
+            ) from None
 
     async def _make(self) -> None:
         """Make the stream; one that is there stays as it is."""
