@@ -7,6 +7,9 @@ less the pause it asked for; what counts is the longest of a round. In the same 
 stream runs alone: what of the stalls is the machine's. Beside it what else was measured before forking was
 chosen: the copy made at once, in the loop.
 
+`restored_beside_it`: the same stream while its worker reads such a state back for another pipeline. It has
+no target, since that happens once, after a death.
+
 `fork_ms` is what the making of the cut itself held up; it grows with the memory of the process, about 4 ms
 for each 100 MB here.
 """
@@ -14,6 +17,7 @@ for each 100 MB here.
 import asyncio
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -64,6 +68,7 @@ async def _measure(megabytes: int, rounds: int) -> dict[str, Any]:
             found.append(await _checkpointed(engine, stream, archive))
             alone.append(await _alone(stream, found[-1]["took_s"]))
         size = archive.bytes_written // rounds
+        restored = [await _restored(stream, archive) for _ in range(rounds)]
     stalls = [each["stall_ms"] for each in found]
     longest = median(stalls)
     return {
@@ -77,6 +82,10 @@ async def _measure(megabytes: int, rounds: int) -> dict[str, Any]:
         "checkpoint_s": round(median(each["took_s"] for each in found), 3),
         "events_per_s": round(median(each["rate"] for each in found)),
         "copied_in_the_loop_ms": round(_in_loop(engine), 1),
+        "restored_beside_it": {
+            "longest_stall_ms": round(median(each["stall_ms"] for each in restored), 2),
+            "took_s": round(median(each["took_s"] for each in restored), 3),
+        },
     }
 
 
@@ -140,6 +149,24 @@ async def _checkpointed(engine: Engine, stream: _Stream, archive: Archive) -> di
         "took_s": took,
         "rate": stream.events / (took + 0.2),
     }
+
+
+async def _restored(stream: _Stream, archive: Archive) -> dict[str, float]:
+    """What it costs that stream when its worker takes over such a state for another pipeline."""
+    copy = compile_source(SOURCE).start()
+
+    async def accept(chunks: AsyncIterator[bytes]) -> None:
+        checkpoint = await checkpoints.unpacked(chunks)
+        await asyncio.to_thread(checkpoints.put_back, copy, checkpoint)
+
+    stream.reset()
+    flow = asyncio.create_task(stream.flow())
+    began = time.perf_counter()
+    place = Place("g", "p")
+    await archive.newest(place, await archive.claim(Owner(place, 1)), accept)
+    took = time.perf_counter() - began
+    flow.cancel()
+    return {"stall_ms": stream.longest * 1000, "took_s": took}
 
 
 async def _alone(stream: _Stream, seconds: float) -> float:

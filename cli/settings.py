@@ -367,7 +367,7 @@ SETTINGS: Final = (
     Setting(
         "worker.checkpoint_wait",
         "number",
-        5.0,
+        3.0,
         "seconds a pipeline that is placed anew waits for a store that does not answer",
         low=0,
         high=3600,

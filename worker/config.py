@@ -38,7 +38,8 @@ class WorkerConfig:
             a state is larger than a message.
         checkpoint_interval: seconds between two checkpoints of a pipeline whose state changes, 0.5 or more;
             0: none by themselves. What a death costs is up to that; the work of writing is its inverse.
-        checkpoint_wait: seconds a pipeline that is placed anew waits for a store that does not answer.
+        checkpoint_wait: seconds a pipeline that is placed anew waits for a store that does not answer; less
+            than the 5 s in which a coordinator expects the answer to a deploy, or it asks twice.
         checkpoint_required: it waits on then; else it begins without state, and says so.
         checkpoint_replicas, checkpoint_max_bytes: of the JetStream bucket, where this worker makes it: 1, 3
             or 5; 0 bytes: as many as the account allows.
@@ -69,7 +70,7 @@ class WorkerConfig:
     leave_timeout: float = 10.0
     checkpoint_store: str = ""
     checkpoint_interval: float = 10.0
-    checkpoint_wait: float = 5.0
+    checkpoint_wait: float = 3.0
     checkpoint_required: bool = False
     checkpoint_replicas: int = 1
     checkpoint_max_bytes: int = 0
