@@ -20,6 +20,7 @@ for `wait` seconds, for this copy or others; then the copy begins without state,
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -200,7 +201,7 @@ class Checkpointer:
         return {
             "store": self.archive.name,
             "error": self.error or None,
-            "loss_window_secs": round(self.age(), 1),
+            "loss_window_secs": math.ceil(self.age() * 10) / 10,
             "written": self.counts["written"],
             "failed": self.counts["failed"],
         }
