@@ -121,8 +121,11 @@ class Checkpointer:
         return safety.due <= now and self._paused_until <= now
 
     async def _try(self, pipeline: Pipeline) -> None:
-        with contextlib.suppress(StoreDown, Fenced, CutFailed, ValueError):  # counted and logged
-            await self.save(pipeline)
+        try:
+            with contextlib.suppress(StoreDown, Fenced, CutFailed, ValueError):  # counted and logged
+                await self.save(pipeline)
+        except Exception:  # a fault of ours costs a checkpoint, and no event
+            log.exception("pipeline=%s checkpoint not taken; please report this", pipeline.id)
         interval = self._interval_of(pipeline)
         pipeline.safety.due = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)
 

@@ -105,7 +105,10 @@ class _Child:
     """A process that writes `pieces` into a pipe and ends."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._read, write = os.pipe()
+        try:
+            self._read, write = os.pipe()
+        except OSError as error:
+            raise CutFailed(f"no pipe for a copy of the state: {error}") from None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12, about threads: see the module

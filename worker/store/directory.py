@@ -75,10 +75,10 @@ class DirectoryStore:
     async def read(self, place: Place, stored: Stored) -> AsyncIterator[bytes]:
         for number, chunk in enumerate(stored.chunks):
             path = self._directory(place) / f"{stored.name}.{number}"
-            try:
-                yield await self._in_thread(partial(_read, path, chunk.size))
-            except FileNotFoundError:
-                raise Damaged(f"{path.name} is missing") from None
+            data = await self._in_thread(partial(_read, path, chunk.size))
+            if data is None:
+                raise Damaged(f"{path.name} is missing")
+            yield data
 
     async def tidy(self, place: Place, kept: Collection[str], epoch: int) -> None:
         def unlink() -> None:
@@ -107,8 +107,6 @@ class DirectoryStore:
             raise StoreDown(
                 f"{self.name} did not answer within {self._deadline:g} s: is the disk there?"
             ) from None
-        except FileNotFoundError:
-            raise
         except OSError as error:
             raise StoreDown(f"{self.name}: {error}: make room, or mend the disk") from None
 
@@ -166,9 +164,12 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _read(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size + 1)
+def _read(path: Path, size: int) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(size + 1)
+    except FileNotFoundError:
+        return None
 
 
 def _sync(directory: Path) -> None:

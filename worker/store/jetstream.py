@@ -102,7 +102,7 @@ class JetStreamStore:
     async def tidy(self, place: Place, kept: Collection[str], epoch: int) -> None:
         prefix = _chunks(place, "")
         info = await self._api(f"STREAM.INFO.{_STREAM}", {"subjects_filter": f"{prefix}*"})
-        for subject in info["state"].get("subjects") or {}:
+        for subject in (info.get("state") or {}).get("subjects") or {}:
             name = subject.removeprefix(prefix)
             if name not in kept and epoch_of(name) <= epoch:
                 await self._purge(subject)
@@ -118,8 +118,11 @@ class JetStreamStore:
         answer = await self._api(f"STREAM.MSG.GET.{_STREAM}", query, none=(NO_MESSAGE, NO_STREAM))
         if answer is None:
             return None
-        message = answer["message"]
-        return base64.b64decode(message.get("data") or ""), message["seq"]
+        try:
+            message = answer["message"]
+            return base64.b64decode(message.get("data") or ""), int(message["seq"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise self._unreadable() from None
 
     async def _purge(self, subject: str) -> None:
         await self._api(f"STREAM.PURGE.{_STREAM}", {"filter": subject}, none=(NO_STREAM,))
@@ -139,7 +142,10 @@ class JetStreamStore:
             if fault.get("err_code") in WRONG_LAST_SEQUENCE:
                 raise Conflict
             raise self._refused(fault)
-        return int(answer["seq"])
+        try:
+            return int(answer["seq"])
+        except (KeyError, TypeError, ValueError):
+            raise self._unreadable() from None
 
     async def _make_or_say(self) -> None:
         try:
@@ -185,8 +191,11 @@ class JetStreamStore:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise StoreDown(f"{self.name}: the server's answer cannot be read")
+            raise self._unreadable()
         return found
+
+    def _unreadable(self) -> StoreDown:
+        return StoreDown(f"{self.name}: the server's answer cannot be read: is it JetStream that answers?")
 
     def _down(self, error: NatsTransportError) -> StoreDown:
         if error.kind is ErrorKind.NO_RESPONDERS:
