@@ -392,7 +392,7 @@ SETTINGS: Final = (
         0,
         "bytes of the JetStream bucket at most, likewise; 0: as many as the account allows",
         low=0,
-        high=2**53,
+        high=10**15,
     ),
     Setting("worker.api_key", "text", "", "key shown at registration", secret=True),
     Setting(
