@@ -16,6 +16,7 @@ from benchmarks.conditions import conditions
 NAMES: Final = {
     "cells": "one cluster of many workers, and many clusters, simulated from measured costs",
     "control": "registrations, heartbeats, deploys, deaths and reads with thousands of simulated workers",
+    "checkpoint": "the longest that events wait while 100 MB of state are checkpointed",
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",

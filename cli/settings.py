@@ -319,7 +319,13 @@ SETTINGS: Final = (
     Setting("scaling.max_workers", "integer", 10000, "most workers to advise", low=0, high=10000),
     # -- one worker
     Setting("worker.id", "text", None, "id of this worker", "--id"),
-    Setting("worker.data_dir", "text", None, "its checkpoints; default .varpulis/ID", "--data-dir"),
+    Setting(
+        "worker.data_dir",
+        "text",
+        None,
+        "its checkpoints, without --checkpoint-store; default .varpulis/ID",
+        "--data-dir",
+    ),
     Setting("worker.http_host", "text", "127.0.0.1", "address to listen on", "--http-host"),
     Setting("worker.http_port", "integer", 0, "port to listen on; 0: any", "--http-port", low=0, high=65535),
     Setting(
@@ -342,12 +348,51 @@ SETTINGS: Final = (
         high=3600,
     ),
     Setting(
-        "worker.checkpoint_dir",
+        "worker.checkpoint_store",
         "text",
         "",
-        "directory for large states, shared with other workers so that those can be moved; "
-        "empty: one below the data directory",
-        "--checkpoint-dir",
+        "where checkpoints lie: dir:PATH, or jetstream; shared with other workers so that those can take "
+        "over; empty: a directory below the data directory",
+        "--checkpoint-store",
+    ),
+    Setting(
+        "worker.checkpoint_interval",
+        "number",
+        10.0,
+        "seconds between two checkpoints of a pipeline whose state changes, 0.5 or more; 0: none by itself",
+        "--checkpoint-interval",
+        low=0,
+        high=86400,
+    ),
+    Setting(
+        "worker.checkpoint_wait",
+        "number",
+        3.0,
+        "seconds a pipeline that is placed anew waits for a store that does not answer",
+        low=0,
+        high=3600,
+    ),
+    Setting(
+        "worker.checkpoint_required",
+        "switch",
+        False,
+        "then it waits on; off: it begins without state, and says so",
+    ),
+    Setting(
+        "worker.checkpoint_replicas",
+        "integer",
+        1,
+        "replicas of the JetStream bucket, when this worker makes it: 1, 3 or 5",
+        low=1,
+        high=5,
+    ),
+    Setting(
+        "worker.checkpoint_max_bytes",
+        "integer",
+        0,
+        "bytes of the JetStream bucket at most, likewise; 0: as many as the account allows",
+        low=0,
+        high=10**15,
     ),
     Setting("worker.api_key", "text", "", "key shown at registration", secret=True),
     Setting(

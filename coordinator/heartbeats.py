@@ -21,7 +21,8 @@ SUSPECT_INTERVALS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The last heartbeat of a worker. `pipelines` and `load` are None for one that does not tell."""
+    """The last heartbeat of a worker. `pipelines`, `load` and `loss_windows` are None for one that does not
+    tell; the last, by pipeline id, are empty where all are 0."""
 
     at: float
     count: int = 0
@@ -32,6 +33,13 @@ class Heard:
     events_processed: int = 0
     draining: bool = False
     load: Load | None = None
+    loss_windows: Mapping[str, int] | None = None
+
+    def loss_window(self, pipeline_id: str) -> int | None:
+        """Seconds whose events would be lost with this copy; None when the worker does not tell."""
+        if self.pipelines is None or self.loss_windows is None or pipeline_id not in self.pipelines:
+            return None
+        return self.loss_windows.get(pipeline_id) if self.loss_windows else 0
 
 
 class HeartbeatTable:
@@ -96,6 +104,7 @@ class HeartbeatTable:
             events_processed=heartbeat.events_processed,
             draining=heartbeat.draining,
             load=_load(last, heartbeat.load, at),
+            loss_windows=_loss_windows(heartbeat),
         )
         self._heard.move_to_end(worker_id)
         return (
@@ -121,6 +130,13 @@ def _load(last: Heard | None, measured: float | None, at: float) -> Load | None:
     if last is None or last.load is None:
         return first(measured)
     return last.load.then(measured, at - last.at)
+
+
+def _loss_windows(heartbeat: Heartbeat) -> dict[str, int] | None:
+    if heartbeat.loss_windows is None:
+        return None
+    names = (copy.pipeline_id for copy in heartbeat.pipelines or ())
+    return dict(zip(names, heartbeat.loss_windows, strict=False))
 
 
 def _not_after(seq: int | None, last: int | None) -> bool:

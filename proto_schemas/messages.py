@@ -93,7 +93,11 @@ class PipelineMetrics(Message, frozen=True, kw_only=True):
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
-    """`heartbeat.{worker}`: the worker is named by the subject. `seq` counts up within an incarnation."""
+    """`heartbeat.{worker}`: the worker is named by the subject. `seq` counts up within an incarnation.
+
+    `loss_windows`: for each of `pipelines`, in their order, the seconds whose events would be lost with it;
+    none where all are 0, absent where the worker does not know them.
+    """
 
     events_processed: Count
     pipelines_running: Count
@@ -103,6 +107,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     pipelines: list[RunningPipeline] | None = None
     load: float | None = None
     draining: bool = False
+    loss_windows: list[Count] | None = None
 
 
 class Directive(Message, frozen=True, kw_only=True):
@@ -206,27 +211,34 @@ class Deploy(Fence, frozen=True, kw_only=True):
     instance: Instance | None = None
     partitions: dict[str, Partition] | None = None
     hold: bool = False
+    restore_from: str | None = None
+    life: Count | None = None
+    checkpoint_secs: float | None = None
 
 
 class Deployed(Message, frozen=True, kw_only=True):
-    """Answer to `deploy`."""
+    """Answer to `deploy`. `begun`: from which state it began, for people; absent: from none, as it should."""
 
     id: str
     name: str
     status: str
+    begun: str | None = None
 
 
 class Undeploy(Fence, frozen=True, kw_only=True):
-    """`cmd.{worker}.undeploy`. `drain`: first handle what was sent to it until now."""
+    """`cmd.{worker}.undeploy`. `drain`: first handle what was sent to it until now. `forget`: the pipeline is
+    gone for good, its checkpoints are not needed any more."""
 
     pipeline_id: str
     drain: bool = False
+    forget: bool = False
 
 
 class Ok(Message, frozen=True, kw_only=True):
-    """Answer to `undeploy`, `hold` and `restore`."""
+    """Answer to `undeploy`, `hold` and `restore`; to that with `begun` as `Deployed` has it."""
 
     ok: bool
+    begun: str | None = None
 
 
 class Event(Message, frozen=True, kw_only=True):
@@ -331,7 +343,7 @@ class Restore(Fence, frozen=True, kw_only=True):
     answers and does nothing. Neither of the two may be given then: a copy that handed over goes on from its
     own. `only_held`: take the events of the checkpoint, and not its state: they came after those held here.
     `anew`: likewise, but they came before: another program goes on where its predecessor stopped. `queue`: a
-    line to begin.
+    line to begin. `restore_from`: with `resume` and no checkpoint, as `Deploy` has it.
     """
 
     pipeline_id: str
@@ -341,6 +353,7 @@ class Restore(Fence, frozen=True, kw_only=True):
     only_held: bool = False
     anew: bool = False
     queue: str | None = None
+    restore_from: str | None = None
 
 
 class Drain(Fence, frozen=True, kw_only=True):

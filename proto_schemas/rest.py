@@ -44,7 +44,8 @@ class PipelineSpec(Message, frozen=True, kw_only=True):
     """One pipeline of a group as the user wants it.
 
     `replicas`: how many instances of it run; with `partition_key` each event goes to the instance that owns
-    the value of that field, without to any one of them.
+    the value of that field, without to any one of them. `checkpoint_secs`: how often its state is
+    checkpointed when it changes, 0: never by itself, None: as its worker does.
     """
 
     name: Id
@@ -53,6 +54,7 @@ class PipelineSpec(Message, frozen=True, kw_only=True):
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     partition_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     constraints: Annotated[list[Constraint], msgspec.Meta(max_length=32)] | None = None
+    checkpoint_secs: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
 
 
 class GroupSpec(Message, frozen=True, kw_only=True):
@@ -96,7 +98,8 @@ class PlacementView(View, frozen=True, kw_only=True):
     """Where one instance of a pipeline of a group runs, or why it does not.
 
     `pipeline_name`: of the instance; `instance_of`: the pipeline in the spec, `instance`: its number there;
-    `moving`: the migration that is under way; `version`: of the group, that this copy is of.
+    `moving`: the migration that is under way; `version`: of the group, that this copy is of. `reason`, once
+    it runs: from which state it began, where some was lost.
     """
 
     pipeline_name: str
@@ -148,7 +151,11 @@ class UpdatePlan(View, frozen=True, kw_only=True):
 
 
 class GroupView(View, frozen=True, kw_only=True):
-    """`GET /pipeline-groups/{id}`. Statuses: deploying running partially_running failed torn_down."""
+    """`GET /pipeline-groups/{id}`. Statuses: deploying running partially_running failed torn_down.
+
+    `loss_windows`: by name of an instance, the seconds whose events would be lost if its worker died now, as
+    the answering coordinator heard last; absent where that is not known.
+    """
 
     id: str
     name: str
@@ -161,6 +168,7 @@ class GroupView(View, frozen=True, kw_only=True):
     delivery: str
     strategy: str | None
     update: UpdateView | None
+    loss_windows: dict[str, int]
 
 
 class Pagination(View, frozen=True, kw_only=True):

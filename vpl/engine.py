@@ -105,6 +105,11 @@ class Program:
         named |= {sink.connector for sink in self.sinks if sink.connector is not None}
         return frozenset(named) - self.connectors.keys()
 
+    @property
+    def stateful(self) -> bool:
+        """Whether what it puts out depends on more than the event at hand."""
+        return bool(self._windows)
+
     def start(self, *, max_keys: int = MAX_KEYS) -> "Engine":
         """A running instance with empty state, with at most `max_keys` windows open per stream."""
         opened = [(plan, self._open(plan, max_keys)) for plan in self._windows]
@@ -169,6 +174,14 @@ class Engine:
     def counters(self) -> dict[str, int]:
         """A copy: events_in, events_out, mismatches, unknown_type, values_dropped, window_evicted."""
         return {**self._counters(), "window_evicted": sum(window.evicted for _, window in self._opened)}
+
+    def outweighs(self, limit: int) -> bool:
+        """Whether it holds more than about `limit` values; the answer takes no longer the more there are."""
+        for _, window in self._opened:
+            limit -= window.weigh(limit)
+            if limit < 0:
+                return True
+        return False
 
     def snapshot(self) -> dict[str, Any]:
         """The state as plain data; later events do not change it. Outputs not yet taken are not in it."""

@@ -57,6 +57,17 @@ class Windows:
                 self.evicted += 1
         self.open[key] = window
 
+    def weigh(self, limit: int) -> int:
+        """About how many values it holds; it stops counting beyond `limit`."""
+        values = len(self.open) * (1 + self.heads + len(self.slots))
+        gathering = (*self._sets, *self._lists)
+        if gathering:
+            for window in self.open.values():
+                if values > limit:
+                    break
+                values += sum(len(window[i]) for i in gathering)
+        return values
+
     def save(self) -> dict[str, Any]:
         """Plain data that later events do not change."""
         if not self._sets and not self._lists:

@@ -7,5 +7,6 @@ pipelines   the pipelines that run here; `pipeline` is one of them, `routes` say
 connectors/ the outside world: one client for each connector a program declares
 membership  registration and heartbeats; `lease` decides whether outputs may leave
 payload     foreign JSON in, an event or a counted refusal out
-checkpoints states on disk
+checkpoints a state as data; `cut` copies it without holding events up, `checkpointer` says when, and gives it
+            back, `store/` is where it outlives the worker, `safety` tells what would be lost
 """

@@ -30,7 +30,6 @@ from transport.keyring import KeyRing
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
-from worker.checkpoints import CheckpointStore
 from worker.commands import Commands
 from worker.config import WorkerConfig, read_key
 from worker.dispatcher import Dispatcher
@@ -44,6 +43,10 @@ from worker.metrics import WorkerCollector, of_nats, of_rest
 from worker.nats_carrier import NatsCarrier
 from worker.pipelines import PipelineHost, warm_up
 from worker.rest_link import RestLink
+from worker.store.archive import Archive
+from worker.store.base import Store
+from worker.store.directory import DirectoryStore
+from worker.store.jetstream import JetStreamStore
 
 __all__ = ["Worker", "WorkerConfig", "WorkerIdInUse", "serve"]
 
@@ -103,10 +106,18 @@ class Worker:
             await make_sure_of_id(control, subjects, config.worker_id)
         await warming
 
-        store = CheckpointStore(config.checkpoint_dir or config.data_dir / "checkpoints")
-        self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
+        self.host = PipelineHost(
+            bus,
+            subjects,
+            Archive(self._store(bus)),
+            max_pipelines=config.max_pipelines,
+            lease=self._lease,
+            checkpoint_secs=config.checkpoint_interval,
+            checkpoint_wait=config.checkpoint_wait,
+            checkpoint_required=config.checkpoint_required,
+        )
         cleanup.push_async_callback(self.host.stop)
-        handlers = {**Commands(self.host, store).handlers, "hello": self._present}
+        handlers = {**Commands(self.host).handlers, "hello": self._present}
         dispatcher = Dispatcher(handlers, self.host.locate, self.host.epoch_of)
         connection: Callable[[], Iterator[Metric]]
         commands: HttpCarrier | None = None
@@ -143,6 +154,7 @@ class Worker:
         self._work = {
             asyncio.create_task(self._membership.run()),
             asyncio.create_task(self.host.run_timers()),
+            asyncio.create_task(self.host.checkpoints.run()),
         }
         if self._ring is not None:
             self._work.add(asyncio.create_task(self._ring.follow()))
@@ -153,6 +165,16 @@ class Worker:
         member = self._membership
         own = request.attempt is not None and request.attempt in member.attempts
         return Present(ok=True, incarnation=member.incarnation, registers=own)
+
+    def _store(self, bus: NatsTransport | None) -> Store:
+        config = self.config
+        directory = config.checkpoint_directory
+        if directory is not None:
+            return DirectoryStore(directory)
+        assert bus is not None, "the configuration refuses JetStream without NATS"
+        return JetStreamStore(
+            bus, replicas=config.checkpoint_replicas, max_bytes=config.checkpoint_max_bytes or -1
+        )
 
     def _control(self, bus: NatsTransport) -> NatsTransport:
         """The connection for what passes between us and the coordinators: signed where there is a key."""
@@ -241,6 +263,7 @@ class Worker:
             "pipelines": self.host.running(),
             "events_in": self.host.events_in,
             "events_out": self.host.events_out,
+            "checkpoints": self.host.checkpoints.health(),
         }
 
     def _lease_open(self) -> bool:

@@ -57,6 +57,8 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
         lease,
         intake=intake or None,
         held=wanted.hold,
+        life=wanted.life or 0,
+        checkpoint_secs=wanted.checkpoint_secs,
     )
 
 

@@ -1,38 +1,38 @@
-"""The state of a pipeline as plain data: taken between two events, put back, kept on disk when large.
+"""The state of a pipeline as plain data: taken between two events, put back, written down.
 
 The form is `{"v": 1, "pipeline", "source_sha256", "taken_at", "positions", "counters", "vars",
 "watermarks", "state"}`, and, when it was handed over, `"held"`: the events that were not handled. A
-checkpoint up to `INLINE_LIMIT` travels in the answer itself. A larger one is a file
-`<data_dir>/checkpoints/<ref>.json.gz` (gzip carries a CRC-32 and the length), written beside and renamed
-after `fsync`, so a reader sees the old one or the new one, whole. A reference is a plain id, checked before
-it becomes part of a path, so it leads nowhere else; it is known to the worker that wrote it (or to those
-that share its directory).
+checkpoint up to `INLINE_LIMIT` travels in the answer itself. A larger one, and each that is to outlive its
+worker, goes into a store (`worker.store`) as **lines**, gzipped: the object with empty windows first, then
+`[stream, operation, rows]`, `ROWS` windows each. So it is written and read a little at a time, and neither
+a worker's memory nor its event loop meets all of it at once; gzip carries a CRC-32 and the length.
 """
 
 import asyncio
-import gzip
-import io
-import os
-import re
 import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from proto_schemas.codec import decode, encode
+from proto_schemas.codec import encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Count, HeldEvent, Message
 from vpl import Engine, VplStateError
+from worker.store.base import Damaged
 
 VERSION: Final = 1
 INLINE_LIMIT: Final = 512 * 1024
 """Bytes of JSON; above it an answer carries a reference instead."""
-MAX_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of JSON a file may unpack to."""
-
-_REF: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+MAX_BYTES: Final = 1024 * 1024 * 1024
+"""Bytes of JSON a stored checkpoint may unpack to."""
+ROWS: Final = 256
+"""Windows in a line."""
+MAX_LINE: Final = 64 * 1024 * 1024
+"""Bytes of one line: 256 windows that gather 10,000 values each have less."""
+_LEVEL: Final = 1
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_UNPACK: Final = 1024 * 1024
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
@@ -52,21 +52,94 @@ class Checkpoint(Message, frozen=True, kw_only=True):
 
 def take(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = ()) -> bytes:
     """The checkpoint of `engine` as JSON; every key is there, also an empty one, but for `held`."""
-    snapshot = engine.snapshot()
-    return encode(
-        {
-            "v": VERSION,
-            "pipeline": pipeline,
-            "source_sha256": engine.program.source_sha256,
-            "taken_at": now_ms,
-            "positions": {},
-            "counters": snapshot["counters"],
-            "vars": snapshot["vars"],
-            "watermarks": {},
-            "state": snapshot["state"],
-            **({"held": held} if held else {}),
-        }
-    )
+    return encode(_whole(engine, pipeline, now_ms, held))
+
+
+def lines(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = ()) -> Iterator[bytes]:
+    """The same as lines. The state is that of the moment in which the first line is asked for."""
+    whole = _whole(engine, pipeline, now_ms, held)
+    state = whole["state"]
+    tables = [
+        (stream, operation, data.pop("windows"))
+        for stream, operations in state.items()
+        for operation, data in operations.items()
+    ]
+    yield encode(whole) + b"\n"
+    for stream, operation, rows in tables:
+        for first in range(0, len(rows), ROWS):
+            yield encode([stream, operation, rows[first : first + ROWS]]) + b"\n"
+
+
+def packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes of `pieces`, gzipped."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    for piece in pieces:
+        if data := packer.compress(piece):
+            yield data
+    yield packer.flush()
+
+
+async def unpacked(chunks: AsyncIterator[bytes]) -> Checkpoint:
+    """The checkpoint in gzipped lines; other work has its turn between them.
+
+    Raises:
+        Damaged: they are not whole, or not what they should be.
+    """
+    reader = _Reader()
+    try:
+        async for chunk in chunks:
+            reader.feed(chunk)
+            while reader.step():
+                await asyncio.sleep(0)
+        return reader.checkpoint()
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged(f"it cannot be read: {error}") from None
+
+
+class _Reader:
+    """Lines out of gzipped bytes, at most a few at a time."""
+
+    def __init__(self) -> None:
+        self._unpacker = zlib.decompressobj(_GZIP)
+        self._packed = b""
+        self._text = b""
+        self._size = 0
+        self._head: dict[str, Any] | None = None
+
+    def feed(self, data: bytes) -> None:
+        self._packed += data
+
+    def step(self) -> bool:
+        """Read on; whether there is more to read before the next bytes."""
+        data = self._unpacker.decompress(self._packed, _UNPACK)
+        self._packed = self._unpacker.unconsumed_tail
+        self._size += len(data)
+        *whole, self._text = (self._text + data).split(b"\n")
+        for line in whole:
+            self._take(line)
+        if self._size > MAX_BYTES or len(self._text) > MAX_LINE:
+            raise Damaged(f"it unpacks to more than {MAX_BYTES} bytes, or has a line of more than {MAX_LINE}")
+        return bool(self._packed) or len(data) == _UNPACK
+
+    def _take(self, line: bytes) -> None:
+        data = msgspec.json.decode(line)
+        if self._head is None:
+            self._head = data if isinstance(data, dict) else {}
+            return
+        try:
+            stream, operation, rows = data
+            self._head["state"][stream][operation].setdefault("windows", []).extend(rows)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise Damaged("a line holds no windows") from None
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it; raises `Damaged` when something is missing."""
+        if not self._unpacker.eof or self._text or self._head is None:
+            raise Damaged("its end is missing")
+        for operations in self._head.get("state", {}).values():
+            for data in operations.values():
+                data.setdefault("windows", [])
+        return msgspec.convert(self._head, Checkpoint)
 
 
 def put_back(engine: Engine, checkpoint: Checkpoint) -> None:
@@ -107,67 +180,17 @@ def from_object(data: dict[str, Any]) -> Checkpoint:
         raise WireError(ErrorCode.BAD_REQUEST, f"checkpoint: {error}") from None
 
 
-class CheckpointStore:
-    """Checkpoints in a directory, which is made at the first write."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    async def write(self, ref: str, data: bytes) -> None:
-        """Keep `data` under `ref`, in place of an older one; on disk when this returns.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        await asyncio.to_thread(_write, self._path(ref), data)
-
-    async def read(self, ref: str) -> Checkpoint:
-        """The checkpoint under `ref`.
-
-        Raises:
-            WireError: `bad_request` (no reference, or not readable), `not_found`.
-        """
-        try:
-            path = self._path(ref)
-        except ValueError as error:
-            raise WireError(ErrorCode.BAD_REQUEST, str(error)) from None
-        try:
-            return await asyncio.to_thread(_read, path)
-        except FileNotFoundError:
-            raise WireError(
-                ErrorCode.NOT_FOUND,
-                f"checkpoint {ref} is not on this worker: "
-                "restore it where it was taken, or send the checkpoint itself",
-            ) from None
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise WireError(
-                ErrorCode.BAD_REQUEST, f"checkpoint {ref} is damaged ({error}): take another one"
-            ) from None
-
-    def _path(self, ref: str) -> Path:
-        if _REF.fullmatch(ref) is None:
-            raise ValueError(f"checkpoint_ref {ref[:80]!r} is none: give one that a checkpoint answered")
-        return self._directory / f"{ref}.json.gz"
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    with draft.open("wb") as file:
-        file.write(gzip.compress(data, compresslevel=1, mtime=0))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _read(path: Path) -> Checkpoint:
-    with gzip.GzipFile(fileobj=io.BytesIO(path.read_bytes())) as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-    return decode(data, Checkpoint, limit=MAX_BYTES)
+def _whole(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent]) -> dict[str, Any]:
+    snapshot = engine.snapshot()
+    return {
+        "v": VERSION,
+        "pipeline": pipeline,
+        "source_sha256": engine.program.source_sha256,
+        "taken_at": now_ms,
+        "positions": {},
+        "counters": snapshot["counters"],
+        "vars": snapshot["vars"],
+        "watermarks": {},
+        "state": snapshot["state"],
+        **({"held": held} if held else {}),
+    }

@@ -29,10 +29,11 @@ from proto_schemas.messages import (
     Undeploy,
 )
 from worker import checkpoints, handover
-from worker.checkpoints import CheckpointStore
+from worker.cut import SMALL, CutFailed
 from worker.payload import PayloadError, read_event
 from worker.pipeline import KEEPS, Output, Pipeline, State, now_ms
 from worker.pipelines import PipelineHost
+from worker.store.base import Fenced, Ref, StoreDown
 
 MAX_ERROR_TEXTS: Final = 100
 """Errors of a batch that are told in words; all are counted."""
@@ -46,9 +47,8 @@ Handler = Callable[[Any], Awaitable[Answer]]
 class Commands:
     """The handlers, over the pipelines of one worker."""
 
-    def __init__(self, host: PipelineHost, store: CheckpointStore) -> None:
+    def __init__(self, host: PipelineHost) -> None:
         self._host = host
-        self._store = store
         self.handlers: Mapping[str, Handler] = {
             "deploy": self.deploy,
             "undeploy": self.undeploy,
@@ -62,10 +62,11 @@ class Commands:
 
     async def deploy(self, request: Deploy) -> Deployed:
         pipeline = await self._host.deploy(request)
-        return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state)
+        begun = pipeline.begun or None
+        return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state, begun=begun)
 
     async def undeploy(self, request: Undeploy) -> Ok:
-        await self._host.undeploy(request.pipeline_id, drain=request.drain)
+        await self._host.undeploy(request.pipeline_id, drain=request.drain, forget=request.forget)
         return Ok(ok=True)
 
     async def inject(self, request: Inject) -> Injected:
@@ -114,17 +115,15 @@ class Commands:
         if request.handover:
             await handover.hand_over(pipeline)
         held = pipeline.held.events() if request.handover else ()
-        data = checkpoints.take(pipeline.engine, pipeline.name, now_ms(), held)
-        if len(data) <= checkpoints.INLINE_LIMIT:
-            return data
+        if not pipeline.engine.outweighs(SMALL):
+            data = checkpoints.take(pipeline.engine, pipeline.name, now_ms(), held)
+            if len(data) <= checkpoints.INLINE_LIMIT:
+                return data
         try:
-            await self._store.write(pipeline.id, data)
-        except OSError as error:
-            raise WireError(
-                ErrorCode.UNAVAILABLE,
-                f"checkpoint of {pipeline.id} not written: {error}: mend the disk, retry",
-            ) from None
-        return CheckpointRef(checkpoint_ref=pipeline.id)
+            stored = await self._host.checkpoints.save(pipeline, held=request.handover)
+        except (StoreDown, Fenced, CutFailed, ValueError) as error:
+            raise WireError(ErrorCode.UNAVAILABLE, f"checkpoint of {pipeline.id}: {error}") from None
+        return CheckpointRef(checkpoint_ref=str(Ref(pipeline.owner.place, stored.name)))
 
     async def restore(self, request: Restore) -> Ok:
         pipeline = self._host.get(request.pipeline_id)
@@ -135,9 +134,11 @@ class Commands:
             )
         checkpoint = None
         if request.checkpoint_ref is not None:
-            checkpoint = await self._store.read(request.checkpoint_ref)
+            checkpoint = await self._host.checkpoints.read(request.checkpoint_ref)
         elif request.checkpoint is not None:
             checkpoint = checkpoints.from_object(request.checkpoint)
+        elif request.restore_from is not None and pipeline.state is State.HELD:
+            checkpoint = await self._host.checkpoints.recover(pipeline)
         if request.resume:
             await handover.resume(
                 pipeline,
@@ -149,7 +150,7 @@ class Commands:
             self._host.took_over(pipeline)
         elif checkpoint is not None:
             pipeline.restore(checkpoint)
-        return Ok(ok=True)
+        return Ok(ok=True, begun=pipeline.begun or None)
 
     async def drain(self, request: Drain) -> Drained:
         return Drained(ok=True, pipelines=await self._host.drain())

@@ -13,6 +13,8 @@ from transport.keyring import read_secret
 
 MAX_PIPELINES: Final = 1000
 MAX_KEY: Final = 512
+JETSTREAM: Final = "jetstream"
+DIRECTORY: Final = "dir:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class WorkerConfig:
         worker_id: its name in the cluster and in subjects: 1 to 64 letters, digits, `_`, `-`. Two processes
             must not share one.
         nats: where the cluster's NATS is.
-        data_dir: for checkpoints larger than a message, and for those of a drain. Made when first written to.
+        data_dir: for checkpoints, where no other store is given. Made when first written to.
         prefix: of all subjects; that of the coordinators.
         http_host, http_port: where health and metrics are served; port 0 is any free one. They are read-only
             and ask for no key, hence loopback by default. With `coordinators` commands come there, too.
@@ -31,8 +33,16 @@ class WorkerConfig:
         cpu_cores: told to the coordinators as capacity.
         leave_timeout: seconds a worker that is told to stop works on until its pipelines have been moved to
             others; 0: it brings them to rest at once.
-        checkpoint_dir: where checkpoints larger than a message lie; None: below `data_dir`. A pipeline with
-            such a state can be moved only between workers that share it.
+        checkpoint_store: where checkpoints lie: `dir:PATH`, or `jetstream`; empty: a directory below
+            `data_dir`. Only workers that share it can take over each other's state when one has died, or when
+            a state is larger than a message.
+        checkpoint_interval: seconds between two checkpoints of a pipeline whose state changes, 0.5 or more;
+            0: none by themselves. What a death costs is up to that; the work of writing is its inverse.
+        checkpoint_wait: seconds a pipeline that is placed anew waits for a store that does not answer; less
+            than the 5 s in which a coordinator expects the answer to a deploy, or it asks twice.
+        checkpoint_required: it waits on then; else it begins without state, and says so.
+        checkpoint_replicas, checkpoint_max_bytes: of the JetStream bucket, where this worker makes it: 1, 3
+            or 5; 0 bytes: as many as the account allows.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
         cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
@@ -58,7 +68,12 @@ class WorkerConfig:
     max_pipelines: int = 100
     cpu_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
     leave_timeout: float = 10.0
-    checkpoint_dir: Path | None = None
+    checkpoint_store: str = ""
+    checkpoint_interval: float = 10.0
+    checkpoint_wait: float = 3.0
+    checkpoint_required: bool = False
+    checkpoint_replicas: int = 1
+    checkpoint_max_bytes: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
     cluster_key_file: Path | None = None
@@ -84,6 +99,7 @@ class WorkerConfig:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any free one) to 65535")
         if not 0 <= self.leave_timeout <= 3600:
             raise ConfigError(f"leave_timeout is {self.leave_timeout}: give 0 to 3600 seconds")
+        self._check_checkpoints()
         if self.cpu_cores < 1:
             raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -96,6 +112,36 @@ class WorkerConfig:
             raise ConfigError(
                 "address and worker_key_file are for a worker with coordinators: give those, too"
             )
+
+    def _check_checkpoints(self) -> None:
+        store = self.checkpoint_store
+        if store not in ("", JETSTREAM) and not (store.startswith(DIRECTORY) and len(store) > len(DIRECTORY)):
+            raise ConfigError(f"checkpoint_store is {store!r}: give dir:PATH, or jetstream")
+        if store == JETSTREAM and self.coordinators:
+            raise ConfigError(
+                "checkpoint_store is jetstream with coordinators: a worker that speaks REST has no NATS. "
+                "Give dir:PATH"
+            )
+        if self.checkpoint_interval != 0 and not 0.5 <= self.checkpoint_interval <= 86_400:
+            raise ConfigError(
+                f"checkpoint_interval is {self.checkpoint_interval:g}: give 0, or 0.5 to 86400 seconds"
+            )
+        if not 0 <= self.checkpoint_wait <= 3600:
+            raise ConfigError(f"checkpoint_wait is {self.checkpoint_wait:g}: give 0 to 3600 seconds")
+        if self.checkpoint_replicas not in (1, 3, 5):
+            raise ConfigError(f"checkpoint_replicas is {self.checkpoint_replicas}: give 1, 3 or 5")
+        if self.checkpoint_max_bytes < 0:
+            raise ConfigError(
+                f"checkpoint_max_bytes is {self.checkpoint_max_bytes}: give 0 (no own bound) or more"
+            )
+
+    @property
+    def checkpoint_directory(self) -> Path | None:
+        """Where checkpoints lie; None: in JetStream."""
+        if self.checkpoint_store == JETSTREAM:
+            return None
+        path = self.checkpoint_store.removeprefix(DIRECTORY)
+        return Path(path).expanduser() if path else self.data_dir / "checkpoints"
 
     def _check_rest(self) -> None:
         if not (self.api_key.isascii() and self.api_key.isprintable()):

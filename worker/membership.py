@@ -229,6 +229,7 @@ class Membership:
             pipelines=self._host.running(),
             load=min(1.0, round(self._process.cpu_percent() / 100 / self._config.cpu_cores, 3)),
             draining=self._leaving or self._host.draining,
+            loss_windows=self._host.loss_windows(),
         )
 
     def _mind_silence(self) -> None:

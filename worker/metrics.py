@@ -39,6 +39,7 @@ class WorkerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._pipelines()
+        yield from self._checkpoints()
         yield from self._control()
         yield from self._connection()
 
@@ -71,6 +72,47 @@ class WorkerCollector(Collector):
         )
         yield CounterMetricFamily(
             "varpulis_events_without_key", "Events without the partition key", value=shares["without_key"]
+        )
+
+    def _checkpoints(self) -> Iterator[Metric]:
+        taken = self._host.checkpoints
+        yield GaugeMetricFamily(
+            "varpulis_checkpoint_age_seconds",
+            "Seconds whose events a death of this worker would cost: the most of any pipeline",
+            value=taken.age(),
+        )
+        counts = CounterMetricFamily(
+            "varpulis_checkpoints", "Checkpoints by what became of them", labels=["outcome"]
+        )
+        for outcome in ("written", "failed", "fenced"):
+            counts.add_metric([outcome], taken.counts[outcome])
+        yield counts
+        yield CounterMetricFamily(
+            "varpulis_checkpoints_damaged",
+            "Checkpoints that could not be read, and were skipped in favour of the one before",
+            value=taken.archive.damaged,
+        )
+        yield CounterMetricFamily(
+            "varpulis_checkpoint_bytes", "Bytes of the checkpoints written", value=taken.archive.bytes_written
+        )
+        yield CounterMetricFamily(
+            "varpulis_checkpoint_seconds", "Seconds it took to write them", value=taken.duration
+        )
+        yield GaugeMetricFamily(
+            "varpulis_checkpoint_longest_stall_seconds",
+            "The longest that the copying of a state has held up events",
+            value=taken.longest_stall,
+        )
+        begun = CounterMetricFamily(
+            "varpulis_recoveries",
+            "Copies that took the place of a dead one: from a checkpoint, or empty",
+            labels=["from"],
+        )
+        begun.add_metric(["checkpoint"], taken.restored)
+        begun.add_metric(["nothing"], taken.empty)
+        yield begun
+        yield GaugeMetricFamily(
+            "varpulis_checkpoint_store_up", "1: the store took the last checkpoint", value=not taken.error
         )
 
     def _control(self) -> Iterator[Metric]:

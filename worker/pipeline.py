@@ -31,11 +31,15 @@ from worker.intake import Intake
 from worker.lease import Lease
 from worker.payload import PayloadError, parse_event
 from worker.routes import RouteSink
+from worker.safety import Progress, Safety
+from worker.store.base import NO_GROUP, Owner, Place
 
 FAILURE_BUDGET: Final = 100
 """Failing events in a row after which a pipeline is `failed`."""
 ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", "window_evicted")
 """Counters of the engine that tell of events, or parts of its state, that went nowhere."""
+NEWS_SECS: Final = 60.0
+"""Seconds for which heartbeats tell what a copy began from."""
 CLOSE_WAIT: Final = 2.0
 """Seconds connectors are given to send their last outputs."""
 
@@ -81,6 +85,9 @@ class Pipeline:
         joined: it is in its line; one that is deployed held is not yet.
         held_since: monotonic seconds since when one that ran holds; else None.
         moving, timer: held by a step of a move, and while a window is closed.
+        owner: as what it writes its checkpoints; `checkpoint_secs`: how often, None: as the worker does.
+        safety: which part of its state a checkpoint holds.
+        begun: what it began from, where that was not nothing.
     """
 
     def __init__(
@@ -94,6 +101,8 @@ class Pipeline:
         *,
         intake: Intake | None = None,
         held: bool = False,
+        life: int = 0,
+        checkpoint_secs: float | None = None,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
@@ -110,6 +119,11 @@ class Pipeline:
         self.witness = Witness()
         self.joined = False
         self.held_since: float | None = None
+        self.owner = Owner(_place(identity), identity.epoch, life)
+        self.checkpoint_secs = checkpoint_secs
+        self.safety = Safety(time.monotonic())
+        self.begun = ""
+        self._made_at = time.monotonic()
         self.moving = asyncio.Lock()
         self.timer = asyncio.Lock()
         self.refused: Counter[str] = Counter()
@@ -118,6 +132,7 @@ class Pipeline:
         self._errors_in_a_row = 0
         self._restored: Counter[str] = Counter()
         self._now = 0
+        self._ticks = 0
         self._lease = lease
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
@@ -207,6 +222,7 @@ class Pipeline:
         async with self.timer:
             if self.state is not State.RUNNING:
                 return
+            self._ticks += 1
             try:
                 self.engine.advance(now)
                 outputs = self.engine.take()
@@ -236,6 +252,22 @@ class Pipeline:
         before = self.engine.counters
         put_back(self.engine, checkpoint)
         self._restored.update({key: count - before[key] for key, count in self.engine.counters.items()})
+        self.safety.saved = None
+
+    # --- what a checkpoint holds
+
+    @property
+    def progress(self) -> Progress:
+        """As long as it stays the same, so does the state."""
+        return self.engine.counters["events_in"], self._ticks
+
+    def is_unsaved(self, now: float) -> bool:
+        """At `now` (monotonic seconds) there is state that no checkpoint holds."""
+        return self.program.stateful and self.safety.look(self.progress, now)
+
+    def loss_window(self, now: float) -> float:
+        """Seconds whose events would be lost with this copy; 0 when none would."""
+        return max(now - self.safety.saved_at, 0.0) if self.is_unsaved(now) else 0.0
 
     # --- rest
 
@@ -274,8 +306,12 @@ class Pipeline:
             name=self.name,
             epoch=self.epoch,
             state=self.state,
-            reason=self.reason,
+            reason=self.reason or self._news() or None,
         )
+
+    def _news(self) -> str:
+        """What it began from, until every coordinator has heard it: heartbeats are many."""
+        return self.begun if time.monotonic() - self._made_at < NEWS_SECS else ""
 
     def metrics(self) -> PipelineMetrics:
         """As heartbeats carry it."""
@@ -308,3 +344,12 @@ class Pipeline:
         if self.intake is None:
             return Counter()
         return Counter(others=self.intake.others, without_key=self.intake.without_key)
+
+
+def _place(identity: RunningPipeline) -> Place:
+    try:
+        if identity.group:
+            return Place(identity.group, identity.name)
+    except ValueError:  # a name that was never checked, as no subject is made of it
+        pass
+    return Place(NO_GROUP, identity.pipeline_id)

@@ -12,6 +12,8 @@ One timer closes windows for all pipelines: every `TICK` it asks each engine whe
 
 import asyncio
 import logging
+import math
+import time
 from collections import Counter
 from typing import Final
 
@@ -19,14 +21,18 @@ from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
 from proto_schemas.subjects import Subjects
 from transport.errors import NatsTransportError
-from transport.nats import NatsTransport
+from transport.nats import Message, NatsTransport
 from vpl import check_source
-from worker import checkpoints, handover
+from worker import handover
 from worker.assembly import assemble
-from worker.checkpoints import CheckpointStore
+from worker.checkpointer import Checkpointer
+from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
+from worker.cut import CutFailed
 from worker.lease import Lease
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
+from worker.store.archive import Archive
+from worker.store.base import Fenced, StoreDown
 
 START_WAIT: Final = 3.0
 """Seconds in which all connections and subscriptions of a deploy must stand."""
@@ -46,8 +52,11 @@ class PipelineHost:
 
     Args:
         bus: what carries events between pipelines; None: this worker takes none that need it.
+        archive: where checkpoints go; `checkpoint_secs`, `checkpoint_wait`, `checkpoint_required`: see
+            `Checkpointer`.
 
     Attributes:
+        checkpoints: takes them, and gives them back.
         draining: no more deploys; set by `drain` for good.
     """
 
@@ -55,14 +64,23 @@ class PipelineHost:
         self,
         bus: NatsTransport | None,
         subjects: Subjects,
-        store: CheckpointStore,
+        archive: Archive,
         *,
         max_pipelines: int,
         lease: Lease,
+        checkpoint_secs: float = 0.0,
+        checkpoint_wait: float = 0.0,
+        checkpoint_required: bool = False,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
-        self._store = store
+        self.checkpoints = Checkpointer(
+            archive,
+            lambda: self.pipelines,
+            interval=checkpoint_secs,
+            wait=checkpoint_wait,
+            required=checkpoint_required,
+        )
         self._max_pipelines = max_pipelines
         self._lease = lease
         self._pipelines: dict[str, Pipeline] = {}
@@ -117,6 +135,12 @@ class PipelineHost:
     def running(self) -> list[RunningPipeline]:
         """What runs, as registrations and heartbeats carry it."""
         return [pipeline.running() for pipeline in self._pipelines.values()]
+
+    def loss_windows(self) -> list[int]:
+        """Of what runs, in that order: whole seconds, rounded up; empty where all are 0."""
+        now = time.monotonic()
+        windows = [math.ceil(pipeline.loss_window(now)) for pipeline in self._pipelines.values()]
+        return windows if any(windows) else []
 
     def metrics(self) -> list[PipelineMetrics]:
         return [pipeline.metrics() for pipeline in self._pipelines.values()]
@@ -179,8 +203,14 @@ class PipelineHost:
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
         pipeline = await assemble(wanted, self._bus, self._subjects, self._lease)
+        checkpoint: Checkpoint | None = None
         if wanted.checkpoint_ref is not None:
-            pipeline.restore(await self._store.read(wanted.checkpoint_ref))
+            checkpoint = await self.checkpoints.read(wanted.checkpoint_ref)
+            pipeline.restore(checkpoint)
+        elif wanted.restore_from is not None and not wanted.hold:
+            if old is not None and old.state is State.RUNNING and old.is_unsaved(time.monotonic()):
+                await self.save(old)  # here it is not dead, and nothing need be lost
+            checkpoint = await self.checkpoints.recover(pipeline)
         if old is not None and old.id in self._pipelines:
             await self.undeploy(old.id)
         try:
@@ -197,18 +227,23 @@ class PipelineHost:
         if self.draining:
             await pipeline.stop()
             raise _draining()
+        for event in checkpoint.held if checkpoint is not None and not wanted.hold else ():
+            await pipeline.handle(Message(event.subject, event.data), event.at)
         return pipeline
 
     def took_over(self, pipeline: Pipeline) -> None:
-        """A copy that was held is the one that runs; that which it replaced stays until it is undeployed."""
+        """A copy that was held is the one that runs; that which it replaced stays until it is undeployed. Its
+        first checkpoint is due at once: so it claims what the other one wrote until now."""
+        pipeline.safety.due = time.monotonic()
         key = pipeline.group, pipeline.name
         if self._held.get(key) is pipeline:
             self._keys[key] = self._held.pop(key)
 
     # --- removing
 
-    async def undeploy(self, pipeline_id: str, *, drain: bool = False) -> None:
-        """Stop a copy and forget it; with `drain` after it has handled what was sent to it until now.
+    async def undeploy(self, pipeline_id: str, *, drain: bool = False, forget: bool = False) -> None:
+        """Stop a copy and forget it; with `drain` after it has handled what was sent to it until now, with
+        `forget` its checkpoints, too.
 
         Raises:
             WireError: `pipeline_not_found`.
@@ -228,6 +263,8 @@ class PipelineHost:
         self._retired_losses += pipeline.losses()
         self._retired_shares += pipeline.shares()
         await pipeline.stop()
+        if forget:
+            await self.checkpoints.forget(pipeline)
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
 
     async def drain(self) -> int:
@@ -246,13 +283,11 @@ class PipelineHost:
         await pipeline.connectors.shutdown(DRAIN_WAIT)
 
     async def save(self, pipeline: Pipeline) -> None:
-        """Keep the pipeline's state on disk under its id; a disk that refuses is logged, and nothing else."""
+        """Take a checkpoint of the pipeline now; what does not work is counted and logged, no more."""
         try:
-            await self._store.write(pipeline.id, checkpoints.take(pipeline.engine, pipeline.name, now_ms()))
-        except OSError as error:
-            log.error(
-                "pipeline=%s checkpoint not written: %s; make room or mend the disk", pipeline.id, error
-            )
+            await self.checkpoints.save(pipeline)
+        except (StoreDown, Fenced, CutFailed, ValueError) as error:
+            log.error("pipeline=%s checkpoint not taken: %s", pipeline.id, error)
 
     async def stop(self) -> None:
         """Stop every pipeline at once."""

@@ -1,4 +1,4 @@
-"""Commands that change a cluster or send events into it: `deploy`, `update`, `undeploy`, `inject`."""
+"""Commands about groups: `deploy`, `update`, `undeploy`, `inject`, `pipeline status`."""
 
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,37 @@ def update(call: Invocation) -> int:
     reason = roll["reason"] or "it takes longer than --wait"
     call.note(f"varpulis: {name} is {state}: {reason}: see `varpulis groups`, `varpulis events`")
     return FAILED
+
+
+def pipeline_status(call: Invocation) -> int:
+    """The pipelines of a group, or one of them, with their loss windows; fails when one does not run."""
+    name, _, pipeline = call.arguments["pipeline"].partition("/")
+    with call.connect() as client:
+        group = client.get(f"/pipeline-groups/{quote(name, safe='')}")
+    found = [one for one in group["placements"] if pipeline in ("", one["pipeline_name"], one["instance_of"])]
+    if not found:
+        known = ", ".join(one["pipeline_name"] for one in group["placements"])
+        raise UsageError(f"there is no pipeline {pipeline!r} in group {name}: there are {known}")
+    rows = [
+        (
+            one["pipeline_name"],
+            one["status"],
+            one["worker_id"],
+            one["epoch"],
+            one["version"],
+            _seconds(group["loss_windows"].get(one["pipeline_name"])),
+            one["reason"] or "",
+        )
+        for one in found
+    ]
+    headings = ("PIPELINE", "STATUS", "WORKER", "EPOCH", "VERSION", "LOSS WINDOW", "REASON")
+    windows = {one["pipeline_name"]: group["loss_windows"].get(one["pipeline_name"]) for one in found}
+    call.show({"group": name, "placements": found, "loss_windows": windows}, Rows(headings, rows, name))
+    return OK if all(one["status"] == "running" for one in found) else FAILED
+
+
+def _seconds(window: int | None) -> str:
+    return "not known" if window is None else f"{window} s"
 
 
 def _show_plan(call: Invocation, plan: Any) -> int:

@@ -41,6 +41,14 @@ _ACCESS: Final = (
     "rate_burst",
 )
 
+_CHECKPOINTS: Final = (
+    "checkpoint_store",
+    "checkpoint_interval",
+    "checkpoint_wait",
+    "checkpoint_required",
+    "checkpoint_replicas",
+    "checkpoint_max_bytes",
+)
 _REST: Final = ("address", "tls_cert", "tls_key", "tls_ca", "insecure")
 
 
@@ -109,7 +117,6 @@ def worker(call: Invocation) -> int:
         max_pipelines=settings["worker.max_pipelines"],
         labels=labels(settings["worker.labels"]),
         leave_timeout=settings["worker.leave_timeout"],
-        checkpoint_dir=_path(settings["worker.checkpoint_dir"]),
         api_key=_worker_key(settings),
         cluster_key_file=_path(settings["cluster.key_file"]),
         sign=settings["cluster.sign"],
@@ -117,6 +124,7 @@ def worker(call: Invocation) -> int:
         coordinators=settings["worker.coordinators"],
         worker_key_file=_path(settings["worker.worker_key_file"]),
         **{name: settings[f"worker.{name}"] for name in _REST},
+        **{name: settings[f"worker.{name}"] for name in _CHECKPOINTS},
     )
     return run(serve(config))
 

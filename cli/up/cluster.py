@@ -175,7 +175,7 @@ class _Launch:
             members = ",".join(f"coordinator-{number}" for number in range(self.record.coordinators))
             arguments += ["--members", members, "--cluster-id", self.record.cluster_id]
         if process.role == "worker":
-            arguments += ["--checkpoint-dir", str(self._request.data_dir / "checkpoints")]
+            arguments += ["--checkpoint-store", f"dir:{self._request.data_dir.resolve() / 'checkpoints'}"]
         arguments += self._keys(process)
         if self._request.config:
             arguments += ["--config", str(self._request.config.resolve())]

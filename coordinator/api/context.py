@@ -105,6 +105,11 @@ class Context:
             suspect=self.clock() - heard.at > SUSPECT_INTERVALS * self.config.heartbeat_interval,
         )
 
+    def loss_window(self, worker_id: str | None, pipeline_id: str | None) -> int | None:
+        """Seconds whose events would be lost with a copy; None when that is not known."""
+        heard = self.table.get(worker_id) if worker_id is not None else None
+        return heard.loss_window(pipeline_id) if heard is not None and pipeline_id is not None else None
+
     def observed_all(self) -> dict[str, Observed]:
         """The same of every worker."""
         return {worker_id: self.observed(worker_id) for worker_id in self.ledger.state.workers}

@@ -57,7 +57,7 @@ async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT
             f"group {spec.name!r} was created by this request and is torn down since: "
             "create it again with a new Idempotency-Key",
         )
-    view = group_view(context.ledger.state, group)
+    view = group_view(context.ledger.state, group, context.loss_window)
     return Response(view, status_code=201 if view.status == "running" else 202)
 
 
@@ -66,7 +66,7 @@ async def list_groups(context: Given, limit: Limit = 50, offset: Offset = 0) -> 
     """All groups, by id."""
     state = context.ledger.state
     names, pagination = page(sorted(state.groups), limit, offset)
-    views = [group_view(state, state.groups[name]) for name in names]
+    views = [group_view(state, state.groups[name], context.loss_window) for name in names]
     return GroupList(pipeline_groups=views, total=pagination.total, pagination=pagination)
 
 
@@ -185,7 +185,7 @@ def _plan(context: Context, command: UpdateGroup) -> UpdatePlan:
 
 
 def _answer(context: Context, group: Group, status: int) -> Response[GroupView]:
-    view = group_view(context.ledger.state, group)
+    view = group_view(context.ledger.state, group, context.loss_window)
     return Response(view, status_code=status, headers={"etag": f'"{group.version}"'})
 
 

@@ -32,7 +32,7 @@ from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import RETRY_FAILED, Deployment, Target
 from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.ledger import Ledger
-from coordinator.state.commands import ReportRunning
+from coordinator.state.commands import MAX_REASON, ReportRunning
 from coordinator.state.members import newest_epoch
 from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
 from proto_schemas.messages import RunningPipeline
@@ -252,6 +252,7 @@ class Convergence:
                 worker_id=worker.id,
                 session=worker.session,
                 pipeline_id=copy.pipeline_id,
+                reason=(copy.reason or "")[:MAX_REASON],
             )
         )
 

@@ -86,6 +86,9 @@ AVOID_FOR: Final = 5.0
 AVOID_SILENT_FOR: Final = 60.0
 """The same for a seed worker that did not answer: each new deploy may leave another copy there."""
 
+LATEST: Final = "latest"
+"""From which checkpoint of its pipeline a copy begins that no other hands anything to."""
+
 RETRY_FAILED: Final = 5.0
 """Seconds until a failed pipeline is tried again; doubled by each attempt."""
 RETRY_FAILED_AT_MOST: Final = 60.0
@@ -183,7 +186,7 @@ class Deployment:
             await self.explain(target, reason)
             raise
         else:
-            await self._report(target, worker, deployed.id)
+            await self._report(target, worker, deployed.id, deployed.begun)
 
     async def abandon(self, target: Target, worker: Worker) -> NoReturn:
         """Fail an intent for a seed worker whose deploy may have been sent, by us or an earlier leader.
@@ -217,7 +220,9 @@ class Deployment:
         reason = ""
         if worker is not None and reachable and pipeline_id is not None:
             try:
-                reason = await self._end_or_give_up(worker.id, target, pipeline_id, failures, drain=drain)
+                reason = await self._end_or_give_up(
+                    worker.id, target, pipeline_id, failures, drain=drain, forget=True
+                )
             except NatsTransportError as error:
                 if error.kind not in UNREACHED or failures + 1 < UNREACHED_UNTIL_DISPLACED:
                     raise
@@ -231,13 +236,14 @@ class Deployment:
         await self._propose(ReportFailed, target, reason=reason[:MAX_REASON])
 
     async def undeploy(
-        self, worker_id: str, target: Target, pipeline_id: str, *, drain: bool = False
+        self, worker_id: str, target: Target, pipeline_id: str, *, drain: bool = False, forget: bool = False
     ) -> None:
-        """End a copy, with `drain` after it has handled what was sent to it until now; the answer "not found"
-        is as good."""
+        """End a copy, with `drain` after it has handled what was sent to it until now, with `forget` its
+        checkpoints, too; the answer "not found" is as good."""
         message = Undeploy(
             pipeline_id=pipeline_id,
             drain=drain,
+            forget=forget,
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=f"{target.request_id}.undeploy.{pipeline_id}",
@@ -282,11 +288,18 @@ class Deployment:
             await self._ledger.propose(RaiseEpochs(by=_BY, epoch=seen))
 
     async def _end_or_give_up(
-        self, worker_id: str, target: Target, pipeline_id: str, failures: int, *, drain: bool = False
+        self,
+        worker_id: str,
+        target: Target,
+        pipeline_id: str,
+        failures: int,
+        *,
+        drain: bool = False,
+        forget: bool = False,
     ) -> str:
         """`undeploy`; when that is refused for good and failed often enough, why the copy is given up."""
         try:
-            await self.undeploy(worker_id, target, pipeline_id, drain=drain)
+            await self.undeploy(worker_id, target, pipeline_id, drain=drain, forget=forget)
         except (WireError, NatsTransportError) as error:
             if failures < FAILURES_UNTIL_GIVEN_UP or not _is_final(error):
                 raise
@@ -338,6 +351,9 @@ class Deployment:
             hold=hold,
             instance=instance_of(pipeline, number),
             partitions=partitions_of(group, pipeline),
+            restore_from=None if hold else LATEST,
+            life=target.life,
+            checkpoint_secs=pipeline.checkpoint_secs,
         )
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
@@ -366,10 +382,15 @@ class Deployment:
     async def _fail_in_doubt(self, target: Target, reason: str) -> None:
         await self.fail(target, f"{reason[: MAX_REASON - len(_DOUBT) - 2]}: {_DOUBT}")
 
-    async def _report(self, target: Target, worker: Worker, pipeline_id: str) -> None:
+    async def _report(self, target: Target, worker: Worker, pipeline_id: str, begun: str | None) -> None:
         try:
             await self._propose(
-                ReportRunning, target, worker_id=worker.id, session=worker.session, pipeline_id=pipeline_id
+                ReportRunning,
+                target,
+                worker_id=worker.id,
+                session=worker.session,
+                pipeline_id=pipeline_id,
+                reason=(begun or "")[:MAX_REASON],
             )
         except WireError as error:
             if error.code in (ErrorCode.NOT_FOUND, ErrorCode.STALE_EPOCH, ErrorCode.CONFLICT):

@@ -34,7 +34,7 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.controllers.actions import Actions, Key
-from coordinator.controllers.deployment import ELSEWHERE, Deployment, Target, why
+from coordinator.controllers.deployment import ELSEWHERE, LATEST, Deployment, Target, why
 from coordinator.durations import Durations
 from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
@@ -73,6 +73,7 @@ _TAKEN_AWAY: Final = {
 }
 """Moves that end in a new placement where nobody can take over."""
 _ANEW: Final = "its program is another one: it began without state"
+_STATELESS: Final = "goes on without its state"
 _NO_HOLD: Final = "does not know how to hold a copy"
 _log = logging.getLogger(__name__)
 
@@ -225,17 +226,18 @@ class Moves:
             resume=True,
             anew=anew and given is not None,
             queue=self._do.line_of(target, move.to_epoch if lost else move.queue),
+            restore_from=LATEST if lost else None,
             **_contents(given),
             **self._fence(move, "to"),
         )
         try:
-            await self._commands.restore(move.to_worker, message)
+            answer = await self._commands.restore(move.to_worker, message)
         except WireError as error:
             if error.retryable:
                 raise
             gone = error.code == ErrorCode.PIPELINE_NOT_FOUND
             raise GivenUp(why(move.to_worker, error), refused=not gone) from None
-        reason = lost or (_ANEW if anew else "")
+        reason = f"{lost}: it {answer.begun or _STATELESS}" if lost else (_ANEW if anew else "")
         if not await self._propose(FinishMigration, move, reason=reason, new_line=bool(lost)):
             return  # the source is the one that counts
         self.durations.observe(max(now_ms() - move.started_at, 0) / 1000)
@@ -357,7 +359,7 @@ def _who(move: Migration, error: WireError | NatsTransportError) -> str:
 
 
 def _without(move: Migration) -> str:
-    return f"worker {move.from_worker} died before it handed over: it goes on without its state"
+    return f"worker {move.from_worker} died before it handed over"
 
 
 def _contents(given: HandedOver | None) -> dict[str, Any]:

@@ -194,11 +194,13 @@ class Place(PlacementCommand, frozen=True, kw_only=True):
 
 
 class ReportRunning(PlacementCommand, frozen=True, kw_only=True):
-    """The copy of this epoch runs: the deploy was answered, or a heartbeat tells of it."""
+    """The copy of this epoch runs: the deploy was answered, or a heartbeat tells of it. `reason`: from which
+    state it began, where that is not its predecessor's last."""
 
     worker_id: str
     session: int
     pipeline_id: str
+    reason: Reason = ""
 
 
 class ReportFailed(PlacementCommand, frozen=True, kw_only=True):

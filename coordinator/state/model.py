@@ -150,7 +150,8 @@ class Worker(Record, frozen=True, kw_only=True):
 class Placement(Record, frozen=True, kw_only=True):
     """Where one pipeline of a group runs. `worker_id` is set while it holds a slot there.
 
-    `reason` says why it does not run, or why it is being placed again; None once it runs.
+    `reason` says why it does not run, or why it is being placed again; once it runs, from which state it
+    began where its predecessor's last was lost, else None.
     `attempts` counts the placements since it last ran. `queue` is the epoch under which its line of copies
     began; 0: it was placed by a version that knew no lines, and cannot be moved without loss.
     """

@@ -87,9 +87,11 @@ def report_running(change: Change[ReportRunning]) -> Result:
         worker_id=worker.id,
         pipeline_id=command.pipeline_id,
         queue=placement.queue,
+        reason=command.reason or None,
     )
     change.write(command.group, command.pipeline, running)
-    change.tell("pipeline_running", command.about, f"on {worker.id} as {command.pipeline_id}")
+    began = f": {command.reason}" if command.reason else ""
+    change.tell("pipeline_running", command.about, f"on {worker.id} as {command.pipeline_id}{began}")
     return Done()
 
 

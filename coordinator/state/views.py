@@ -1,7 +1,7 @@
 """What the API shows, computed from the state; what only heartbeats know comes in as `Observed`."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,7 +61,9 @@ def group_status(group: Group, placements: Mapping[str, Placement]) -> str:
         return "running"
     if phases[Phase.FAILED] == staying:
         return "failed"
-    if phases[Phase.RUNNING] and any(placement.reason for placement in placements.values()):
+    if phases[Phase.RUNNING] and any(
+        placement.reason for placement in placements.values() if placement.phase is not Phase.RUNNING
+    ):
         return "partially_running"
     return "deploying"
 
@@ -88,7 +90,11 @@ def worker_view(state: State, worker: Worker, observed: Observed) -> WorkerView:
     )
 
 
-def group_view(state: State, group: Group) -> GroupView:
+LossWindows = Callable[[str | None, str | None], int | None]
+"""Worker and pipeline id to the seconds whose events would be lost with the copy; None: not known."""
+
+
+def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None) -> GroupView:
     """One group with its placements, in the order of its spec."""
     name = group.spec.name
     placements = state.placements.get(name, {})
@@ -107,7 +113,13 @@ def group_view(state: State, group: Group) -> GroupView:
         delivery=group.spec.delivery,
         strategy=group.spec.strategy,
         update=_update_view(state, group),
+        loss_windows=_loss_windows(placements, losses),
     )
+
+
+def _loss_windows(placements: Mapping[str, Placement], losses: LossWindows) -> dict[str, int]:
+    found = {name: losses(each.worker_id, each.pipeline_id) for name, each in placements.items()}
+    return {name: window for name, window in found.items() if window is not None}
 
 
 def _in_order(group: Group, placements: Mapping[str, Placement]) -> list[str]:

@@ -208,7 +208,7 @@ async def test_a_state_larger_than_a_message_moves_where_both_workers_share_a_di
     nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
     monkeypatch.setattr(checkpoints, "INLINE_LIMIT", 10)
-    given: dict[str, Any] = {"checkpoint_dir": tmp_path / "shared"} if shared else {}
+    given: dict[str, Any] = {"checkpoint_store": f"dir:{tmp_path / 'shared'}"} if shared else {}
     async with cluster(nats_server, tmp_path, "w1", "w2", **given) as (stage, _):
         await inject(stage, 1)
         await inject(stage, 10)

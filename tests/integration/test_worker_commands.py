@@ -243,7 +243,7 @@ async def test_a_large_state_becomes_a_file_and_is_restored_from_it(
             batch = {"pipeline_id": pipeline_id, "events": events[start : start + 9990]}
             await command(client, "inject_batch", batch)
         ref = (await command(client, "checkpoint", {"pipeline_id": pipeline_id}))["checkpoint_ref"]
-        assert (tmp_path / "worker-0" / "checkpoints" / f"{ref}.json.gz").exists()
+        assert ref.startswith(f"~.{pipeline_id}.") and (tmp_path / "worker-0" / "checkpoints" / "~").exists()
 
         await command(client, "undeploy", {"pipeline_id": pipeline_id})
         fresh = (await deploy(client, source=source))["id"]
@@ -252,7 +252,7 @@ async def test_a_large_state_becomes_a_file_and_is_restored_from_it(
 
         resumed = (await deploy(client, "resumed", source=source, checkpoint_ref=ref))["id"]
         completed_too = await inject(client, resumed, "In", k=8)
-        missing = await deploy(client, "missing", source=source, checkpoint_ref="nothing-00000000")
+        missing = await deploy(client, "missing", source=source, checkpoint_ref="~.nothing-00000000")
     assert restored == {"ok": True}
     assert completed["output_events"] == [{"event_type": "N", "fields": {"k": 7, "n": 1000}}]
     assert completed_too["output_events"] == [{"event_type": "N", "fields": {"k": 8, "n": 1000}}]

@@ -150,13 +150,13 @@ async def test_directives_are_followed(nats_server: NatsServer, tmp_path: Path, 
         commanding(nats_server, worker) as client,
     ):
         pipeline_id = (await command(client, "deploy", {"name": "p", "source": PASS}))["id"]
-        checkpoint = tmp_path / "worker-0" / "checkpoints" / f"{pipeline_id}.json.gz"
+        kept = tmp_path / "worker-0" / "checkpoints" / "~" / pipeline_id
         coordinator.directives = [
             {"do": "checkpoint", "pipeline_id": pipeline_id},
             {"do": "unheard-of"},
             {"do": "undeploy", "pipeline_id": "unknown"},
         ]
-        await until(checkpoint.exists, what="the checkpoint")
+        await until(lambda: list(kept.glob("manifest-*")), what="the checkpoint")
         coordinator.directives = [{"do": "undeploy", "pipeline_id": pipeline_id}]
         await until(lambda: not worker.host.pipelines, what="the undeploy")
         coordinator.directives = [{"do": "register"}]
@@ -326,7 +326,7 @@ async def test_sigterm_drains_and_exits_with_zero(nats_server: NatsServer, tmp_p
         assert child.returncode == 0, errors.decode()
         assert b"Traceback" not in errors
         await until(lambda: coordinator.heartbeats[-1].get("draining"), what="the last heartbeat")
-    assert (tmp_path / "checkpoints" / f"{pipeline_id}.json.gz").exists()
+    assert list((tmp_path / "checkpoints" / "~" / pipeline_id).glob("manifest-*"))
 
 
 async def test_sigterm_while_waiting_for_a_server_ends_it_at_once(tmp_path: Path) -> None:

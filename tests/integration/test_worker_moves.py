@@ -237,3 +237,43 @@ async def test_a_copy_that_is_undeployed_with_drain_handles_what_it_was_sent_and
         await until(lambda: len(heard.messages) >= count, what="every number")
         await client.flush()
     assert sorted(numbers(heard)) == list(range(count))
+
+
+async def test_a_copy_that_was_to_be_handed_to_goes_on_from_the_last_checkpoint_when_its_source_is_dead(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    text = "stream Sum = In.partition_by(k).window(3).aggregate(n: sum(n)).emit(n: n)"
+    shared = f"dir:{tmp_path / 'shared'}"
+    event = {"event_type": "In", "fields": {"k": "a", "n": 1}}
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0", checkpoint_store=shared) as source,
+        running(nats_server, tmp_path, worker_id="w-1", checkpoint_store=shared),
+        bare_client(nats_server) as client,
+    ):
+        old = (await deploy(client, "w-0", text, 1, restore_from="latest"))["id"]
+        await command(client, "inject", {"pipeline_id": old, **event}, "w-0")
+        await source.host.save(source.host.get(old))
+        await command(client, "inject", {"pipeline_id": old, **event}, "w-0")
+        new = (await deploy(client, "w-1", text, 2, hold=True))["id"]
+        back = {"pipeline_id": new, "resume": True, "restore_from": "latest"}
+        answer = await command(client, "restore", back, "w-1")
+        assert "went on from a checkpoint" in answer["begun"]
+        sums = [await command(client, "inject", {"pipeline_id": new, **event}, "w-1") for _ in range(2)]
+        late = await command(client, "inject", {"pipeline_id": old, **event}, "w-0")
+        await source.host.save(source.host.get(old))
+    assert [answer["output_events"] for answer in sums] == [[], [{"event_type": "Sum", "fields": {"n": 3}}]]
+    assert late["output_events"] and source.host.checkpoints.counts["fenced"]
+
+
+async def test_a_copy_that_a_newer_one_replaces_on_its_own_worker_gives_it_all_its_state(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    text = "stream Sum = In.partition_by(k).window(3).aggregate(n: sum(n)).emit(n: n)"
+    event = {"event_type": "In", "fields": {"k": "a", "n": 1}}
+    async with running(nats_server, tmp_path, worker_id="w-0"), bare_client(nats_server) as client:
+        old = (await deploy(client, "w-0", text, 1, restore_from="latest"))["id"]
+        for _ in range(2):
+            await command(client, "inject", {"pipeline_id": old, **event}, "w-0")
+        new = (await deploy(client, "w-0", text, 2, restore_from="latest"))["id"]
+        answer = await command(client, "inject", {"pipeline_id": new, **event}, "w-0")
+    assert answer["output_events"] == [{"event_type": "Sum", "fields": {"n": 3}}]

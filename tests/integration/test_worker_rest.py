@@ -176,7 +176,7 @@ async def test_sigterm_drains_and_exits_with_zero_once_the_leader_says_that_noth
         assert child.returncode == 0, errors.decode()
         assert b"Traceback" not in errors and KEY.encode() not in errors
         assert coordinator.heartbeats[-1]["draining"] is True
-    assert (tmp_path / "data" / "checkpoints" / f"{pipeline_id}.json.gz").exists()
+    assert list((tmp_path / "data" / "checkpoints" / "~" / pipeline_id).glob("manifest-*"))
 
 
 async def test_a_worker_that_the_cluster_does_not_know_registers_again_as_the_same_incarnation(

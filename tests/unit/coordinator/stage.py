@@ -55,13 +55,15 @@ class SoloLog:
 
 
 class FakeWorkers:
-    """Answers commands per worker. `answers[worker]` is an exception to raise, or nothing for a plain yes."""
+    """Answers commands per worker. `answers[worker]` is an exception to raise, or nothing for a plain yes;
+    `begun` is what copies say they began from."""
 
     max_payload = 1024 * 1024
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, msgspec.Struct]] = []
         self.answers: dict[str, Exception] = {}
+        self.begun: str | None = None
 
     async def request_message(
         self, subject: str, message: msgspec.Struct, reply_type: Any, *, timeout: float
@@ -72,7 +74,8 @@ class FakeWorkers:
         if worker in self.answers:
             raise self.answers[worker]
         if isinstance(message, Deploy):
-            return Deployed(id=f"{message.name}-{message.epoch}", name=message.name, status="running")
+            made = f"{message.name}-{message.epoch}"
+            return Deployed(id=made, name=message.name, status="running", begun=self.begun)
         return Ok(ok=True)
 
     def deploys(self) -> list[tuple[str, Deploy]]:

@@ -132,6 +132,8 @@ async def test_a_source_that_dies_leaves_the_target_live_without_its_state_and_s
     await stage.pass_time(10)
     assert stage.move(move).phase is MovePhase.DONE
     assert "without its state" in (stage.move(move).reason or "")
+    told = [each.restore_from for worker, each in stage.sim.sent if worker == "w2" and type(each) is Restore]
+    assert "latest" in told, "it is told to look for a checkpoint"
     assert only_live(stage) == ("w2", "")
     assert stage.placed("g", "p").queue == stage.move(move).to_epoch, "the dead one's line is left"
     stage.sim.frozen.clear()

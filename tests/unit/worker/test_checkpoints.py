@@ -1,15 +1,17 @@
-"""Checkpoints on disk: whole or not at all, and nowhere else than in their directory."""
+"""Checkpoints as data: what is written is what is read, and what is none is refused."""
 
 import json
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
 
 from proto_schemas.errors import WireError
-from vpl import compile_source
+from proto_schemas.messages import HeldEvent
+from vpl import Engine, compile_source
 from worker import checkpoints
-from worker.checkpoints import CheckpointStore, from_object, put_back, take
+from worker.checkpoints import from_object, lines, packed, put_back, take, unpacked
+from worker.store.base import Damaged
 
 SOURCE = "stream Big = Door.where(held_ms > 10).emit(held_ms: held_ms)"
 KEYS = {"v", "pipeline", "source_sha256", "taken_at", "positions", "counters", "vars", "watermarks", "state"}
@@ -22,67 +24,68 @@ def taken(source: str = SOURCE) -> bytes:
     return take(engine, "p", 123)
 
 
-async def stored(tmp_path: Path) -> CheckpointStore:
-    store = CheckpointStore(tmp_path / "made" / "later")
-    await store.write("p-1", taken())
-    return store
+WINDOWS = """stream N = In.partition_by(k).window(9)
+    .aggregate(k: last(k), n: count(), all: collect(v)).emit(k: k, n: n)
+    stream T = In.partition_by(k).window(1h).aggregate(n: count()).emit(n: n)"""
 
 
-async def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    checkpoint = await (await stored(tmp_path)).read("p-1")
-    assert checkpoint.pipeline == "p" and checkpoint.taken_at == 123
-    engine = compile_source(SOURCE).start()
-    put_back(engine, checkpoint)
-    assert engine.counters["events_in"] == 1
+def busy(keys: int) -> Engine:
+    engine = compile_source(WINDOWS).start()
+    for number in range(3 * keys):
+        engine.process("In", {"k": f"key-{number % keys}", "v": number}, 1_000 + number)
+    engine.take()
+    return engine
 
 
-async def test_a_newer_checkpoint_takes_the_place_of_the_older_and_leaves_no_draft(tmp_path: Path) -> None:
-    store = await stored(tmp_path)
-    await store.write("p-1", taken("stream Other = Door.emit(a: a)"))
-    assert (await store.read("p-1")).source_sha256 != (compile_source(SOURCE).source_sha256)
-    assert [path.name for path in (tmp_path / "made" / "later").iterdir()] == ["p-1.json.gz"]
+async def given(pieces: Iterable[bytes], size: int = 0) -> AsyncIterator[bytes]:
+    """The pieces, or all of them cut anew, `size` bytes each."""
+    data = list(pieces)
+    whole = b"".join(data)
+    for piece in [whole[at : at + size] for at in range(0, len(whole), size)] if size else data:
+        yield piece
 
 
-@pytest.mark.parametrize("ref", ["../p-1", "/etc/passwd", "a/b", "..", "", "x" * 200, "p-1\0", "p-1\n"])
-async def test_a_reference_leads_nowhere_else(tmp_path: Path, ref: str) -> None:
-    store = await stored(tmp_path)
-    with pytest.raises(WireError, match="checkpoint_ref") as refused:
-        await store.read(ref)
-    assert refused.value.code == "bad_request"
+@pytest.mark.parametrize("keys", [0, 1, checkpoints.ROWS, 5 * checkpoints.ROWS + 1])
+@pytest.mark.parametrize("size", [0, 7, 10_000])
+async def test_what_was_written_is_read_again_however_it_is_cut(keys: int, size: int) -> None:
+    engine = busy(keys)
+    held = [HeldEvent(subject="s", at=1, data=b"\x00{}")]
+    checkpoint = await unpacked(given(packed(lines(engine, "p", 123, held)), size))
+    assert (checkpoint.pipeline, checkpoint.taken_at, checkpoint.held) == ("p", 123, held)
+    again = compile_source(WINDOWS).start()
+    put_back(again, checkpoint)
+    assert again.snapshot() == engine.snapshot()
 
 
-async def test_an_unknown_reference_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(WireError) as refused:
-        await CheckpointStore(tmp_path).read("nothing")
-    assert refused.value.code == "not_found"
+def test_a_cut_is_of_the_moment_its_first_line_was_asked_for() -> None:
+    engine = busy(3)
+    written = lines(engine, "p", 1)
+    first = next(written)
+    engine.process("In", {"k": "key-0", "v": 1}, 9_999)
+    assert b"".join([first, *written]) == b"".join(lines(busy(3), "p", 1))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
-async def test_a_damaged_file_is_refused_and_not_restored(tmp_path: Path, damage: str) -> None:
-    store = await stored(tmp_path)
-    path = tmp_path / "made" / "later" / "p-1.json.gz"
-    data = path.read_bytes()
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign", "short", "no rows", "no head"])
+async def test_what_is_damaged_is_not_restored(damage: str) -> None:
+    data = b"".join(packed(lines(busy(600), "p", 1)))
     middle = len(data) // 2
-    path.write_bytes(
-        {
-            "cut": data[:-9],
-            "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
-            "empty": b"",
-            "foreign": b"not gzip",
-        }[damage]
-    )
-    with pytest.raises(WireError) as refused:
-        await store.read("p-1")
-    assert refused.value.code == "bad_request"
+    broken = {
+        "cut": data[:-9],
+        "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        "empty": b"",
+        "foreign": b"not gzip",
+        "short": b"".join(packed([b'{"v":1'])),
+        "no rows": b"".join(packed([b'{"v":1,"source_sha256":"","state":{}}\n', b'["N","window",[]]\n'])),
+        "no head": b"".join(packed([b'["N","window",[]]\n'])),
+    }[damage]
+    with pytest.raises(Damaged):
+        await unpacked(given([broken]))
 
 
-async def test_a_file_that_unpacks_beyond_the_bound_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = await stored(tmp_path)
+async def test_what_unpacks_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "MAX_BYTES", 10)
-    with pytest.raises(WireError, match="more than 10 bytes"):
-        await store.read("p-1")
+    with pytest.raises(Damaged, match="more than 10 bytes"):
+        await unpacked(given(packed(lines(busy(1), "p", 1))))
 
 
 def test_a_checkpoint_has_every_key_also_when_there_is_nothing_to_say() -> None:

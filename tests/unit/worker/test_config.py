@@ -20,6 +20,12 @@ from worker.config import WorkerConfig, read_key
         {"http_port": -1},
         {"http_port": 70000},
         {"cpu_cores": 0},
+        {"checkpoint_store": "/a/path/alone"},
+        {"checkpoint_store": "dir:"},
+        {"checkpoint_interval": 0.1},
+        {"checkpoint_wait": -1},
+        {"checkpoint_replicas": 2},
+        {"checkpoint_max_bytes": -1},
     ],
 )
 def test_a_wrong_value_is_refused_by_name(wrong: dict[str, Any]) -> None:
@@ -66,6 +72,17 @@ def test_keys_may_travel_in_the_clear_only_where_that_is_said() -> None:
     }
     WorkerConfig("w", insecure=True, **far)
     WorkerConfig("w", **REST)
+
+
+def test_a_worker_without_nats_keeps_no_checkpoints_in_jetstream() -> None:
+    with pytest.raises(ConfigError, match="checkpoint_store is jetstream with coordinators"):
+        WorkerConfig("w", checkpoint_store="jetstream", **REST)
+
+
+def test_checkpoints_lie_where_it_is_said_and_else_below_the_data_directory() -> None:
+    assert WorkerConfig("w", data_dir=Path("d")).checkpoint_directory == Path("d/checkpoints")
+    assert WorkerConfig("w", checkpoint_store="dir:/shared").checkpoint_directory == Path("/shared")
+    assert WorkerConfig("w", checkpoint_store="jetstream").checkpoint_directory is None
 
 
 def test_a_coordinator_named_twice_is_asked_once() -> None:
