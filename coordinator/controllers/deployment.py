@@ -23,11 +23,13 @@ copy is given up, with the refusal in the log and the audit trail.
 import contextlib
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
+from coordinator.durations import Durations
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.sealing import Sealer
@@ -44,8 +46,8 @@ from coordinator.state.commands import (
     ReportRunning,
 )
 from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.state.next_version import line_for
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
-from coordinator.state.updates import line_for
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, Restore, Undeploy
@@ -82,6 +84,9 @@ RETRY_FAILED_AT_MOST: Final = 60.0
 _BY: Final = "placement"
 _SEEN_EPOCH: Final = re.compile(r"older than epoch (\d{1,16})\b")
 """How our workers' `stale_epoch` names the epoch they have seen."""
+BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Of the durations that are counted, in seconds."""
+_MAX_BEGUN: Final = 10_000
 _DOUBT: Final = "a copy of unknown id may run there, restart that worker to end it"
 _log = logging.getLogger(__name__)
 
@@ -127,12 +132,24 @@ class ProgramRefused(Exception):
 
 
 class Deployment:
-    """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause."""
+    """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause.
 
-    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer) -> None:
+    `durations`: from when a worker was chosen, or this leader first heard of it, until the pipeline ran there.
+    """
+
+    def __init__(
+        self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer, clock: Callable[[], float]
+    ) -> None:
         self._ledger = ledger
         self._commands = commands
         self._sealer = sealer
+        self._clock = clock
+        self._began: dict[str, float] = {}
+        self.durations = Durations(BOUNDS)
+
+    def forget(self) -> None:
+        """Somebody else leads now."""
+        self._began.clear()
 
     async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
         """Commit the intent, with the `reason` for that worker, then deploy.
@@ -140,10 +157,13 @@ class Deployment:
         Raises:
             WorkerRefused, ProgramRefused: the state says so already.
         """
+        began = self._clock()
         await self._clear_strays(target)
         placed = await self._propose(Place, target, worker_id=worker.id, reason=reason[:MAX_REASON])
         if isinstance(placed, Placed):
-            await self.deploy(replace(target, epoch=placed.epoch), worker)
+            intent = replace(target, epoch=placed.epoch)
+            self._note_begin(intent, began)
+            await self.deploy(intent, worker)
 
     async def deploy(self, target: Target, worker: Worker) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
@@ -155,6 +175,7 @@ class Deployment:
             raise ProgramRefused(str(error)) from None
         if message is None:
             return
+        self._note_begin(target, self._clock())
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
         try:
             deployed = await self._commands.deploy(worker.id, message, timeout=timeout)
@@ -343,6 +364,12 @@ class Deployment:
     async def _fail_in_doubt(self, target: Target, reason: str) -> None:
         await self.fail(target, f"{reason[: MAX_REASON - len(_DOUBT) - 2]}: {_DOUBT}")
 
+    def _note_begin(self, target: Target, at: float) -> None:
+        """Unless it began before; those of intents that came to nothing are forgotten all at once."""
+        if len(self._began) >= _MAX_BEGUN:
+            self._began.clear()
+        self._began.setdefault(target.request_id, at)
+
     async def _report(self, target: Target, worker: Worker, pipeline_id: str) -> None:
         try:
             await self._propose(
@@ -353,6 +380,10 @@ class Deployment:
                 await self.undeploy(worker.id, target, pipeline_id)
             else:
                 raise
+        else:
+            began = self._began.pop(target.request_id, None)
+            if began is not None:
+                self.durations.observe(self._clock() - began)
 
     async def _clear_strays(self, target: Target) -> None:
         """End what may be left of this pipeline on workers that can be asked; it must not hold us up."""

@@ -81,7 +81,7 @@ class ControlLoop:
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
         self.jobs = Actions(clock, self.wake, limit=256)
-        deployment = Deployment(ledger, commands, sealer or Sealer(None))
+        deployment = self.deployment = Deployment(ledger, commands, sealer or Sealer(None), clock)
         self.liveness = Liveness(
             ledger,
             table,
@@ -186,6 +186,7 @@ class ControlLoop:
             self.convergence.forget()
             self.placement.forget()
             self.rebalance.forget()
+            self.deployment.forget()
             self.moves.forget()
             self.drains.forget()
             self.updates.forget()

@@ -35,6 +35,8 @@ ROLES: Final[Mapping[tuple[str, str], KeyRole]] = {
     ("GET", "/pipeline-groups"): _VIEW,
     ("GET", "/pipeline-groups/{}"): _VIEW,
     ("DELETE", "/pipeline-groups/{}"): _ADMIN,
+    ("GET", "/pipeline-groups/{}/history"): _VIEW,
+    ("POST", "/pipeline-groups/{}/rollback"): _OPERATE,
     ("POST", "/pipeline-groups/{}/inject"): _OPERATE,
     ("POST", "/pipeline-groups/{}/inject-batch"): _OPERATE,
     ("GET", "/topology"): _VIEW,

@@ -57,7 +57,9 @@ from coordinator.state.model import (
     Worker,
     WorkerStatus,
 )
+from coordinator.state.next_version import line_for
 from coordinator.state.strategy import Room, twins_of
+from coordinator.state.update_plan import choose
 from proto_schemas.errors import ErrorCode
 
 MAX_ACTIVE: Final = 256
@@ -147,7 +149,7 @@ def _choose(state: State, command: StartMigration, source: str) -> str:
     """Every replica chooses the same: nothing that only the leader knows, a load or a setting, counts."""
     if command.cause is Cause.UPDATE:
         group = state.groups[command.group]
-        best, why = updates.choose(state, group, command.pipeline, source, lambda: Room(state))
+        best, why = choose(state, group, command.pipeline, source, lambda: Room(state))
         if best is None:
             refuse(ErrorCode.UNAVAILABLE, why, retryable=True)
         return best
@@ -249,7 +251,7 @@ def fail_migration(change: Change[FailMigration]) -> Result:
 
 def _line(state: State, move: Migration) -> int:
     """A new line, unless it has to stay in one with others."""
-    return updates.line_for(state.groups[move.group], move.pipeline) or move.to_epoch
+    return line_for(state.groups[move.group], move.pipeline) or move.to_epoch
 
 
 def _step(change: Change[M], phase: MovePhase) -> Migration:

@@ -201,11 +201,27 @@ class Update(Record, frozen=True, kw_only=True, gc=True):
     ended_at: int | None = None
 
 
+class Edition(Record, frozen=True, kw_only=True, gc=True):
+    """A version that a group has, or had: since when (ms since 1970), by whom, why; see `history`.
+
+    `revision`: what the group was, `size` its bytes; None: what it is now. `failed`: why it was rolled back.
+    """
+
+    version: int
+    at: int
+    by: str
+    why: str = ""
+    revision: Revision | None = None
+    size: int = 0
+    failed: str | None = None
+
+
 class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
     `connectors`: the registered ones it names; both by pipeline. `update`: the last one; `newest`: the
     highest version it ever had, 0 for the first. `shared`: for pipelines that once ran alone, the line whose
-    queue group all their instances joined; for others with replicas it is named by `created_at`.
+    queue group all their instances joined; for others with replicas it is named by `created_at`. `history`:
+    its last versions, oldest first; empty for one from before they were kept.
 
     With garbage collection, as its spec is, to remember what is derived from it.
     """
@@ -219,6 +235,7 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     update: Update | None = None
     newest: int = 0
     shared: dict[str, int] = {}
+    history: tuple[Edition, ...] = ()
 
     @property
     def rolling(self) -> Update | None:

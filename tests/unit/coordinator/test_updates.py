@@ -33,8 +33,10 @@ from coordinator.state.model import (
     Started,
     UpdatePhase,
 )
+from coordinator.state.next_version import updated
 from coordinator.state.strategy import Room
-from coordinator.state.updates import MAX_FAILURES, plan, updated, waits_for
+from coordinator.state.update_plan import plan
+from coordinator.state.updates import MAX_FAILURES, waits_for
 from proto_schemas.messages import Route
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.worlds import World, refused
