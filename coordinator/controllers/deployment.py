@@ -134,7 +134,7 @@ class ProgramRefused(Exception):
 class Deployment:
     """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause.
 
-    `durations`: from when a worker was chosen, or this leader first heard of it, until the pipeline ran there.
+    `durations`: from when a worker was chosen, or this leader began with it, until the pipeline ran there.
     """
 
     def __init__(

@@ -37,12 +37,14 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    RollbackGroup,
     SaveConnector,
     StartDrain,
     StartMigration,
     UpdateGroup,
     encode_command,
 )
+from coordinator.state.history import MAX_EDITIONS
 from coordinator.state.jobs import MOVES
 from coordinator.state.model import (
     HOLDING,
@@ -186,6 +188,23 @@ class Histories(RuleBasedStateMachine):
         self.say(UpdateGroup, spec=spec, consumes={}, connectors=used)
         now = {name: len(each) for name, each in self.machine.state.placements.items()}
         assert all(now[name] >= count for name, count in before.items()), "nothing is taken away at once"
+
+    @rule(group=GROUPS, to=st.none() | st.integers(1, 4))
+    def roll_back(self, group: str, to: int | None) -> None:
+        before = self.machine.state.groups.get(group)
+        self.say(RollbackGroup, group=group, to=to)
+        now = self.machine.state.groups.get(group)
+        if before is not None and now is not None and now.version != before.version:
+            same = [each.revision for each in before.history if each.revision is not None]
+            assert now.spec in [each.spec for each in same], "it is what it was"
+
+    @invariant()
+    def the_history_of_a_group_is_short_and_tells_of_the_version_that_it_has(self) -> None:
+        for group in self.machine.state.groups.values():
+            versions = [each.version for each in group.history]
+            assert versions == sorted(set(versions)) and len(versions) <= MAX_EDITIONS
+            without = [each.version for each in group.history if each.revision is None]
+            assert without == [group.version]
 
     @rule(kind=st.sampled_from([EndUpdate, EndUpdate, FailUpdate]), data=st.data())
     def speak_of_an_update(self, kind: type[Command], data: st.DataObject) -> None:
