@@ -215,6 +215,20 @@ COMMANDS: Final = (
         example="varpulis group rollback doors --to 2 --why 'too many alarms'",
     ),
     Command(
+        "group scale",
+        "give a pipeline another number of replicas, while it runs",
+        "cli.commands.groups:scale",
+        CLIENT_KEYS,
+        (Argument("pipeline", "GROUP/PIPELINE"), Argument("replicas", "how many instances")),
+        (
+            Option("--dry-run", "only show what would be done", bool, False),
+            Option("--if-version", "only if the group still has this version", int),
+            _WHY,
+            Option("--wait", "seconds to wait until all of them run; 0: do not wait", float, 30.0),
+        ),
+        example="varpulis group scale orders/totals 3",
+    ),
+    Command(
         "undeploy",
         "remove a pipeline group",
         "cli.commands.groups:undeploy",

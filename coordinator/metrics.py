@@ -199,7 +199,7 @@ class ClusterCollector(Collector):
             self._from.loop.updates.durations,
         )
         groups = list(self._from.machine.state.groups.values())
-        rolling = sum(group.rolling is not None for group in groups)
+        rolling = sum(group.rolling is not None or group.division is not None for group in groups)
         yield GaugeMetricFamily(_P + "updates_active", "Groups that are being updated.", rolling)
 
     def _raft(self) -> Iterator[Metric]:

@@ -23,6 +23,7 @@ Strategy = Annotated[
         description="least_loaded, round_robin, binpack, spread, or spread:LABEL over the values of a label",
     ),
 ]
+Replicas = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -55,7 +56,7 @@ class PipelineSpec(Message, frozen=True, kw_only=True):
     name: Id
     source: str
     worker_affinity: str | None = None
-    replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    replicas: Replicas = 1
     partition_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     constraints: Annotated[list[Constraint], msgspec.Meta(max_length=32)] | None = None
 
@@ -156,6 +157,14 @@ class RollbackRequest(Message, frozen=True, kw_only=True):
     """`POST /pipeline-groups/{id}/rollback`. `to`: a version of its history; null: what it was before."""
 
     to: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    why: Why = ""
+
+
+class ScaleRequest(Message, frozen=True, kw_only=True):
+    """`POST /pipeline-groups/{id}/scale`: another number of replicas for one pipeline of the group."""
+
+    pipeline: Id
+    replicas: Replicas
     why: Why = ""
 
 

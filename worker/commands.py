@@ -28,7 +28,7 @@ from proto_schemas.messages import (
     Restore,
     Undeploy,
 )
-from worker import checkpoints, handover
+from worker import checkpoints, handover, takeover
 from worker.checkpoints import CheckpointStore
 from worker.payload import PayloadError, read_event
 from worker.pipeline import KEEPS, Output, Pipeline, State, now_ms
@@ -62,7 +62,7 @@ class Commands:
 
     async def deploy(self, request: Deploy) -> Deployed:
         pipeline = await self._host.deploy(request)
-        return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state)
+        return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state, divides=request.hold)
 
     async def undeploy(self, request: Undeploy) -> Ok:
         await self._host.undeploy(request.pipeline_id, drain=request.drain)
@@ -106,7 +106,8 @@ class Commands:
         )
 
     async def hold(self, request: Hold) -> Ok:
-        await handover.hold(self._host.get(request.pipeline_id))
+        pipeline = self._host.get(request.pipeline_id)
+        await handover.hold(pipeline, relayed=request.relayed, back=request.back)
         return Ok(ok=True)
 
     async def checkpoint(self, request: CheckpointRequest) -> Answer:
@@ -138,13 +139,18 @@ class Commands:
             checkpoint = await self._store.read(request.checkpoint_ref)
         elif request.checkpoint is not None:
             checkpoint = checkpoints.from_object(request.checkpoint)
-        if request.resume:
+        if request.piece is not None:
+            if checkpoint is None or request.resume:
+                raise WireError(ErrorCode.BAD_REQUEST, "a piece is a checkpoint, without resume")
+            takeover.take_piece(pipeline, request.piece, checkpoint)
+        elif request.resume:
             await handover.resume(
                 pipeline,
                 checkpoint,
                 only_held=request.only_held,
                 anew=request.anew,
                 queue=request.queue,
+                lines=request.lines,
             )
             self._host.took_over(pipeline)
         elif checkpoint is not None:

@@ -72,6 +72,11 @@ class WorkerCollector(Collector):
         yield CounterMetricFamily(
             "varpulis_events_without_key", "Events without the partition key", value=shares["without_key"]
         )
+        yield CounterMetricFamily(
+            "varpulis_relayed_to_other_instances",
+            "Events of shares taken here that another instance of the pipeline owns",
+            value=shares["relayed"],
+        )
 
     def _control(self) -> Iterator[Metric]:
         commands = CounterMetricFamily("varpulis_commands", "Commands answered", labels=["command", "code"])

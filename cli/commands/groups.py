@@ -1,5 +1,5 @@
 """Commands that change a cluster or send events into it: `deploy`, `update`, `group rollback`,
-`group history`, `undeploy`, `inject`."""
+`group scale`, `group history`, `undeploy`, `inject`."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,22 @@ def rollback(call: Invocation) -> int:
             return _show_plan(call, client.post(path, body, headers=headers, dry_run="true"))
         group = client.post(path, body, headers=headers, wait=wait)
     return _show_update(call, group, wait, give_up=True)
+
+
+def scale(call: Invocation) -> int:
+    """Give a pipeline another number of replicas; fails as `update` does."""
+    group, slash, pipeline = call.arguments["pipeline"].partition("/")
+    if not (group and slash and pipeline):
+        raise UsageError(f"{call.arguments['pipeline']!r} names no pipeline: write it as GROUP/PIPELINE")
+    if not call.arguments["replicas"].isdecimal():
+        raise UsageError(f"{call.arguments['replicas']!r} is no number of replicas: give 1 to 1000")
+    body = {"pipeline": pipeline, "replicas": int(call.arguments["replicas"]), **_why(call)}
+    wait, path, headers = call.wait, f"/pipeline-groups/{quote(group, safe='')}/scale", _if_version(call)
+    with call.connect() as client:
+        if call.arguments["dry_run"]:
+            return _show_plan(call, client.post(path, body, headers=headers, dry_run="true"))
+        answer = client.post(path, body, headers=headers, wait=wait)
+    return _show_update(call, answer, wait)
 
 
 def history(call: Invocation) -> int:

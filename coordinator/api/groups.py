@@ -22,11 +22,11 @@ from coordinator.api.context import (
     read_optional_body,
     request_id,
 )
-from coordinator.api.programs import Programs, check_group
+from coordinator.api.programs import Programs, check_group, undivided
 from coordinator.state.change import Refusal
-from coordinator.state.commands import CreateGroup, DeleteGroup, RollbackGroup, UpdateGroup
+from coordinator.state.commands import CreateGroup, DeleteGroup, RollbackGroup, ScaleGroup, UpdateGroup
 from coordinator.state.model import Group, UpdatePhase
-from coordinator.state.next_version import rollback_as_update, updated
+from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
 from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.views import group_status, group_view, history_view
@@ -39,6 +39,7 @@ from proto_schemas.rest import (
     HistoryView,
     PlannedChange,
     RollbackRequest,
+    ScaleRequest,
     TornDown,
     UpdatePlan,
 )
@@ -120,6 +121,7 @@ async def update_group(
         connectors=programs.connectors,
         if_version=_if_match(request),
         why=why,
+        undivided=programs.undivided,
     )
     if dry_run:
         return Response(_plan(context, command), status_code=200)
@@ -155,9 +157,36 @@ async def rollback_group(
         to=asked.to,
         if_version=_if_match(request),
         why=asked.why,
+        undivided=await _undivided(context, group_id),
     )
     if dry_run:
         return Response(_plan_back(context, command), status_code=200)
+    await context.ledger.propose(command)
+    return await _once_rolled(context, group_id, wait)
+
+
+@post("/pipeline-groups/{group_id:str}/scale", status_code=200, opt={"body": ScaleRequest})
+async def scale_group(
+    request: AnyRequest,
+    context: Given,
+    group_id: FromPath[str],
+    wait: Wait = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+) -> Response[GroupView] | Response[UpdatePlan]:
+    """Give a pipeline another number of replicas; otherwise as an update."""
+    asked = await read_body(request, ScaleRequest)
+    command = ScaleGroup(
+        by="api",
+        request_id=request_id(request),
+        group=group_id,
+        pipeline=asked.pipeline,
+        replicas=asked.replicas,
+        if_version=_if_match(request),
+        why=asked.why,
+        undivided=await _undivided(context, group_id),
+    )
+    if dry_run:
+        return Response(_plan(context, _as_update(context, command)), status_code=200)
     await context.ledger.propose(command)
     return await _once_rolled(context, group_id, wait)
 
@@ -177,6 +206,11 @@ async def delete_group(
     gone = await context.ledger.wait_until(lambda: group_id not in context.ledger.state.groups, timeout=wait)
     answer = TornDown(torn_down=gone, status="torn_down" if gone else "deleting")
     return Response(answer, status_code=200 if gone else 202)
+
+
+async def _undivided(context: Context, name: str) -> dict[str, str]:
+    group = context.ledger.state.groups.get(name)
+    return await undivided(group.spec, context.ledger.state.connectors) if group is not None else {}
 
 
 async def _once_rolled(context: Context, name: str, wait: float) -> Response[GroupView]:
@@ -202,7 +236,7 @@ async def _programs(context: Context, spec: GroupSpec, key: str) -> Programs:
     except WireError:
         if key not in context.ledger.state.remembered:
             raise
-        return Programs({}, {})  # it was fine the first time, and that answer counts
+        return Programs({}, {}, {})  # it was fine the first time, and that answer counts
 
 
 def _if_match(request: AnyRequest) -> int | None:
@@ -214,6 +248,13 @@ def _if_match(request: AnyRequest) -> int | None:
             f'If-Match: {header[:80]!r} is no version of a group: send the ETag of its GET, such as "3"',
         )
     return int(found[1]) if found is not None else None
+
+
+def _as_update(context: Context, command: ScaleGroup) -> UpdateGroup:
+    try:
+        return scale_as_update(context.ledger.state, command)
+    except Refusal as refusal:
+        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
 
 
 def _plan_back(context: Context, command: RollbackGroup) -> UpdatePlan:
@@ -262,7 +303,7 @@ def _answer(context: Context, group: Group, status: int) -> Response[GroupView]:
 
 def _is_rolling(context: Context, name: str) -> bool:
     group = context.ledger.state.groups.get(name)
-    return group is not None and group.rolling is not None
+    return group is not None and (group.rolling is not None or group.division is not None)
 
 
 def _group(context: Context, name: str) -> Group:
@@ -278,4 +319,13 @@ def _status(context: Context, name: str) -> str:
     return group_status(group, state.placements[name]) if group is not None else "torn_down"
 
 
-HANDLERS = [create_group, list_groups, get_group, update_group, get_history, rollback_group, delete_group]
+HANDLERS = [
+    create_group,
+    list_groups,
+    get_group,
+    update_group,
+    get_history,
+    rollback_group,
+    scale_group,
+    delete_group,
+]

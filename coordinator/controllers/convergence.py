@@ -60,6 +60,10 @@ def examine(
     adopt, failed, stale, paused = [], [], [], []
     coming = {move.to_epoch for move in state.migrations.values() if move.to_worker == worker.id}
     moving = {(move.group, move.pipeline) for move in state.migrations.values()}
+    for group in state.dividing:
+        if group.division is not None:
+            coming |= {each.epoch for each in group.division.new if each.worker == worker.id}
+            moving |= {(group.spec.name, each.instance) for each in group.division.old}
     listed: set[Target] = set()
     for copy in heard.pipelines.values():
         target = Target.of(state, copy.group, copy.name, copy.epoch)

@@ -50,7 +50,7 @@ from coordinator.state.next_version import line_for
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Restore, Undeploy
+from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
 from proto_schemas.rest import PipelineSpec
 from transport.errors import ErrorKind, NatsTransportError
 
@@ -255,6 +255,7 @@ class Deployment:
             pipeline_id=pipeline_id,
             resume=True,
             queue=self.line_of(target, placement.queue),
+            lines=self.lines_of(target, placement.queue) or None,
             term=self._ledger.term,
             epoch=target.epoch,
         )
@@ -308,6 +309,25 @@ class Deployment:
         queue = (line_for(group, target.pipeline) if group is not None else None) or queue
         return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
 
+    def lines_of(self, target: Target, queue: int) -> dict[str, str]:
+        """The queue groups of the further shares that an instance by key takes, by their numbers; those that
+        it has no line for begin one under the epoch `queue`, as its own does."""
+        group = self._ledger.state.groups.get(target.group)
+        found = group.instances.get(target.pipeline) if group is not None else None
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        if group is None or found is None or placement is None or found.pipeline.partition_key is None:
+            return {}
+        known = placement.lines if placement.queue == queue else {}
+        return lines_named(
+            target.group,
+            found.pipeline.name,
+            {
+                str(share): known.get(str(share), queue)
+                for share in range(found.number, group.shares_of(found.pipeline), found.pipeline.replicas)
+                if share != found.number
+            },
+        )
+
     def message(self, target: Target, queue: int, *, hold: bool = False, new: bool = False) -> Deploy | None:
         """The deploy of a copy in the line `queue`, of the version that the instance is of, or, if `new`, is
         to have; None when its group is gone, or is without it.
@@ -321,22 +341,29 @@ class Deployment:
         if group is None or found is None:
             return None
         pipeline, number = found
-        named = group.connectors.get(pipeline.name, ())
         return Deploy(
             name=target.pipeline,
             source=pipeline.source,
             group=target.group,
             routes=routes_of(group, pipeline.name) or None,
-            connectors=for_worker(self._ledger.state, named, self._sealer) or None,
+            connectors=self.connectors_of(group, pipeline.name) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=target.request_id,
             queue=self.line_of(target, queue),
             hold=hold,
-            instance=instance_of(pipeline, number),
+            instance=instance_of(group, pipeline, number, self.lines_of(target, queue)),
             partitions=partitions_of(group, pipeline),
         )
+
+    def connectors_of(self, group: Group, pipeline: str) -> list[ConnectorParams]:
+        """The registered connectors that a pipeline names, opened.
+
+        Raises:
+            ValueError: one is not there, or does not open.
+        """
+        return for_worker(self._ledger.state, group.connectors.get(pipeline, ()), self._sealer)
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
         reason = why(worker.id, error)
@@ -395,6 +422,11 @@ class Deployment:
             if worker is None or worker.status is not WorkerStatus.UNHEALTHY:
                 with contextlib.suppress(WireError, NatsTransportError):
                     await self.clear_stray(stray, known=worker is not None)
+
+
+def lines_named(group: str, pipeline: str, lines: dict[str, int]) -> dict[str, str]:
+    """The queue groups of shares, by their numbers."""
+    return {share: f"{group}.{pipeline}-{share}.{epoch}" for share, epoch in lines.items()}
 
 
 def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:

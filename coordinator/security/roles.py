@@ -37,6 +37,7 @@ ROLES: Final[Mapping[tuple[str, str], KeyRole]] = {
     ("DELETE", "/pipeline-groups/{}"): _ADMIN,
     ("GET", "/pipeline-groups/{}/history"): _VIEW,
     ("POST", "/pipeline-groups/{}/rollback"): _OPERATE,
+    ("POST", "/pipeline-groups/{}/scale"): _OPERATE,
     ("POST", "/pipeline-groups/{}/inject"): _OPERATE,
     ("POST", "/pipeline-groups/{}/inject-batch"): _OPERATE,
     ("GET", "/topology"): _VIEW,

@@ -60,6 +60,13 @@ def returned(group: Group, former: Group, reason: str) -> Editions:
     return _kept(editions, former.version)
 
 
+def refused(group: Group, failed: Edition) -> Editions:
+    """Of a group that stays what it is: another version never came to be."""
+    if failed.revision is not None:
+        failed = replace(failed, size=len(_encode(failed.revision)))
+    return _kept([*known(group), failed], group.version)
+
+
 def before(group: Group, version: int | None) -> Revision:
     """What a group is to be again: what it was as `version`, or, by default, before the one that it has.
 

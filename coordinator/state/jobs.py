@@ -197,6 +197,8 @@ def _movable(change: Change[StartMigration]) -> Placement:
     under_way = state.moving(command.group, command.pipeline)
     if under_way is not None:
         refuse(ErrorCode.CONFLICT, f"{name} moves already, to {under_way.to_worker}: see {under_way.id}")
+    if state.groups[command.group].divides(command.pipeline):
+        refuse(ErrorCode.CONFLICT, f"{name} is being divided: ask again", retryable=True)
     if not placement.queue:
         refuse(
             ErrorCode.CONFLICT,
@@ -225,8 +227,10 @@ def finish_migration(change: Change[FinishMigration]) -> Result:
     """The target's copy is the placement; the source's is stale by its epoch."""
     command = change.command
     move = _step(change, MovePhase.DONE)
+    before = change.state.placements[move.group][move.pipeline]
     placement = Placement(
         phase=Phase.RUNNING,
+        lines={} if command.new_line else before.lines,
         epoch=move.to_epoch,
         worker_id=move.to_worker,
         pipeline_id=move.to_pipeline_id,
@@ -244,7 +248,7 @@ def fail_migration(change: Change[FailMigration]) -> Result:
     move = _step(change, phase)
     placement = change.state.placement(move.group, move.pipeline)
     if command.new_line and placement is not None:
-        change.write(move.group, move.pipeline, replace(placement, queue=_line(change.state, move)))
+        change.write(move.group, move.pipeline, replace(placement, queue=_line(change.state, move), lines={}))
     end(change, move, phase, command.reason, refused=command.refused)
     return Done()
 

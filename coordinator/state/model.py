@@ -149,7 +149,8 @@ class Placement(Record, frozen=True, kw_only=True):
 
     `reason` says why it does not run, or why it is being placed again; None once it runs.
     `attempts` counts the placements since it last ran. `queue` is the epoch under which its line of copies
-    began; 0: it was placed by a version that knew no lines, and cannot be moved without loss.
+    began; 0: it was placed by a version that knew no lines, and cannot be moved without loss. `lines`: the
+    same of further shares that it takes, by their numbers, where it is not `queue`.
     """
 
     phase: Phase = Phase.PENDING
@@ -159,6 +160,7 @@ class Placement(Record, frozen=True, kw_only=True):
     reason: str | None = None
     attempts: int = 0
     queue: int = 0
+    lines: dict[str, int] = {}
 
 
 class Instance(NamedTuple):
@@ -175,6 +177,38 @@ class Revision(Record, frozen=True, kw_only=True, gc=True):
     spec: GroupSpec
     consumes: dict[str, list[str]]
     connectors: dict[str, list[str]] = {}
+
+
+class Part(Record, frozen=True, kw_only=True):
+    """One copy that takes part in a division: an old one as it runs, or a new one that is to be.
+
+    `session`: the life of a new one's worker that was meant; `queue`, `lines`: as of its placement.
+    """
+
+    instance: str
+    worker: str
+    epoch: int
+    session: int = 0
+    pipeline_id: str | None = None
+    queue: int = 0
+    lines: dict[str, int] = {}
+
+
+class Division(Record, frozen=True, kw_only=True, gc=True):
+    """The instances of a pipeline that share by key become more or fewer: `old` ones hand over to `new` ones;
+    see `divisions`. `wanted`: what the group is to be then; `held`: the new copies are there; `reason`: what
+    stands in the way."""
+
+    id: str
+    pipeline: str
+    wanted: Revision
+    old: tuple[Part, ...]
+    new: tuple[Part, ...]
+    held: bool = False
+    by: str
+    why: str = ""
+    reason: str | None = None
+    started_at: int
 
 
 class Update(Record, frozen=True, kw_only=True, gc=True):
@@ -221,7 +255,8 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     `connectors`: the registered ones it names; both by pipeline. `update`: the last one; `newest`: the
     highest version it ever had, 0 for the first. `shared`: for pipelines that once ran alone, the line whose
     queue group all their instances joined; for others with replicas it is named by `created_at`. `history`:
-    its last versions, oldest first; empty for one from before they were kept.
+    its last versions, oldest first; empty for one from before they were kept. `shares`: into how many shares
+    the events of pipelines with a key are cut, where that is not the number of their replicas any more.
 
     With garbage collection, as its spec is, to remember what is derived from it.
     """
@@ -236,6 +271,8 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     newest: int = 0
     shared: dict[str, int] = {}
     history: tuple[Edition, ...] = ()
+    shares: dict[str, int] = {}
+    division: Division | None = None
 
     @property
     def rolling(self) -> Update | None:
@@ -289,6 +326,14 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
             for pipeline in self.spec.pipelines
             for number, name in enumerate(instance_names(pipeline.name, pipeline.replicas))
         }
+
+    def shares_of(self, pipeline: PipelineSpec) -> int:
+        """Into how many shares the events of a pipeline with a key are cut."""
+        return self.shares.get(pipeline.name, pipeline.replicas)
+
+    def divides(self, instance: str) -> bool:
+        """Whether an instance is being divided."""
+        return self.division is not None and any(each.instance == instance for each in self.division.old)
 
     @cached_property
     def pipelines(self) -> dict[str, PipelineSpec]:
@@ -511,6 +556,15 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     def _rolling(self) -> set[str]:
         return {name for name, group in self.groups.items() if group.rolling is not None}
 
+    @cached_property
+    def _dividing(self) -> set[str]:
+        return {name for name, group in self.groups.items() if group.division is not None}
+
+    @property
+    def dividing(self) -> list[Group]:
+        """The groups in which a division is under way, by name."""
+        return [self.groups[name] for name in sorted(self._dividing)]
+
     @property
     def rolling(self) -> list[Group]:
         """The groups that are being updated, by name."""
@@ -524,12 +578,17 @@ class State(msgspec.Struct, kw_only=True, dict=True):
             self._rolling.add(name)
         else:
             self._rolling.discard(name)
+        if group.division is not None:
+            self._dividing.add(name)
+        else:
+            self._dividing.discard(name)
 
     def drop_group(self, name: str) -> None:
         """Remove a group that has no placements any more."""
         del self.placements[name]
         del self.groups[name]
         self._rolling.discard(name)
+        self._dividing.discard(name)
 
     @cached_property
     def _held(self) -> dict[str, set[tuple[str, str]]]:
@@ -605,7 +664,19 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     def slots_taken(self, worker_id: str) -> int:
         """Slots of a worker that are taken: by what is placed there, and by what is on its way there."""
         coming = sum(move.to_worker == worker_id != move.from_worker for move in self.migrations.values())
-        return self.count_on(worker_id) + coming
+        return (
+            self.count_on(worker_id) + coming + sum(worker_id == each for _, _, each in self.coming_apart())
+        )
+
+    def coming_apart(self) -> Iterator[tuple[str, str, str]]:
+        """(group, instance, worker) of the new copies of divisions that take a slot beside the old ones."""
+        for group in self.dividing:
+            division = group.division
+            if division is not None:
+                here = {(each.instance, each.worker) for each in division.old}
+                for each in division.new:
+                    if (each.instance, each.worker) not in here:
+                        yield group.spec.name, each.instance, each.worker
 
     def moving(self, group: str, pipeline: str) -> Migration | None:
         """The migration of a pipeline that is under way."""

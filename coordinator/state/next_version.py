@@ -4,7 +4,8 @@ from msgspec.structs import replace
 
 from coordinator.state import history
 from coordinator.state.change import refuse
-from coordinator.state.commands import RollbackGroup, UpdateGroup
+from coordinator.state.commands import RollbackGroup, ScaleGroup, UpdateGroup
+from coordinator.state.divisions import divided, divided_in
 from coordinator.state.model import Edition, Group, Phase, Placement, State, Update, UpdatePhase
 from coordinator.state.revisions import fault_of, fresh_in, splits_or_joins
 from proto_schemas.errors import ErrorCode
@@ -30,6 +31,11 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
             f"group {name!r} is {group.rolling.phase.replace('_', ' ')} from version "
             f"{group.rolling.from_version} to {group.rolling.to_version}: wait until that has ended",
         )
+    if group.division is not None:
+        refuse(
+            ErrorCode.CONFLICT,
+            f"the instances of {name}/{group.division.pipeline} are being divided: wait until that has ended",
+        )
     if command.spec == group.spec:
         return None
     named = {connector for used in command.connectors.values() for connector in used}
@@ -38,6 +44,10 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
             ErrorCode.PARSE_ERROR,
             f"connector {gone[0]!r} is not registered any more: see GET /connectors, or declare it",
         )
+    pipeline = divided_in(group, command.spec)
+    if pipeline is not None:
+        _none_leaves(state, name)
+        return divided(state, group, command, pipeline)
     version = max(group.version, group.newest) + 1
     new = replace(
         group,
@@ -52,13 +62,7 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
     if fault is not None:
         refuse(ErrorCode.CONFLICT, fault)
     placements = state.placements[name]
-    leaving = [each for each, placement in placements.items() if placement.phase is Phase.REMOVING]
-    if leaving:
-        refuse(
-            ErrorCode.CONFLICT,
-            f"{name}/{leaving[0]}, of an earlier version, is still being removed: ask again once it is gone",
-            retryable=True,
-        )
+    _none_leaves(state, name)
     fresh = fresh_in(group, new)
     touched = set(fresh)
     update = Update(
@@ -71,6 +75,16 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
     )
     edition = Edition(version=version, at=command.at, by=command.by, why=command.why)
     return replace(new, update=update, history=history.followed(group, edition))
+
+
+def _none_leaves(state: State, name: str) -> None:
+    leaving = [each for each, found in state.placements[name].items() if found.phase is Phase.REMOVING]
+    if leaving:
+        refuse(
+            ErrorCode.CONFLICT,
+            f"{name}/{leaving[0]}, of an earlier version, is still being removed: ask again once it is gone",
+            retryable=True,
+        )
 
 
 def rollback_as_update(state: State, command: RollbackGroup) -> UpdateGroup | None:
@@ -95,7 +109,32 @@ def rollback_as_update(state: State, command: RollbackGroup) -> UpdateGroup | No
         consumes=wanted.consumes,
         connectors=wanted.connectors,
         if_version=command.if_version,
+        undivided=command.undivided,
         why=f"as version {wanted.version}{': ' if command.why else ''}{command.why}"[:MAX_WHY],
+    )
+
+
+def scale_as_update(state: State, command: ScaleGroup) -> UpdateGroup:
+    """The update that gives a pipeline another number of replicas.
+
+    Raises:
+        Refusal: `not_found`.
+    """
+    group = state.groups.get(command.group)
+    pipeline = group.pipelines.get(command.pipeline) if group is not None else None
+    if group is None or pipeline is None:
+        refuse(ErrorCode.NOT_FOUND, f"there is no pipeline {command.about}: see GET /pipeline-groups")
+    scaled = replace(pipeline, replicas=command.replicas)
+    pipelines = [scaled if each is pipeline else each for each in group.spec.pipelines]
+    return UpdateGroup(
+        at=command.at,
+        by=command.by,
+        spec=replace(group.spec, pipelines=pipelines),
+        consumes=group.consumes,
+        connectors=group.connectors,
+        if_version=command.if_version,
+        undivided=command.undivided,
+        why=command.why or f"{command.pipeline}: {pipeline.replicas} to {command.replicas} replicas",
     )
 
 

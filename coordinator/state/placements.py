@@ -62,6 +62,7 @@ def place(change: Change[Place]) -> Result:
             pipeline_id=None,
             attempts=placement.attempts + 1,
             queue=line_for(state.groups[command.group], command.pipeline) or state.epochs,
+            lines={},
         ),
     )
     updates.caught_up(change, command.group, command.pipeline)
@@ -88,6 +89,7 @@ def report_running(change: Change[ReportRunning]) -> Result:
         worker_id=worker.id,
         pipeline_id=command.pipeline_id,
         queue=placement.queue,
+        lines=placement.lines,
     )
     change.write(command.group, command.pipeline, running)
     change.tell("pipeline_running", command.about, f"on {worker.id} as {command.pipeline_id}")

@@ -19,6 +19,16 @@ class Step(NamedTuple):
 
 def plan(state: State, group: Group, room: Room) -> list[Step]:
     """What the update of a group as `updated` gives it would do, were it begun now. `room` is used up."""
+    division = group.division
+    if division is not None:
+        old = {each.instance: each.worker for each in division.old}
+        coming = {each.instance: each.worker for each in division.new}
+        others = [name for name in group.instances if name not in old]
+        return [
+            *(Step(name, "unchanged", state.placements[group.spec.name][name].worker_id) for name in others),
+            *(Step(name, "updated" if name in old else "added", worker) for name, worker in coming.items()),
+            *(Step(name, "removed", worker) for name, worker in old.items() if name not in coming),
+        ]
     placements, fresh = state.placements[group.spec.name], set(group.rolling.fresh if group.rolling else ())
     steps: list[Step] = []
     for name in group.instances:

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from coordinator.state import history
+from coordinator.state import divisions, history
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import (
     MAX_REASON,
@@ -35,6 +35,7 @@ from coordinator.state.commands import (
     ExplainUpdate,
     FailUpdate,
     RollbackGroup,
+    ScaleGroup,
     UpdateCommand,
     UpdateGroup,
 )
@@ -52,7 +53,7 @@ from coordinator.state.model import (
     Update,
     UpdatePhase,
 )
-from coordinator.state.next_version import rollback_as_update, updated
+from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
 from proto_schemas.errors import ErrorCode
 from proto_schemas.rest import ROLLBACK_ASKED
 
@@ -86,7 +87,19 @@ def rollback_group(change: Change[RollbackGroup]) -> Result:
     return Done()
 
 
+def scale_group(change: Change[ScaleGroup]) -> Result:
+    """As an update that changes the replicas of one pipeline."""
+    wanted = scale_as_update(change.state, change.command)
+    group = updated(change.state, wanted)
+    if group is not None:
+        _begin(change, group, "group_update_started", wanted.why)
+    return Done()
+
+
 def _begin(change: Change[Any], group: Group, what: str, why: str) -> None:
+    if group.division is not None:
+        divisions.begin(change, group, what)
+        return
     state, name, update = change.state, group.spec.name, group.update
     state.write_group(group)
     for instance in group.instances:
@@ -213,6 +226,7 @@ def moves_of(state: State, group: Group) -> list[Migration]:
 def ended(group: Group, reason: str, at: int) -> Group:
     """The group without the update that was under way, of the version that is known to run: for a state
     that is brought back from a copy."""
+    group = divisions.ended(group)
     update = group.rolling
     if update is None:
         return group

@@ -166,6 +166,16 @@ CASES: Final = {
         changing=frozenset({"placements", "sources", "update"}),
         undone=1,
     ),
+    ("POST", "/pipeline-groups/{group_id}/scale"): Case(
+        "/pipeline-groups/g/scale",
+        {"pipeline": "p", "replicas": 2},
+        "group_update_started",
+        "g",
+        before=GROUP,
+        undo=asks("POST", "/pipeline-groups/g/scale", {"pipeline": "p", "replicas": 1}),
+        changing=frozenset({"placements", "sources", "update"}),
+        undone=1,
+    ),
     ("POST", "/pipeline-groups/{group_id}/inject"): Case(
         "/pipeline-groups/g/inject", EVENT, "inject", before=GROUP, refused=False
     ),

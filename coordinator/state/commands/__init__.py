@@ -15,12 +15,17 @@ from coordinator.state.commands.base import (
     Reason,
 )
 from coordinator.state.commands.groups import (
+    AdvanceDivision,
     CreateGroup,
     DeleteGroup,
+    DivisionCommand,
     EndUpdate,
     ExplainUpdate,
+    FailDivision,
     FailUpdate,
+    FinishDivision,
     RollbackGroup,
+    ScaleGroup,
     UpdateCommand,
     UpdateGroup,
 )
@@ -74,6 +79,10 @@ AnyCommand = (
     | CreateGroup
     | UpdateGroup
     | RollbackGroup
+    | ScaleGroup
+    | AdvanceDivision
+    | FinishDivision
+    | FailDivision
     | ExplainUpdate
     | FailUpdate
     | EndUpdate
@@ -128,6 +137,7 @@ def decode_command(data: bytes) -> Command:
 __all__ = [
     "MAX_NOTE",
     "MAX_REASON",
+    "AdvanceDivision",
     "AdvanceMigration",
     "Announce",
     "AnyCommand",
@@ -141,13 +151,16 @@ __all__ = [
     "DeleteConnector",
     "DeleteGroup",
     "Displace",
+    "DivisionCommand",
     "EndDrain",
     "EndUpdate",
     "Explain",
     "ExplainDrain",
     "ExplainUpdate",
+    "FailDivision",
     "FailMigration",
     "FailUpdate",
+    "FinishDivision",
     "FinishMigration",
     "ForgetStray",
     "LetGo",
@@ -167,6 +180,7 @@ __all__ = [
     "RevokeKey",
     "RollbackGroup",
     "SaveConnector",
+    "ScaleGroup",
     "StartDrain",
     "StartMigration",
     "UpdateCommand",

@@ -24,13 +24,15 @@ class CreateGroup(Command, frozen=True, kw_only=True):
 
 
 class UpdateGroup(Command, frozen=True, kw_only=True):
-    """Another version of a group; its programs were checked before. `if_version`: only of that one."""
+    """Another version of a group; its programs were checked before. `if_version`: only of that one;
+    `undivided`: pipelines whose state cannot be divided by their key, and why."""
 
     spec: GroupSpec
     consumes: dict[str, list[str]]
     connectors: dict[str, list[str]] = {}
     if_version: int | None = None
     why: Why = ""
+    undivided: dict[str, str] = {}
 
     @property
     def about(self) -> str:
@@ -38,7 +40,7 @@ class UpdateGroup(Command, frozen=True, kw_only=True):
 
     @property
     def words(self) -> "UpdateGroup":
-        return replace(self, consumes={}, connectors={})
+        return replace(self, consumes={}, connectors={}, undivided={})
 
 
 class RollbackGroup(Command, frozen=True, kw_only=True):
@@ -49,10 +51,64 @@ class RollbackGroup(Command, frozen=True, kw_only=True):
     to: int | None = None
     if_version: int | None = None
     why: Why = ""
+    undivided: dict[str, str] = {}
 
     @property
     def about(self) -> str:
         return self.group
+
+    @property
+    def words(self) -> "RollbackGroup":
+        return replace(self, undivided={})
+
+
+class ScaleGroup(Command, frozen=True, kw_only=True):
+    """A group is to be as it is, but for the `replicas` of one pipeline; otherwise as `UpdateGroup`."""
+
+    group: str
+    pipeline: str
+    replicas: int
+    if_version: int | None = None
+    why: Why = ""
+    undivided: dict[str, str] = {}
+
+    @property
+    def about(self) -> str:
+        return f"{self.group}/{self.pipeline}"
+
+    @property
+    def words(self) -> "ScaleGroup":
+        return replace(self, undivided={})
+
+
+class DivisionCommand(Command, frozen=True, kw_only=True):
+    """About the division that is under way in a group."""
+
+    group: str
+    division: str
+
+    @property
+    def about(self) -> str:
+        return f"{self.group}, {self.division},"
+
+
+class AdvanceDivision(DivisionCommand, frozen=True, kw_only=True):
+    """The new copies are there, by instance; or, without, what stands in the way."""
+
+    copies: dict[str, str] = {}
+    reason: Reason = ""
+
+
+class FinishDivision(DivisionCommand, frozen=True, kw_only=True):
+    """The new copies hold all that the old ones handed over: they are the placements now."""
+
+
+class FailDivision(DivisionCommand, frozen=True, kw_only=True):
+    """The old copies stay. `new_line`: some new one may still listen, so they begin new lines under the first
+    of the epochs that were meant for the new ones."""
+
+    reason: Reason
+    new_line: bool = False
 
 
 class UpdateCommand(Command, frozen=True, kw_only=True):

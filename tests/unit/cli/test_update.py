@@ -112,3 +112,16 @@ def test_the_history_shows_each_version_with_who_and_why(
     assert coordinator.asked == [("GET", "/pipeline-groups/doors/history", None)]
     said = capsys.readouterr().out
     assert all(text in said for text in ("1970-01-02T00:00:00Z", "api:k", "it broke", "present", "p, q"))
+
+
+def test_a_pipeline_is_scaled_by_its_name_and_a_number(
+    coordinator: Coordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coordinator.answer = group("done")
+    assert main(["group", "scale", "doors/p", "3", "--wait", "5"]) == 0
+    assert coordinator.asked == [
+        ("POST", "/pipeline-groups/doors/scale?wait=5.0", {"pipeline": "p", "replicas": 3})
+    ]
+    assert main(["group", "scale", "doors", "3"]) == main(["group", "scale", "doors/p", "many"]) == 2
+    said = capsys.readouterr().err
+    assert "GROUP/PIPELINE" in said and "no number of replicas" in said and len(coordinator.asked) == 1
