@@ -6,7 +6,7 @@ from proto_schemas.messages import Instance, Partition, Route
 from proto_schemas.partition import Owners
 from proto_schemas.subjects import Subjects
 from worker.intake import Intake
-from worker.routes import OutputRoutes, input_subjects
+from worker.routes import OutputRoutes, input_subjects, lines_of
 
 SUBJECTS = Subjects("c")
 
@@ -156,3 +156,39 @@ def test_an_event_without_the_key_is_kept_once_and_counted() -> None:
     assert [rules.without_key for rules in instances] == [int(each) for each in kept]
     instances[0].owner("c.pipeline.g.a.b-0", "X", {"k": None})
     assert sum(rules.without_key for rules in instances) == 1, "null is a key"
+
+
+@pytest.mark.parametrize(("shares", "count"), [(2, 3), (3, 2), (4, 2), (2, 5), (5, 3)])
+def test_where_shares_stayed_one_instance_takes_an_event_and_knows_whose_it_is(
+    shares: int, count: int
+) -> None:
+    subjects, owners, cut = Subjects("c"), Owners(count), Owners(shares)
+    taken_by = {number: range(number, shares, count) for number in range(count)}
+    instances = [
+        Instance(
+            of="b",
+            number=number,
+            count=count,
+            key="k",
+            shares=shares,
+            lines={str(share): f"line-{share}" for share in taken if share != number},
+        )
+        for number, taken in taken_by.items()
+    ]
+    rules = [Intake(subjects, "g", f"b-{each.number}", [], each) for each in instances]
+    lines = [lines_of(subjects, "g", f"b-{each.number}", [], each, "own") for each in instances]
+    heard = sorted(line.share or 0 for of_one in lines for line in of_one if line.sources)
+    assert heard == list(range(shares)), "each share is heard by one"
+    for key in [f"c-{number}" for number in range(60)]:
+        told = [
+            rule.owner("c.pipeline.g._external.b", "X", {"k": key}, line.share)
+            for rule, of_one in zip(rules, lines, strict=True)
+            for line in of_one
+            if line.sources
+        ]
+        assert [each for each in told if each is not None] == [owners.of(key)]
+        share, owner = cut.of(key), owners.of(key)
+        direct = rules[share % count].owner(f"c.pipeline.g.a.b-{share}", "X", {"k": key}, share)
+        assert direct == owner, "also of what its sender sorted out"
+        passed_on = rules[owner].owner(f"c.pipeline.g._relayed.b-{owner}", "X", {"k": key}, owner)
+        assert passed_on == owner, "and what was passed on stays"
