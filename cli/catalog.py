@@ -144,6 +144,7 @@ _WORKER: Final = Argument("id", "id of the worker")
 _KEY: Final = Argument("id", "id of the key, its middle part")
 _TO: Final = Option("--to", "write the key into this new file instead of showing it")
 _GROUP: Final = Argument("group", "name of the group")
+_WHY: Final = Option("--why", "why, for the history of the group")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
 COMMANDS: Final = (
@@ -177,6 +178,7 @@ COMMANDS: Final = (
         (_FILE,),
         (
             Option("--name", "name of the group; default: the one in the file, or the file's own"),
+            _WHY,
             Option("--wait", "seconds to wait until every pipeline runs; 0: do not wait", float, 10.0),
         ),
         example="varpulis deploy deploy/examples/doors.vpl",
@@ -190,9 +192,46 @@ COMMANDS: Final = (
         (
             Option("--dry-run", "only show what would be done", bool, False),
             Option("--if-version", "only if the group still has this version", int),
+            _WHY,
             Option("--wait", "seconds to wait until the new version runs; 0: do not wait", float, 30.0),
         ),
         example="varpulis update doors deploy/examples/doors.vpl --dry-run",
+    ),
+    Command(
+        "group history",
+        "the last versions of a group: since when, by whom, why",
+        "cli.commands.groups:history",
+        CLIENT_KEYS,
+        (_GROUP,),
+    ),
+    Command(
+        "group rollback",
+        "make a group again what it was before, or give up the update that is under way",
+        "cli.commands.groups:rollback",
+        CLIENT_KEYS,
+        (_GROUP,),
+        (
+            Option("--to", "a version of its history; default: the last good one before the present", int),
+            Option("--dry-run", "only show what would be done", bool, False),
+            Option("--if-version", "only if the group still has this version", int),
+            _WHY,
+            Option("--wait", "seconds to wait until that version runs; 0: do not wait", float, 30.0),
+        ),
+        example="varpulis group rollback doors --to 2 --why 'too many alarms'",
+    ),
+    Command(
+        "group scale",
+        "give a pipeline another number of replicas, while it runs",
+        "cli.commands.groups:scale",
+        CLIENT_KEYS,
+        (Argument("pipeline", "GROUP/PIPELINE"), Argument("replicas", "how many instances")),
+        (
+            Option("--dry-run", "only show what would be done", bool, False),
+            Option("--if-version", "only if the group still has this version", int),
+            _WHY,
+            Option("--wait", "seconds to wait until all of them run; 0: do not wait", float, 30.0),
+        ),
+        example="varpulis group scale orders/totals 3",
     ),
     Command(
         "undeploy",

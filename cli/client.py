@@ -88,9 +88,11 @@ class ClusterClient:
         answer: bytes = self._call("GET", path, query=query, read=_bytes)
         return answer
 
-    def post(self, path: str, body: Mapping[str, Any], **query: Any) -> Any:
+    def post(
+        self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **query: Any
+    ) -> Any:
         """The answer to `POST`; raises as `get` does. `wait` in the query prolongs the deadline by itself."""
-        return self._call("POST", path, body=body, query=query)
+        return self._call("POST", path, body=body, query=query, headers=headers)
 
     def upload(self, path: str, data: bytes, **query: Any) -> Any:
         """The answer to `POST` of bytes as they are; otherwise as `post`."""

@@ -18,6 +18,7 @@ from cli.settings import BY_KEY
 _EXIT_CODES: Final = "exit codes: 0 done, 1 the operation failed, 2 wrong usage or configuration"
 _CHOICE: Final = re.compile(r"COMMAND: invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 _GROUPS: Final = {
+    "group": "the versions of a pipeline group",
     "pipeline": "look at pipelines one by one",
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",

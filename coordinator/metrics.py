@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from coordinator.controllers.loop import ControlLoop
+from coordinator.durations import Durations
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.machine import ClusterMachine
@@ -126,8 +127,14 @@ class ClusterCollector(Collector):
             "reason",
             {"new": took["pipeline_placed"], "again": took["pipeline_placed_again"]},
         )
-        yield from self._moves()
         loop = self._from.loop
+        yield _durations(
+            "deploy_duration_seconds",
+            "From the choice of a worker until the pipeline runs there.",
+            loop.deployment.durations,
+        )
+        yield from self._moves()
+        yield from self._updates()
         ended = loop.pipelines.ended + loop.verdicts.ended + loop.sweeps.ended + loop.jobs.ended
         yield _counter("actions", "Actions of the controllers.", "result", ended)
         yield _count("controller_failed_passes", "Passes that raised.", self._from.loop.failed_passes)
@@ -161,16 +168,39 @@ class ClusterCollector(Collector):
             "result",
             {result: took[f"migration_{result}"] for result in results},
         )
-        yield _histogram(
+        yield _durations(
             "migration_duration_seconds",
             "From the decision to move a pipeline until it runs on the target.",
-            loop.moves.durations.bounds,
-            loop.moves.durations.buckets,
-            loop.moves.durations.total,
+            loop.moves.durations,
         )
         state = self._from.machine.state
         yield GaugeMetricFamily(_P + "migrations_active", "Migrations under way.", len(state.migrations))
         yield GaugeMetricFamily(_P + "drains_active", "Workers that are being drained.", len(state.drains))
+
+    def _updates(self) -> Iterator[Metric]:
+        took = self._from.ledger.decisions
+        results = {
+            "started": took["group_update_started"] + took["group_rollback_started"],
+            "done": took["group_updated"],
+            "rolled_back": took["group_rolled_back"],
+            "failed": took["group_update_ended"],
+        }
+        yield _counter(
+            "updates", "Updates of groups that began and ended while this node led.", "result", results
+        )
+        causes = {
+            "failure": took["group_update_failed"],
+            "asked": took["group_rollback_started"] + took["group_rollback_asked"],
+        }
+        yield _counter("rollbacks", "Rollbacks that began while this node led.", "cause", causes)
+        yield _durations(
+            "update_duration_seconds",
+            "From the begin of an update until all it touched runs, in the new version or again in the old.",
+            self._from.loop.updates.durations,
+        )
+        groups = list(self._from.machine.state.groups.values())
+        rolling = sum(group.rolling is not None or group.division is not None for group in groups)
+        yield GaugeMetricFamily(_P + "updates_active", "Groups that are being updated.", rolling)
 
     def _raft(self) -> Iterator[Metric]:
         status, counters = self._from.raft_status(), self._from.raft_counters
@@ -279,6 +309,10 @@ def _count(name: str, text: str, value: int) -> CounterMetricFamily:
 def _fsyncs(counters: Counters) -> HistogramMetricFamily:
     seen = counters.fsync_seconds
     return _histogram("raft_fsync_seconds", "Journal syncs.", FSYNC_BOUNDS, seen.buckets, seen.total)
+
+
+def _durations(name: str, text: str, seen: Durations) -> HistogramMetricFamily:
+    return _histogram(name, text, seen.bounds, list(seen.buckets), seen.total)
 
 
 def _histogram(

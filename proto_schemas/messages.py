@@ -172,13 +172,17 @@ class ConnectorParams(Message, frozen=True, kw_only=True):
 class Instance(Message, frozen=True, kw_only=True):
     """Which instance of a pipeline with replicas a deploy is: the `number`-th, from 0, of `count`.
 
-    `key`: the field whose value decides which instance handles an event; None: any of them.
+    `key`: the field whose value decides which instance handles an event; None: any of them. `shares`: into
+    how many shares its events are cut, where that is another number than `count`; `lines`: the queue groups
+    of the shares that it takes beside the one of its number. See `worker.intake`.
     """
 
     of: Id
     number: Count
     count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     key: str | None = None
+    shares: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    lines: dict[str, str] = {}
 
 
 class Partition(Message, frozen=True, kw_only=True):
@@ -217,12 +221,15 @@ class Deploy(Fence, frozen=True, kw_only=True):
 
 
 class Deployed(Message, frozen=True, kw_only=True):
-    """Answer to `deploy`. `begun`: from which state it began, for people; absent: from none, as it should."""
+    """Answer to `deploy`. `begun`: from which state it began, for people; absent: from none, as it should.
+    `divides`: the worker knows how instances by key become more or fewer.
+    """
 
     id: str
     name: str
     status: str
     begun: str | None = None
+    divides: bool = False
 
 
 class Undeploy(Fence, frozen=True, kw_only=True):
@@ -290,9 +297,15 @@ class BatchInjected(Message, frozen=True, kw_only=True):
 class Hold(Fence, frozen=True, kw_only=True):
     """`cmd.{worker}.hold`: take events and keep them. A copy that runs stops processing; one that was
     deployed with `hold` joins its line.
+
+    `relayed`: what other instances passed on is processed all the same, and what this one passed on is on
+    the servers when it answers. `back`: a copy that handed over joins its lines again, beside those that took
+    over and are to go; it keeps what comes until it resumes.
     """
 
     pipeline_id: str
+    relayed: bool = False
+    back: bool = False
 
 
 class CheckpointRequest(Fence, frozen=True, kw_only=True):
@@ -313,11 +326,13 @@ class CheckpointRef(Message, frozen=True, kw_only=True):
 
 
 class HeldEvent(Message, frozen=True, kw_only=True):
-    """A message that a copy took and did not handle. `at`: its arrival, ms since 1970."""
+    """A message that a copy took and did not handle. `at`: its arrival, ms since 1970; `share`: of whose
+    line, where instances share by key."""
 
     subject: str
     at: Count
     data: bytes
+    share: Count | None = None
 
 
 class HandedOver(Message, frozen=True, kw_only=True):
@@ -343,7 +358,11 @@ class Restore(Fence, frozen=True, kw_only=True):
     answers and does nothing. Neither of the two may be given then: a copy that handed over goes on from its
     own. `only_held`: take the events of the checkpoint, and not its state: they came after those held here.
     `anew`: likewise, but they came before: another program goes on where its predecessor stopped. `queue`: a
-    line to begin. `restore_from`: with `resume` and no checkpoint, as `Deploy` has it.
+    line to begin; `lines`: of its further shares. `restore_from`: with `resume` and no checkpoint, as
+    `Deploy` has it.
+
+    `piece`: the checkpoint is that of the copy with this id, of which this one takes over some keys when it
+    resumes; it may be sent again, and those of others beside it.
     """
 
     pipeline_id: str
@@ -354,6 +373,8 @@ class Restore(Fence, frozen=True, kw_only=True):
     anew: bool = False
     queue: str | None = None
     restore_from: str | None = None
+    lines: dict[str, str] | None = None
+    piece: str | None = None
 
 
 class Drain(Fence, frozen=True, kw_only=True):

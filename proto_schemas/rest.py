@@ -1,6 +1,6 @@
 """Bodies of the coordinators' REST API (base `/api/v1/cluster`), shared by the server and the CLI."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -9,6 +9,11 @@ from proto_schemas.messages import Count, Directive, Event, Message, Route
 from proto_schemas.subjects import Id
 
 API_BASE = "/api/v1/cluster"
+MAX_WHY: Final = 200
+"""Characters in which somebody says why he changes a group."""
+ROLLBACK_ASKED: Final = "a rollback was asked for"
+"""How the reason begins of an update that somebody gave up."""
+Why = Annotated[str, msgspec.Meta(max_length=MAX_WHY)]
 
 STRATEGY_PATTERN = r"\A(least_loaded|round_robin|binpack|spread(:[^\s:]{1,64})?)\Z"
 Strategy = Annotated[
@@ -18,6 +23,7 @@ Strategy = Annotated[
         description="least_loaded, round_robin, binpack, spread, or spread:LABEL over the values of a label",
     ),
 ]
+Replicas = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -51,7 +57,7 @@ class PipelineSpec(Message, frozen=True, kw_only=True):
     name: Id
     source: Annotated[str, msgspec.Meta(examples=["stream Out = In.where(x > 0).emit(x: x)"])]
     worker_affinity: str | None = None
-    replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    replicas: Replicas = 1
     partition_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     constraints: Annotated[list[Constraint], msgspec.Meta(max_length=32)] | None = None
     checkpoint_secs: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
@@ -148,6 +154,41 @@ class UpdatePlan(View, frozen=True, kw_only=True):
     from_version: int
     to_version: int
     changes: list[PlannedChange]
+
+
+class RollbackRequest(Message, frozen=True, kw_only=True):
+    """`POST /pipeline-groups/{id}/rollback`. `to`: a version of its history; null: what it was before."""
+
+    to: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    why: Why = ""
+
+
+class ScaleRequest(Message, frozen=True, kw_only=True):
+    """`POST /pipeline-groups/{id}/scale`: another number of replicas for one pipeline of the group."""
+
+    pipeline: Id
+    replicas: Replicas
+    why: Why = ""
+
+
+class EditionView(View, frozen=True, kw_only=True):
+    """One version of a group: since when (ms since 1970), by whom, why. `status`: present, former, or failed,
+    with the reason; `pipelines`: their names."""
+
+    version: int
+    status: str
+    at: int
+    by: str
+    why: str
+    reason: str | None
+    pipelines: list[str]
+
+
+class HistoryView(View, frozen=True, kw_only=True):
+    """`GET /pipeline-groups/{id}/history`: the versions that are kept, newest first."""
+
+    id: str
+    versions: list[EditionView]
 
 
 class GroupView(View, frozen=True, kw_only=True):

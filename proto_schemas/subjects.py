@@ -13,6 +13,8 @@ import msgspec
 DEFAULT_PREFIX: Final = "varpulis.cluster"
 EXTERNAL: Final = "_external"
 """The `{from}` of events that enter a group from outside."""
+RELAYED: Final = "_relayed"
+"""The `{from}` of events that one instance of a pipeline passes on to another."""
 
 ID_LENGTH: Final = 64
 ID_PATTERN: Final = r"\A[A-Za-z0-9_-]{1,64}\Z"

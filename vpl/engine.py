@@ -18,12 +18,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from vpl import aggregates, snapshot, windows
+from vpl import aggregates, division, snapshot, windows
 from vpl.check import check
 from vpl.compile import WindowPlan, generate, window_plans
 from vpl.diagnostics import Diagnostic, VplError
 from vpl.expressions import NAMESPACE
-from vpl.plan import ConnectorDecl, Emit, Plan, SinkBinding, SourceBinding, TimeWindow
+from vpl.plan import ConnectorDecl, Emit, Plan, SinkBinding, SourceBinding, StreamPlan, TimeWindow
 from vpl.windows import MAX_KEYS, TimeWindows, Windows
 
 Output = tuple[int, str, dict[str, Any], int]
@@ -73,6 +73,7 @@ class Program:
     emits: frozenset[str]
     variables: dict[str, Any] = field(repr=False)
     python: str = field(repr=False)
+    _streams: tuple[StreamPlan, ...] = field(repr=False)
     _windows: tuple[WindowPlan, ...] = field(repr=False)
     _made: dict[str, Any] = field(repr=False)
 
@@ -94,6 +95,7 @@ class Program:
             ),
             variables=plan.variables,
             python=python,
+            _streams=plan.streams,
             _windows=tuple(window_plans(plan)),
             _made=made,
         )
@@ -109,6 +111,10 @@ class Program:
     def stateful(self) -> bool:
         """Whether what it puts out depends on more than the event at hand."""
         return bool(self._windows)
+
+    def divided_by(self, name: str) -> division.Positions:
+        """Where the keys of its windows hold the field `name`; raises `division.Undivided`."""
+        return division.positions(self._streams, name)
 
     def start(self, *, max_keys: int = MAX_KEYS) -> "Engine":
         """A running instance with empty state, with at most `max_keys` windows open per stream."""

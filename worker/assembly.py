@@ -14,11 +14,12 @@ from transport.nats import NatsTransport
 from vpl import ConnectorDecl, Program, VplError, compile_source
 from worker.connectors.base import ConnectorError
 from worker.connectors.registry import ConnectorRegistry
-from worker.inputs import Inputs
+from worker.inputs import Inputs, Line
 from worker.intake import Intake
 from worker.lease import Lease
 from worker.pipeline import Pipeline
-from worker.routes import OutputRoutes, RouteSink, input_subjects, needs_nats
+from worker.relay import Relay
+from worker.routes import OutputRoutes, RouteSink, lines_of, needs_nats
 
 
 async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects, lease: Lease) -> Pipeline:
@@ -37,10 +38,14 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
             f"{wanted.name}: its route {needed} goes over NATS, and this worker has none: "
             "place it on a worker with NATS",
         )
-    hears = bool(group) and bus is not None
     try:
         connectors = ConnectorRegistry.from_configs(_connectors(wanted, program))
-        inputs = input_subjects(subjects, group, wanted.name, routes, instance) if hears else ()
+        queue = wanted.queue or ""
+        lines = (
+            lines_of(subjects, group, wanted.name, routes, instance, queue) if group else [Line(queue, ())]
+        )
+        if bus is None:
+            lines = [line._replace(subjects=()) for line in lines]
         outputs = OutputRoutes(subjects, group, base, routes if group else (), wanted.partitions)
         intake = Intake(subjects, group, wanted.name, routes, instance) if group else None
     except (ConnectorError, ValueError) as error:
@@ -52,10 +57,11 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
         identity,
         program,
         connectors,
-        Inputs(bus, connectors, program.sources, inputs, wanted.queue or ""),
+        Inputs(bus, connectors, program.sources, lines),
         RouteSink(bus, outputs) if outputs and bus is not None else None,
         lease,
         intake=intake or None,
+        relay=Relay(bus, subjects, group, base) if bus is not None else None,
         held=wanted.hold,
         life=wanted.life or 0,
         checkpoint_secs=wanted.checkpoint_secs,

@@ -28,7 +28,7 @@ from proto_schemas.messages import (
     Restore,
     Undeploy,
 )
-from worker import checkpoints, handover
+from worker import checkpoints, handover, takeover
 from worker.cut import SMALL, CutFailed
 from worker.payload import PayloadError, read_event
 from worker.pipeline import KEEPS, Output, Pipeline, State, now_ms
@@ -63,7 +63,9 @@ class Commands:
     async def deploy(self, request: Deploy) -> Deployed:
         pipeline = await self._host.deploy(request)
         begun = pipeline.begun or None
-        return Deployed(id=pipeline.id, name=pipeline.name, status=pipeline.state, begun=begun)
+        return Deployed(
+            id=pipeline.id, name=pipeline.name, status=pipeline.state, begun=begun, divides=request.hold
+        )
 
     async def undeploy(self, request: Undeploy) -> Ok:
         await self._host.undeploy(request.pipeline_id, drain=request.drain, forget=request.forget)
@@ -107,7 +109,8 @@ class Commands:
         )
 
     async def hold(self, request: Hold) -> Ok:
-        await handover.hold(self._host.get(request.pipeline_id))
+        pipeline = self._host.get(request.pipeline_id)
+        await handover.hold(pipeline, relayed=request.relayed, back=request.back)
         return Ok(ok=True)
 
     async def checkpoint(self, request: CheckpointRequest) -> Answer:
@@ -139,13 +142,18 @@ class Commands:
             checkpoint = checkpoints.from_object(request.checkpoint)
         elif request.restore_from is not None and pipeline.state is State.HELD:
             checkpoint = await self._host.checkpoints.recover(pipeline)
-        if request.resume:
+        if request.piece is not None:
+            if checkpoint is None or request.resume:
+                raise WireError(ErrorCode.BAD_REQUEST, "a piece is a checkpoint, without resume")
+            takeover.take_piece(pipeline, request.piece, checkpoint)
+        elif request.resume:
             await handover.resume(
                 pipeline,
                 checkpoint,
                 only_held=request.only_held,
                 anew=request.anew,
                 queue=request.queue,
+                lines=request.lines,
             )
             self._host.took_over(pipeline)
         elif checkpoint is not None:

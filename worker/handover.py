@@ -15,8 +15,10 @@ itself after `HOLD_LIMIT`: losing the control plane must not stop the data. One 
 for another may be live.
 """
 
+import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from proto_schemas.errors import ErrorCode, WireError
@@ -25,6 +27,7 @@ from transport.subscription import BURST, Message
 from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
 from worker.pipeline import Pipeline, State, breathe
+from worker.takeover import put_together
 
 HOLD_LIMIT: Final = 15.0
 """Seconds a copy that ran holds without a word."""
@@ -34,8 +37,10 @@ JOIN_WAIT: Final = 3.0
 """Seconds in which all subscriptions must stand."""
 
 
-async def hold(pipeline: Pipeline) -> None:
-    """Keep events instead of handling them; a copy deployed held joins its line.
+async def hold(pipeline: Pipeline, *, relayed: bool = False, back: bool = False) -> None:
+    """Keep events instead of handling them; a copy deployed held joins its line. `relayed`: but handle what
+    others pass on, until it hands over; and on return all that this one passed on is on the servers. `back`:
+    one that handed over joins its lines again, and keeps what comes.
 
     Raises:
         WireError: `conflict`, it is in no state for that; `unavailable`, it could not subscribe in time.
@@ -44,10 +49,13 @@ async def hold(pipeline: Pipeline) -> None:
         if pipeline.state is State.RUNNING:
             pipeline.state = State.HELD
             pipeline.held_since = time.monotonic()
-        elif pipeline.state is State.HELD and not pipeline.joined:
+        elif not pipeline.joined and (pipeline.state is State.HELD or back):
             await _join(pipeline)
         elif pipeline.state not in (State.HELD, State.HANDED_OVER):
             raise _unfit(pipeline, "hold")
+        if relayed and pipeline.state is State.HELD and pipeline.joined:
+            pipeline.relayed_goes_on = True
+            await _all_passed_on(pipeline)
 
 
 async def hand_over(pipeline: Pipeline) -> None:
@@ -64,7 +72,7 @@ async def hand_over(pipeline: Pipeline) -> None:
         pipeline.state = State.HELD
         pipeline.held_since = None
         await pipeline.inputs.leave(LEAVE_WAIT)
-        pipeline.joined = False
+        pipeline.joined = pipeline.relayed_goes_on = False
         async with pipeline.timer:  # what a window put out last has left
             pass
         with contextlib.suppress(NatsTransportError):  # a server that is gone has nothing to order
@@ -79,13 +87,14 @@ async def resume(
     only_held: bool = False,
     anew: bool = False,
     queue: str | None = None,
+    lines: Mapping[str, str] | None = None,
 ) -> None:
     """Go live: from `checkpoint` (or from its events alone), then what was held, in order.
 
     Args:
         only_held: of the checkpoint take the events alone, which came after those held here.
         anew: likewise, but they came before those.
-        queue: a line to begin; None: stay in the present one.
+        queue: a line to begin; None: stay in the present one. `lines`: those of its further shares.
 
     Raises:
         WireError: `conflict`, the checkpoint does not fit or the copy is not held; `unavailable`, it could
@@ -96,12 +105,15 @@ async def resume(
             return
         if pipeline.state not in (State.HELD, State.HANDED_OVER):
             raise _unfit(pipeline, "resume")
-        if queue is not None and queue != pipeline.inputs.queue:
+        if pipeline.inputs.change_lines(queue, lines or {}):
             await pipeline.inputs.leave(LEAVE_WAIT)
-            pipeline.joined, pipeline.inputs.queue = False, queue
+            pipeline.joined = False
         if not pipeline.joined:
             await _join(pipeline)
-        if checkpoint is not None:
+        pipeline.relayed_goes_on = False
+        if pipeline.pieces:
+            put_together(pipeline)
+        elif checkpoint is not None:
             if not only_held and not anew:
                 pipeline.restore(checkpoint)
             given, own = checkpoint.held, pipeline.held.events()
@@ -110,6 +122,18 @@ async def resume(
         await pipeline.inputs.unwatch()
         pipeline.state, pipeline.held_since = State.HELD, None
         await _catch_up(pipeline)
+
+
+async def _all_passed_on(pipeline: Pipeline) -> None:
+    try:
+        async with asyncio.timeout(LEAVE_WAIT):
+            while pipeline.relay is not None and pipeline.relay.under_way:
+                await breathe()
+        await pipeline.inputs.flush(LEAVE_WAIT)
+    except (TimeoutError, NatsTransportError) as error:
+        raise WireError(
+            ErrorCode.UNAVAILABLE, f"what {pipeline.id} passed on is not on its way yet ({error}): try again"
+        ) from None
 
 
 def is_overdue(pipeline: Pipeline) -> bool:
@@ -137,7 +161,7 @@ async def _catch_up(pipeline: Pipeline) -> None:
         if event is None:
             pipeline.state = State.RUNNING
             return
-        await pipeline.handle(Message(event.subject, event.data), event.at)
+        await pipeline.handle(Message(event.subject, event.data), event.at, event.share)
         count += 1
         if count % BURST == 0:
             await breathe()

@@ -39,9 +39,9 @@ class Held:
     def __len__(self) -> int:
         return len(self._events)
 
-    def add(self, message: Message, at: int) -> None:
-        """Keep a message that arrived at `at` (ms), or drop and count it."""
-        self._keep(HeldEvent(subject=message.subject, at=at, data=message.data))
+    def add(self, message: Message, at: int, share: int | None = None) -> None:
+        """Keep a message that arrived at `at` (ms) in the line of a share, or drop and count it."""
+        self._keep(HeldEvent(subject=message.subject, at=at, data=message.data, share=share))
 
     def next(self) -> HeldEvent | None:
         """Take the oldest one out."""

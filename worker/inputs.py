@@ -2,11 +2,15 @@
 
 The copies of one line (see `Deploy.queue`) subscribe in one queue group, so that while one takes over from
 the other each event goes to exactly one of them. Without a line every copy hears everything.
+
+A copy is in one line, but for an instance that shares by key and took over shares of instances that are gone:
+it is in their lines too, and is told with each message in whose line that came (`worker.intake`).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from transport.listener import Listener
 from transport.nats import Message, NatsTransport, Subscription
@@ -15,23 +19,35 @@ from vpl import SourceBinding
 from worker.connectors.registry import ConnectorRegistry
 
 
+class Receive(Protocol):
+    """Takes a message that came in the line of a share; None: there are no shares."""
+
+    async def __call__(self, message: Message, share: int | None = None) -> None: ...
+
+
+class Line(NamedTuple):
+    """What a copy hears in one queue group; `sources`: also its connectors' sources."""
+
+    queue: str
+    subjects: Sequence[str]
+    share: int | None = None
+    sources: bool = True
+
+
 class Inputs:
-    """Opened, left, opened again. `queue`: the line, empty for none; it counts from the next `open`. Without
-    a `bus` there are no subjects."""
+    """Opened, left, opened again. Without a `bus` there are no subjects."""
 
     def __init__(
         self,
         bus: NatsTransport | None,
         connectors: ConnectorRegistry,
         sources: Sequence[SourceBinding],
-        subjects: Sequence[str],
-        queue: str,
+        lines: Sequence[Line],
     ) -> None:
-        self.queue = queue
         self._bus = bus
         self._connectors = connectors
         self._sources = sources
-        self._subjects = subjects
+        self._lines = list(lines)
         self._subscriptions: list[Subscription] = []
         self._witnesses: list[Listener] = []
         self._dropped = 0
@@ -41,30 +57,48 @@ class Inputs:
         """Messages that came faster than they were handled."""
         return self._dropped + sum(each.dropped for each in self._subscriptions) + self._connectors.dropped
 
-    async def open(self, receive: Handler, wait: float) -> None:
+    @property
+    def shares(self) -> frozenset[int]:
+        """The shares whose events it hears."""
+        return frozenset(line.share for line in self._lines if line.share is not None and line.sources)
+
+    def change_lines(self, queue: str | None, others: Mapping[str, str]) -> bool:
+        """From the next `open` on be in these lines: `queue` instead of the first one, and by share `others`;
+        whether that is a change."""
+        before, self._lines = self._lines, list(self._changed(queue, others))
+        return before != self._lines
+
+    def _changed(self, queue: str | None, others: Mapping[str, str]) -> Iterator[Line]:
+        for number, line in enumerate(self._lines):
+            given = queue if number == 0 else others.get(str(line.share))
+            yield line if given is None else line._replace(queue=given)
+
+    async def open(self, receive: Receive, wait: float) -> None:
         """Have everything brought to `receive`; on return, after up to `wait` seconds, the servers know.
 
         Raises:
             ConnectorError, NatsTransportError: some may be open; `stop` closes them.
         """
-        for source in self._sources:
-            await self._connectors.start_source(source, receive, self.queue)
-        if self._bus is None:
-            return
-        for subject in self._subjects:
-            self._subscriptions.append(await self._bus.subscribe(subject, receive, queue=self.queue))
-        if self._subjects:
+        for line in self._lines:
+            take: Handler = receive if line.share is None else partial(receive, share=line.share)
+            for source in self._sources if line.sources else ():
+                await self._connectors.start_source(source, take, line.queue)
+            if self._bus is None:
+                continue
+            for subject in line.subjects:
+                self._subscriptions.append(await self._bus.subscribe(subject, take, queue=line.queue))
+        if self._subscriptions and self._bus is not None:
             await self._bus.flush(wait)
 
     async def watch(self, see: Callable[[Message], None], wait: float) -> None:
         """Have everything *seen* beside whoever takes it; raises as `open`."""
-        for source in self._sources:
+        for source in self._sources if any(line.sources for line in self._lines) else ():
             await self._connectors.watch_source(source, see)
         if self._bus is None:
             return
-        for subject in self._subjects:
+        for subject in dict.fromkeys(subject for line in self._lines for subject in line.subjects):
             self._witnesses.append(await self._bus.listen(subject, see))
-        if self._subjects:
+        if self._witnesses:
             await self._bus.flush(wait)
 
     async def unwatch(self) -> None:

@@ -8,6 +8,11 @@ NATS brings a copy everything that is sent to its pipeline; these rules say what
 - **By key**, for an instance of a pipeline with a `partition_key`: what is sent to the pipeline, or comes
   through a connector, reaches all instances, and each keeps the keys it owns. What is not its own is no loss:
   another instance has it. What is sent to the instance by name was sorted out by its sender, and is kept.
+- **By share**, where the number of instances has changed since the pipeline was deployed. Its events are cut
+  into as many shares as it had instances then, and stay so: senders know no others, and no event may be
+  between two cuts. Share `i` is taken by instance `i`, or, where that is gone, by `i` modulo their count,
+  which hears its line beside its own. Whoever takes an event passes it on to the instance that owns its key
+  now, unless it is that itself (`worker.relay`); what was passed on is never left to others.
 - An event without the key field has an owner too (the one of null), and is counted there.
 
 A copy that no rule concerns has no `Intake`, so that its events pay nothing.
@@ -26,6 +31,7 @@ class Intake:
     """The rules for one copy.
 
     Attributes:
+        number: of the instance; 0 where there is but one.
         others: messages left to other instances.
         without_key: events kept that have no key field.
         no_route: events from outside that no route leads here.
@@ -45,10 +51,18 @@ class Intake:
                 types.setdefault(subject, []).extend(route.event_types)
         self._types = {subject: Patterns(patterns) for subject, patterns in types.items()}
         self._key = instance.key if instance is not None else None
-        self._owners = Owners(instance.count) if instance is not None and self._key is not None else None
-        self._number = instance.number if instance is not None else 0
+        self.number = instance.number if instance is not None else 0
+        self._owners: Owners | None = None
+        self._shares: Owners | None = None
+        self._passes_on = False
         before, _, after = subjects.pipeline_inputs(group, name).partition("*")
-        self._direct = (before, after) if instance is not None else None
+        self._before = before
+        self._after: tuple[str, ...] = (after,)
+        if instance is not None and self._key is not None:
+            self._owners = self._shares = Owners(instance.count)
+            if instance.shares is not None and instance.shares != instance.count:
+                self._shares, self._passes_on = Owners(instance.shares), True
+            self._after += tuple(f".{instance.of}-{share}" for share in instance.lines)
         self.others = 0
         self.without_key = 0
         self.no_route = 0
@@ -57,19 +71,35 @@ class Intake:
         """There is a rule at all."""
         return bool(self._types) or self._owners is not None
 
-    def takes(self, subject: str, event_type: str, fields: dict[str, Any]) -> bool:
-        """Whether an event that came on `subject` is this copy's; counts why not."""
+    def owner(
+        self, subject: str, event_type: str, fields: dict[str, Any], share: int | None = None
+    ) -> int | None:
+        """The instance that is to handle an event which came on `subject` in the line of a share, by default
+        its own; None: it is not for this one to take, and why is counted."""
         types = self._types.get(subject)
         if types is not None and not types.take(event_type):
             self.no_route += 1
-            return False
-        if self._owners is None:
-            return True
-        if not self._is_direct(subject) and self._owners.of(fields.get(self._key or "")) != self._number:
+            return None
+        if self._owners is None or self._shares is None:
+            return self.number
+        value = fields.get(self._key or "")
+        share = self.number if share is None else share
+        if not self._is_direct(subject) and self._shares.of(value) != share:
             self.others += 1
-            return False
-        self.note(fields)
-        return True
+            return None
+        owner = self._owners.of(value) if self._passes_on else self.number
+        if owner == self.number:
+            self.note(fields)
+        return owner
+
+    @property
+    def key(self) -> str | None:
+        """The field by which instances share."""
+        return self._key
+
+    def owns(self, value: Any) -> bool:
+        """Whether this instance owns a value of the key."""
+        return self._owners is None or self._owners.of(value) == self.number
 
     def note(self, fields: dict[str, Any]) -> None:
         """Count an event that is kept, when it has no key."""
@@ -77,5 +107,4 @@ class Intake:
             self.without_key += 1
 
     def _is_direct(self, subject: str) -> bool:
-        before, after = self._direct or ("", "")
-        return subject.startswith(before) and subject.endswith(after)
+        return subject.startswith(self._before) and subject.endswith(self._after)

@@ -73,6 +73,11 @@ class WorkerCollector(Collector):
         yield CounterMetricFamily(
             "varpulis_events_without_key", "Events without the partition key", value=shares["without_key"]
         )
+        yield CounterMetricFamily(
+            "varpulis_relayed_to_other_instances",
+            "Events of shares taken here that another instance of the pipeline owns",
+            value=shares["relayed"],
+        )
 
     def _checkpoints(self) -> Iterator[Metric]:
         taken = self._host.checkpoints

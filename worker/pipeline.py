@@ -30,6 +30,7 @@ from worker.inputs import Inputs
 from worker.intake import Intake
 from worker.lease import Lease
 from worker.payload import PayloadError, parse_event
+from worker.relay import Relay
 from worker.routes import RouteSink
 from worker.safety import Progress, Safety
 from worker.store.base import NO_GROUP, Owner, Place
@@ -82,6 +83,9 @@ class Pipeline:
         dropped: outputs that did not leave, by reason.
         errors: events the engine failed on.
         held, witness: what it keeps while it moves, and the order in which that came.
+        relayed, relayed_goes_on: events passed on to others; and, while it holds, that what others pass on
+            is handled.
+        pieces: of which copies it takes over what, when it resumes.
         joined: it is in its line; one that is deployed held is not yet.
         held_since: monotonic seconds since when one that ran holds; else None.
         moving, timer: held by a step of a move, and while a window is closed.
@@ -100,6 +104,7 @@ class Pipeline:
         lease: Lease,
         *,
         intake: Intake | None = None,
+        relay: Relay | None = None,
         held: bool = False,
         life: int = 0,
         checkpoint_secs: float | None = None,
@@ -113,6 +118,10 @@ class Pipeline:
         self.connectors = connectors
         self.inputs = inputs
         self.intake = intake
+        self.relay = relay
+        self.relayed = 0
+        self.relayed_goes_on = False
+        self.pieces: dict[str, Checkpoint] = {}
         self.state = State.HELD if held else State.RUNNING
         self.reason: str | None = None
         self.held = Held()
@@ -153,27 +162,48 @@ class Pipeline:
 
     # --- the path of an event
 
-    async def receive(self, message: Message) -> None:
-        """Take one message from a source or a route."""
-        if self.state in KEEPS:
-            self.held.add(message, now_ms())
+    async def receive(self, message: Message, share: int | None = None) -> None:
+        """Take one message from a source or a route, in the line of a share."""
+        if self.state in KEEPS and not (self.relayed_goes_on and self._was_relayed(message)):
+            self.held.add(message, now_ms(), share)
         else:
-            await self.handle(message, now_ms())
+            await self.handle(message, now_ms(), share)
 
-    async def handle(self, message: Message, now: int) -> None:
-        """Handle one message that arrived at `now` (ms)."""
+    def _was_relayed(self, message: Message) -> bool:
+        relay, intake = self.relay, self.intake
+        return relay is not None and intake is not None and message.subject == relay.subject(intake.number)
+
+    async def handle(self, message: Message, now: int, share: int | None = None) -> None:
+        """Handle one message that arrived at `now` (ms) in the line of a share."""
         try:
             event_type, fields, ts = parse_event(message.data, message.subject, now)
         except PayloadError as error:
             self.refused[error.reason] += 1
             return
-        if self.intake is not None and not self.intake.takes(message.subject, event_type, fields):
-            return
+        intake = self.intake
+        if intake is not None:
+            owner = intake.owner(message.subject, event_type, fields, share)
+            if owner != intake.number:
+                if owner is not None:
+                    await self._pass_on(owner, event_type, fields, ts)
+                return
         outputs = self.process(event_type, fields, ts, now)
         if outputs:
             await self.deliver(outputs)
         elif outputs is None and self.state is State.FAILED:
             await self.stop_intake()
+
+    async def _pass_on(self, owner: int, event_type: str, fields: dict[str, Any], ts: int) -> None:
+        if self.relay is None:
+            self.dropped["no_relay"] += 1
+        elif not self._lease.is_open(time.monotonic()):
+            self.dropped["lease_expired"] += 1
+        else:
+            try:
+                await self.relay.send(owner, event_type, fields, ts)
+                self.relayed += 1
+            except OutputDropped as error:
+                self.dropped[error.reason] += 1
 
     def process(self, event_type: str, fields: dict[str, Any], ts: int, now: int) -> list[Output] | None:
         """Run one event at `now` (ms): its outputs, or None when the engine failed or there is none."""
@@ -343,7 +373,8 @@ class Pipeline:
         """What came because instances share by key, and was no loss: see `Intake`."""
         if self.intake is None:
             return Counter()
-        return Counter(others=self.intake.others, without_key=self.intake.without_key)
+        intake = self.intake
+        return Counter(others=intake.others, without_key=intake.without_key, relayed=self.relayed)
 
 
 def _place(identity: RunningPipeline) -> Place:

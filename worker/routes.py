@@ -17,11 +17,12 @@ from typing import Any
 from proto_schemas.matching import matches
 from proto_schemas.messages import Instance, Partition, Route
 from proto_schemas.partition import Owners, instance_names
-from proto_schemas.subjects import Subjects, check_publishable
+from proto_schemas.subjects import RELAYED, Subjects, check_publishable
 from transport.errors import NatsTransportError
 from transport.nats import NatsTransport
 from worker.connectors.base import OutputDropped, encode_output
 from worker.connectors.nats import drop_reason
+from worker.inputs import Line
 
 
 class OutputRoutes:
@@ -129,6 +130,31 @@ def input_subjects(
         if route.to_pipeline == pipeline and not heard_already:
             own.append(subject)
     return (inputs, *direct, *dict.fromkeys(own))
+
+
+def lines_of(
+    subjects: Subjects, group: str, name: str, routes: Sequence[Route], instance: Instance | None, queue: str
+) -> list[Line]:
+    """The lines of a copy: its own, and of the further shares that an instance takes. One whose number is
+    that of no share hears what others pass on to it, and nothing else.
+
+    Raises:
+        ValueError: as `input_subjects`.
+    """
+    if instance is None or instance.key is None:
+        return [Line(queue, input_subjects(subjects, group, name, routes, instance))]
+    shares = instance.shares or instance.count
+    others = {int(share): line for share, line in instance.lines.items()}
+    lines = []
+    for share, line in {instance.number: queue, **others}.items():
+        taken = f"{instance.of}-{share}"
+        if share < shares:
+            heard = input_subjects(subjects, group, taken, routes, instance)
+            lines.append(Line(line, heard, share))
+        else:
+            relayed = subjects.pipeline(group, RELAYED, taken)
+            lines.append(Line(line, (relayed,), share, sources=False))
+    return lines
 
 
 def needs_nats(name: str, routes: Sequence[Route]) -> str | None:

@@ -1,5 +1,8 @@
-"""Commands about groups: `deploy`, `update`, `undeploy`, `inject`, `pipeline status`."""
+"""Commands about groups: `deploy`, `update`, `group rollback`, `group scale`, `group history`, `undeploy`,
+`inject`, `pipeline status`.
+"""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +14,7 @@ from cli.demo.group import reasons
 from cli.errors import FAILED, OK, UsageError
 from cli.group_file import read_group
 from cli.invocation import Invocation, Rows
+from proto_schemas.rest import MAX_WHY, ROLLBACK_ASKED
 
 
 def deploy(call: Invocation) -> int:
@@ -19,7 +23,7 @@ def deploy(call: Invocation) -> int:
     body = read_group(Path(call.arguments["file"]), call.arguments["name"])
     with call.connect() as client:
         try:
-            group = client.post("/pipeline-groups", body, wait=wait)
+            group = client.post("/pipeline-groups", body, wait=wait, **_why(call))
         except Refused as refusal:
             _tell_findings(call, refusal)
             raise
@@ -37,16 +41,82 @@ def update(call: Invocation) -> int:
     wait, name = call.wait, call.arguments["group"]
     path = f"/pipeline-groups/{quote(name, safe='')}"
     body = read_group(Path(call.arguments["file"]), name)
-    version = call.arguments["if_version"]
-    headers = {"If-Match": f'"{version}"'} if version is not None else None
+    headers = _if_version(call)
     with call.connect() as client:
         try:
             if call.arguments["dry_run"]:
                 return _show_plan(call, client.put(path, body, headers=headers, dry_run="true"))
-            group = client.put(path, body, headers=headers, wait=wait)
+            group = client.put(path, body, headers=headers, wait=wait, **_why(call))
         except Refused as refusal:
             _tell_findings(call, refusal)
             raise
+    return _show_update(call, group, wait)
+
+
+def rollback(call: Invocation) -> int:
+    """Make a group what it was; fails as `update` does. With `--dry-run` show what would be done."""
+    wait, path = call.wait, f"/pipeline-groups/{quote(call.arguments['group'], safe='')}/rollback"
+    body = {"to": call.arguments["to"], **_why(call)}
+    headers = _if_version(call)
+    with call.connect() as client:
+        if call.arguments["dry_run"]:
+            return _show_plan(call, client.post(path, body, headers=headers, dry_run="true"))
+        group = client.post(path, body, headers=headers, wait=wait)
+    return _show_update(call, group, wait, give_up=True)
+
+
+def scale(call: Invocation) -> int:
+    """Give a pipeline another number of replicas; fails as `update` does."""
+    group, slash, pipeline = call.arguments["pipeline"].partition("/")
+    if not (group and slash and pipeline):
+        raise UsageError(f"{call.arguments['pipeline']!r} names no pipeline: write it as GROUP/PIPELINE")
+    if not call.arguments["replicas"].isdecimal():
+        raise UsageError(f"{call.arguments['replicas']!r} is no number of replicas: give 1 to 1000")
+    body = {"pipeline": pipeline, "replicas": int(call.arguments["replicas"]), **_why(call)}
+    wait, path, headers = call.wait, f"/pipeline-groups/{quote(group, safe='')}/scale", _if_version(call)
+    with call.connect() as client:
+        if call.arguments["dry_run"]:
+            return _show_plan(call, client.post(path, body, headers=headers, dry_run="true"))
+        answer = client.post(path, body, headers=headers, wait=wait)
+    return _show_update(call, answer, wait)
+
+
+def history(call: Invocation) -> int:
+    """The versions that are kept, newest first."""
+    name = call.arguments["group"]
+    with call.connect() as client:
+        found = client.get(f"/pipeline-groups/{quote(name, safe='')}/history")
+    rows = [
+        (
+            one["version"],
+            one["status"],
+            datetime.fromtimestamp(one["at"] / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            one["by"],
+            one["why"],
+            one["pipelines"],
+            one["reason"],
+        )
+        for one in found["versions"]
+    ]
+    call.show(found, Rows(("VERSION", "STATUS", "SINCE", "BY", "WHY", "PIPELINES", "REASON"), rows))
+    return OK
+
+
+def _if_version(call: Invocation) -> dict[str, str] | None:
+    version = call.arguments["if_version"]
+    return {"If-Match": f'"{version}"'} if version is not None else None
+
+
+def _why(call: Invocation) -> dict[str, Any]:
+    why = call.arguments["why"] or ""
+    if len(why) > MAX_WHY:
+        raise UsageError(f"--why has {len(why)} characters: {MAX_WHY} is the most")
+    return {"why": why} if why else {}
+
+
+def _show_update(call: Invocation, group: dict[str, Any], wait: float, *, give_up: bool = False) -> int:
+    """The group after an update, and whether all is as asked; `give_up`: also when it went back."""
+    name = group["name"]
     rows = [
         (one["pipeline_name"], one["status"], one["worker_id"], one["version"]) for one in group["placements"]
     ]
@@ -54,7 +124,10 @@ def update(call: Invocation) -> int:
     state = roll["status"].replace("_", " ") if roll is not None else "unchanged"
     title = f"{name}: version {group['version']}, {state}"
     call.show(group, Rows(("PIPELINE", "STATUS", "WORKER", "VERSION"), rows, title))
-    if roll is None or roll["status"] == "done" or (wait == 0 and roll["ended_at"] is None):
+    asked = roll is not None and (roll["reason"] or "").startswith(ROLLBACK_ASKED)
+    given_up = asked and roll["status"] == "rolled_back" and give_up
+    under_way = wait == 0 and roll is not None and roll["ended_at"] is None
+    if roll is None or roll["status"] == "done" or given_up or under_way:
         return OK
     reason = roll["reason"] or "it takes longer than --wait"
     call.note(f"varpulis: {name} is {state}: {reason}: see `varpulis groups`, `varpulis events`")

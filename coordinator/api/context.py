@@ -29,7 +29,7 @@ from coordinator.worker_commands import WorkerCommands
 from coordinator.worker_rest import RestCarrier
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import Pagination
+from proto_schemas.rest import MAX_WHY, Pagination
 from proto_schemas.subjects import Subjects
 from raft.status import RaftStatus
 
@@ -45,6 +45,9 @@ AnyRequest = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="how many at most")]
 Offset = Annotated[int, QueryParameter(name="offset", ge=0, description="how many to leave out")]
 Wait = Annotated[float, QueryParameter(name="wait", ge=0, le=MAX_WAIT, description="seconds to wait for it")]
+Because = Annotated[
+    str, QueryParameter(name="why", max_length=MAX_WHY, description="why, for the history of the group")
+]
 
 T = TypeVar("T")
 

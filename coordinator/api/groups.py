@@ -1,5 +1,5 @@
-"""`/pipeline-groups`: deploy, look, update, tear down. A write answers at once what is certain and waits for
-the rest."""
+"""`/pipeline-groups`: deploy, look, update, roll back, tear down. A write answers at once what is certain and
+waits for the rest."""
 
 import re
 from typing import Annotated
@@ -10,6 +10,7 @@ from litestar.params import FromPath, QueryParameter
 from coordinator.api.context import (
     DEFAULT_WAIT,
     AnyRequest,
+    Because,
     Context,
     Given,
     Limit,
@@ -18,23 +19,38 @@ from coordinator.api.context import (
     not_found,
     page,
     read_body,
+    read_optional_body,
     request_id,
 )
-from coordinator.api.programs import Programs, check_group
+from coordinator.api.programs import Programs, check_group, undivided
 from coordinator.state.change import Refusal
-from coordinator.state.commands import CreateGroup, DeleteGroup, UpdateGroup
+from coordinator.state.commands import CreateGroup, DeleteGroup, RollbackGroup, ScaleGroup, UpdateGroup
 from coordinator.state.model import Group, UpdatePhase
+from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
 from coordinator.state.strategy import Room
-from coordinator.state.updates import plan, updated
-from coordinator.state.views import group_status, group_view
+from coordinator.state.update_plan import plan
+from coordinator.state.views import group_status, group_view, history_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import GroupList, GroupSpec, GroupView, PlannedChange, TornDown, UpdatePlan
+from proto_schemas.rest import (
+    ROLLBACK_ASKED,
+    GroupList,
+    GroupSpec,
+    GroupView,
+    HistoryView,
+    PlannedChange,
+    RollbackRequest,
+    ScaleRequest,
+    TornDown,
+    UpdatePlan,
+)
 
 DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say what would be done")]
 
 
 @post("/pipeline-groups", opt={"body": GroupSpec, "also": {202: GroupView}, "refuses": (422,)})
-async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[GroupView]:
+async def create_group(
+    request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT, why: Because = ""
+) -> Response[GroupView]:
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
     key = request_id(request)
@@ -45,6 +61,7 @@ async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT
         spec=spec,
         consumes=programs.consumes,
         connectors=programs.connectors,
+        why=why,
     )
     await context.ledger.propose(command)
     await context.ledger.wait_until(
@@ -87,6 +104,7 @@ async def update_group(
     group_id: FromPath[str],
     wait: Wait = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    why: Because = "",
 ) -> Response[GroupView] | Response[UpdatePlan]:
     """Roll a group to another version: 200 once all of it runs, 202 when that takes longer than `wait` or was
     rolled back. `If-Match` holds the version that it must have."""
@@ -106,19 +124,75 @@ async def update_group(
         consumes=programs.consumes,
         connectors=programs.connectors,
         if_version=_if_match(request),
+        why=why,
+        undivided=programs.undivided,
     )
     if dry_run:
         return Response(_plan(context, command), status_code=200)
     await context.ledger.propose(command)
-    await context.ledger.wait_until(lambda: not _is_rolling(context, group_id), timeout=wait)
-    group = context.ledger.state.groups.get(group_id)
-    if group is None:
-        raise WireError(
-            ErrorCode.CONFLICT,
-            f"group {group_id!r} was updated by this request and is torn down since: create it again",
-        )
-    runs = group.update is None or group.update.phase is UpdatePhase.DONE
-    return _answer(context, group, 200 if runs else 202)
+    return await _once_rolled(context, group_id, wait)
+
+
+@get("/pipeline-groups/{group_id:str}/history")
+async def get_history(context: Given, group_id: FromPath[str]) -> HistoryView:
+    """The last versions of a group, newest first: since when, by whom, why."""
+    return history_view(_group(context, group_id))
+
+
+@post(
+    "/pipeline-groups/{group_id:str}/rollback",
+    status_code=200,
+    opt={"optional_body": RollbackRequest},
+)
+async def rollback_group(
+    request: AnyRequest,
+    context: Given,
+    group_id: FromPath[str],
+    wait: Wait = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+) -> Response[GroupView] | Response[UpdatePlan]:
+    """Roll a group to what it was before, or as a version of its history, under a new number; or give up the
+    update that is under way. Otherwise as an update."""
+    asked = await read_optional_body(request, RollbackRequest)
+    command = RollbackGroup(
+        by="api",
+        request_id=request_id(request),
+        group=group_id,
+        to=asked.to,
+        if_version=_if_match(request),
+        why=asked.why,
+        undivided=await _undivided(context, group_id),
+    )
+    if dry_run:
+        return Response(_plan_back(context, command), status_code=200)
+    await context.ledger.propose(command)
+    return await _once_rolled(context, group_id, wait)
+
+
+@post("/pipeline-groups/{group_id:str}/scale", status_code=200, opt={"body": ScaleRequest})
+async def scale_group(
+    request: AnyRequest,
+    context: Given,
+    group_id: FromPath[str],
+    wait: Wait = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+) -> Response[GroupView] | Response[UpdatePlan]:
+    """Give a pipeline another number of replicas; otherwise as an update."""
+    asked = await read_body(request, ScaleRequest)
+    command = ScaleGroup(
+        by="api",
+        request_id=request_id(request),
+        group=group_id,
+        pipeline=asked.pipeline,
+        replicas=asked.replicas,
+        if_version=_if_match(request),
+        why=asked.why,
+        undivided=await _undivided(context, group_id),
+    )
+    if dry_run:
+        return Response(_plan(context, _as_update(context, command)), status_code=200)
+    await context.ledger.propose(command)
+    return await _once_rolled(context, group_id, wait)
 
 
 @delete("/pipeline-groups/{group_id:str}", status_code=200, opt={"also": {202: TornDown}})
@@ -138,6 +212,27 @@ async def delete_group(
     return Response(answer, status_code=200 if gone else 202)
 
 
+async def _undivided(context: Context, name: str) -> dict[str, str]:
+    group = context.ledger.state.groups.get(name)
+    return await undivided(group.spec, context.ledger.state.connectors) if group is not None else {}
+
+
+async def _once_rolled(context: Context, name: str, wait: float) -> Response[GroupView]:
+    """The group once no update of it is under way, or after `wait` seconds."""
+    await context.ledger.wait_until(lambda: not _is_rolling(context, name), timeout=wait)
+    group = context.ledger.state.groups.get(name)
+    if group is None:
+        raise WireError(
+            ErrorCode.CONFLICT,
+            f"group {name!r} was updated by this request and is torn down since: create it again",
+        )
+    update = group.update
+    asked = update is not None and (update.reason or "").startswith(ROLLBACK_ASKED)
+    back = update is not None and update.phase is UpdatePhase.ROLLED_BACK and asked
+    runs = update is None or update.phase is UpdatePhase.DONE or back
+    return _answer(context, group, 200 if runs else 202)
+
+
 async def _programs(context: Context, spec: GroupSpec, key: str) -> Programs:
     """What its programs need; raises as `check_group`, unless this very request was accepted before."""
     try:
@@ -145,7 +240,7 @@ async def _programs(context: Context, spec: GroupSpec, key: str) -> Programs:
     except WireError:
         if key not in context.ledger.state.remembered:
             raise
-        return Programs({}, {})  # it was fine the first time, and that answer counts
+        return Programs({}, {}, {})  # it was fine the first time, and that answer counts
 
 
 def _if_match(request: AnyRequest) -> int | None:
@@ -157,6 +252,27 @@ def _if_match(request: AnyRequest) -> int | None:
             f'If-Match: {header[:80]!r} is no version of a group: send the ETag of its GET, such as "3"',
         )
     return int(found[1]) if found is not None else None
+
+
+def _as_update(context: Context, command: ScaleGroup) -> UpdateGroup:
+    try:
+        return scale_as_update(context.ledger.state, command)
+    except Refusal as refusal:
+        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
+
+
+def _plan_back(context: Context, command: RollbackGroup) -> UpdatePlan:
+    try:
+        wanted = rollback_as_update(context.ledger.state, command)
+    except Refusal as refusal:
+        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
+    if wanted is None:
+        raise WireError(
+            ErrorCode.CONFLICT,
+            f"group {command.group!r} is being updated: a rollback gives that up, and all that was touched "
+            "goes back; there is no other plan",
+        )
+    return _plan(context, wanted)
 
 
 def _plan(context: Context, command: UpdateGroup) -> UpdatePlan:
@@ -191,7 +307,7 @@ def _answer(context: Context, group: Group, status: int) -> Response[GroupView]:
 
 def _is_rolling(context: Context, name: str) -> bool:
     group = context.ledger.state.groups.get(name)
-    return group is not None and group.rolling is not None
+    return group is not None and (group.rolling is not None or group.division is not None)
 
 
 def _group(context: Context, name: str) -> Group:
@@ -207,4 +323,13 @@ def _status(context: Context, name: str) -> str:
     return group_status(group, state.placements[name]) if group is not None else "torn_down"
 
 
-HANDLERS = [create_group, list_groups, get_group, update_group, delete_group]
+HANDLERS = [
+    create_group,
+    list_groups,
+    get_group,
+    update_group,
+    get_history,
+    rollback_group,
+    scale_group,
+    delete_group,
+]

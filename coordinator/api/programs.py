@@ -13,15 +13,18 @@ from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from vpl import Diagnostic as Finding
 from vpl import Program, VplError, check_source, compile_source
+from vpl.division import Undivided
 
 QUEUE_GROUP: Final = "queue_group"
 
 
 class Programs(NamedTuple):
-    """By pipeline: the event types it takes from outside, and the registered connectors it names."""
+    """By pipeline: the event types it takes from outside, the registered connectors it names, and why its
+    state cannot be divided by its key."""
 
     consumes: dict[str, list[str]]
     connectors: dict[str, list[str]]
+    undivided: dict[str, str]
 
 
 async def check_group(
@@ -35,6 +38,16 @@ async def check_group(
     """
     check_shape(spec, prefix)
     return await asyncio.to_thread(_compile, spec, registered or {})
+
+
+async def undivided(spec: GroupSpec, registered: Mapping[str, Connector]) -> dict[str, str]:
+    """Of programs that run: `Programs.undivided`."""
+    if not any(pipeline.partition_key is not None for pipeline in spec.pipelines):
+        return {}
+    try:
+        return (await asyncio.to_thread(_compile, spec, registered)).undivided
+    except WireError as error:
+        return {pipeline.name: f"its program cannot be read any more: {error}" for pipeline in spec.pipelines}
 
 
 async def diagnose(source: str, registered: Collection[str] = ()) -> list[Diagnostic]:
@@ -85,8 +98,16 @@ def _check_sources(
             )
 
 
+def _undivided(program: Program, key: str) -> str:
+    try:
+        program.divided_by(key)
+    except Undivided as error:
+        return str(error)
+    return ""
+
+
 def _compile(spec: GroupSpec, registered: Mapping[str, Connector]) -> Programs:
-    found = Programs({}, {})
+    found = Programs({}, {}, {})
     findings: list[Diagnostic] = []
     broken: list[str] = []
     for number, pipeline in enumerate(spec.pipelines):
@@ -94,6 +115,8 @@ def _compile(spec: GroupSpec, registered: Mapping[str, Connector]) -> Programs:
             program = compile_source(pipeline.source, frozenset(registered))
             _check_sources(number, pipeline, program, registered)
             found.consumes[pipeline.name] = sorted(program.consumes)
+            if pipeline.partition_key is not None and (why := _undivided(program, pipeline.partition_key)):
+                found.undivided[pipeline.name] = why
             if program.registered:
                 found.connectors[pipeline.name] = sorted(program.registered)
         except VplError as error:

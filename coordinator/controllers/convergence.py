@@ -65,7 +65,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """What the migrations mean here: pipelines that move, and by worker the epochs that come to it."""
+    """What migrations and divisions mean here: what moves, and by worker the epochs that come to it."""
 
     moving: Set[tuple[str, str]]
     coming: Mapping[str, Set[int]]
@@ -76,7 +76,13 @@ class UnderWay:
         coming: dict[str, set[int]] = {}
         for move in state.migrations.values():
             coming.setdefault(move.to_worker, set()).add(move.to_epoch)
-        return cls({(move.group, move.pipeline) for move in state.migrations.values()}, coming)
+        moving = {(move.group, move.pipeline) for move in state.migrations.values()}
+        for group in state.dividing:
+            if group.division is not None:
+                moving |= {(group.spec.name, each.instance) for each in group.division.old}
+                for each in group.division.new:
+                    coming.setdefault(each.worker, set()).add(each.epoch)
+        return cls(moving, coming)
 
 
 def examine(

@@ -25,11 +25,13 @@ copy is given up, with the refusal in the log and the audit trail.
 import contextlib
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
+from coordinator.durations import Durations
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.sealing import Sealer
@@ -46,11 +48,11 @@ from coordinator.state.commands import (
     ReportRunning,
 )
 from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.state.next_version import line_for
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
-from coordinator.state.updates import line_for
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Restore, Undeploy
+from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
 from proto_schemas.rest import PipelineSpec
 from transport.errors import ErrorKind, NatsTransportError
 
@@ -96,6 +98,9 @@ RETRY_FAILED_AT_MOST: Final = 60.0
 _BY: Final = "placement"
 _SEEN_EPOCH: Final = re.compile(r"older than epoch (\d{1,16})\b")
 """How our workers' `stale_epoch` names the epoch they have seen."""
+BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Of the durations that are counted, in seconds."""
+_MAX_BEGUN: Final = 10_000
 _DOUBT: Final = "a copy of unknown id may run there, restart that worker to end it"
 _log = logging.getLogger(__name__)
 
@@ -142,12 +147,24 @@ class ProgramRefused(Exception):
 
 
 class Deployment:
-    """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause."""
+    """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause.
 
-    def __init__(self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer) -> None:
+    `durations`: from when a worker was chosen, or this leader began with it, until the pipeline ran there.
+    """
+
+    def __init__(
+        self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer, clock: Callable[[], float]
+    ) -> None:
         self._ledger = ledger
         self._commands = commands
         self._sealer = sealer
+        self._clock = clock
+        self._began: dict[str, float] = {}
+        self.durations = Durations(BOUNDS)
+
+    def forget(self) -> None:
+        """Somebody else leads now."""
+        self._began.clear()
 
     async def place(self, target: Target, worker: Worker, reason: str = "") -> None:
         """Commit the intent, with the `reason` for that worker, then deploy.
@@ -155,10 +172,13 @@ class Deployment:
         Raises:
             WorkerRefused, ProgramRefused: the state says so already.
         """
+        began = self._clock()
         await self._clear_strays(target)
         placed = await self._propose(Place, target, worker_id=worker.id, reason=reason[:MAX_REASON])
         if isinstance(placed, Placed):
-            await self.deploy(replace(target, epoch=placed.epoch), worker)
+            intent = replace(target, epoch=placed.epoch)
+            self._note_begin(intent, began)
+            await self.deploy(intent, worker)
 
     async def deploy(self, target: Target, worker: Worker, failures: int = 0) -> None:
         """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does.
@@ -171,6 +191,7 @@ class Deployment:
             raise ProgramRefused(str(error)) from None
         if message is None:
             return
+        self._note_begin(target, self._clock())
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
         try:
             deployed = await self._commands.deploy(worker.id, message, timeout=timeout)
@@ -263,6 +284,7 @@ class Deployment:
             pipeline_id=pipeline_id,
             resume=True,
             queue=self.line_of(target, placement.queue),
+            lines=self.lines_of(target, placement.queue) or None,
             term=self._ledger.term,
             epoch=target.epoch,
         )
@@ -323,6 +345,25 @@ class Deployment:
         queue = (line_for(group, target.pipeline) if group is not None else None) or queue
         return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
 
+    def lines_of(self, target: Target, queue: int) -> dict[str, str]:
+        """The queue groups of the further shares that an instance by key takes, by their numbers; those that
+        it has no line for begin one under the epoch `queue`, as its own does."""
+        group = self._ledger.state.groups.get(target.group)
+        found = group.instances.get(target.pipeline) if group is not None else None
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        if group is None or found is None or placement is None or found.pipeline.partition_key is None:
+            return {}
+        known = placement.lines if placement.queue == queue else {}
+        return lines_named(
+            target.group,
+            found.pipeline.name,
+            {
+                str(share): known.get(str(share), queue)
+                for share in range(found.number, group.shares_of(found.pipeline), found.pipeline.replicas)
+                if share != found.number
+            },
+        )
+
     def message(self, target: Target, queue: int, *, hold: bool = False, new: bool = False) -> Deploy | None:
         """The deploy of a copy in the line `queue`, of the version that the instance is of, or, if `new`, is
         to have; None when its group is gone, or is without it.
@@ -336,25 +377,32 @@ class Deployment:
         if group is None or found is None:
             return None
         pipeline, number = found
-        named = group.connectors.get(pipeline.name, ())
         return Deploy(
             name=target.pipeline,
             source=pipeline.source,
             group=target.group,
             routes=routes_of(group, pipeline.name) or None,
-            connectors=for_worker(self._ledger.state, named, self._sealer) or None,
+            connectors=self.connectors_of(group, pipeline.name) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=target.epoch,
             request_id=target.request_id,
             queue=self.line_of(target, queue),
             hold=hold,
-            instance=instance_of(pipeline, number),
+            instance=instance_of(group, pipeline, number, self.lines_of(target, queue)),
             partitions=partitions_of(group, pipeline),
             restore_from=None if hold else LATEST,
             life=target.life,
             checkpoint_secs=pipeline.checkpoint_secs,
         )
+
+    def connectors_of(self, group: Group, pipeline: str) -> list[ConnectorParams]:
+        """The registered connectors that a pipeline names, opened.
+
+        Raises:
+            ValueError: one is not there, or does not open.
+        """
+        return for_worker(self._ledger.state, group.connectors.get(pipeline, ()), self._sealer)
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
         reason = why(worker.id, error)
@@ -382,6 +430,12 @@ class Deployment:
     async def _fail_in_doubt(self, target: Target, reason: str) -> None:
         await self.fail(target, f"{reason[: MAX_REASON - len(_DOUBT) - 2]}: {_DOUBT}")
 
+    def _note_begin(self, target: Target, at: float) -> None:
+        """Unless it began before; those of intents that came to nothing are forgotten all at once."""
+        if len(self._began) >= _MAX_BEGUN:
+            self._began.clear()
+        self._began.setdefault(target.request_id, at)
+
     async def _report(self, target: Target, worker: Worker, pipeline_id: str, begun: str | None) -> None:
         try:
             await self._propose(
@@ -397,6 +451,10 @@ class Deployment:
                 await self.undeploy(worker.id, target, pipeline_id)
             else:
                 raise
+        else:
+            began = self._began.pop(target.request_id, None)
+            if began is not None:
+                self.durations.observe(self._clock() - began)
 
     async def _clear_strays(self, target: Target) -> None:
         """End what may be left of this pipeline on workers that can be asked; it must not hold us up."""
@@ -406,6 +464,11 @@ class Deployment:
             if worker is None or worker.status is not WorkerStatus.UNHEALTHY:
                 with contextlib.suppress(WireError, NatsTransportError):
                     await self.clear_stray(stray, known=worker is not None)
+
+
+def lines_named(group: str, pipeline: str, lines: dict[str, int]) -> dict[str, str]:
+    """The queue groups of shares, by their numbers."""
+    return {share: f"{group}.{pipeline}-{share}.{epoch}" for share, epoch in lines.items()}
 
 
 def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:

@@ -16,6 +16,7 @@ from typing import Final
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.convergence import Convergence
 from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.divisions import Divisions
 from coordinator.controllers.drains import Drains
 from coordinator.controllers.liveness import Liveness
 from coordinator.controllers.moves import Moves
@@ -85,7 +86,7 @@ class ControlLoop:
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
         self.jobs = Actions(clock, self.wake, limit=256)
-        deployment = Deployment(ledger, commands, sealer or Sealer(None))
+        deployment = self.deployment = Deployment(ledger, commands, sealer or Sealer(None), clock)
         self.liveness = Liveness(
             ledger,
             table,
@@ -106,6 +107,9 @@ class ControlLoop:
             ledger, deployment, self.jobs, clock, self.liveness.suspects, self.placement.room
         )
         self.updates = Updates(ledger, deployment, self.jobs, self.pipelines, clock)
+        self.divisions = Divisions(
+            ledger, commands, deployment, self.jobs, self.sweeps, clock, self.updates.durations
+        )
         self.rebalance = Rebalance(
             ledger,
             table,
@@ -172,6 +176,7 @@ class ControlLoop:
             self.drains.step()
             self.updates.step()
             self.moves.step()
+            self.divisions.step()
             self.placement.step()
             self.rebalance.step()
 
@@ -193,7 +198,9 @@ class ControlLoop:
             self.convergence.forget()
             self.placement.forget()
             self.rebalance.forget()
+            self.deployment.forget()
             self.moves.forget()
+            self.divisions.forget()
             self.drains.forget()
             self.updates.forget()
             _log.info("%s", line("no_longer_leading", term=self._ledger.term))

@@ -227,6 +227,7 @@ class Moves:
             anew=anew and given is not None,
             queue=self._do.line_of(target, move.to_epoch if lost else move.queue),
             restore_from=LATEST if lost else None,
+            lines=self._do.lines_of(target, move.to_epoch if lost else move.queue) or None,
             **_contents(given),
             **self._fence(move, "to"),
         )
@@ -279,6 +280,7 @@ class Moves:
             resume=True,
             only_held=taken is not None,
             queue=self._do.line_of(_copy(self._ledger.state, move), queue),
+            lines=self._do.lines_of(_copy(self._ledger.state, move), queue) or None,
             **_contents(taken),
             **self._fence(move, "from"),
         )

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import Deployment, Target
-from coordinator.ledger import Ledger
+from coordinator.durations import Durations
+from coordinator.ledger import Ledger, now_ms
 from coordinator.state.commands import (
     MAX_REASON,
     EndUpdate,
@@ -40,6 +41,8 @@ AT_ONCE: Final = 4
 """Instances of one group that are replaced at a time, after the first."""
 PAUSE: Final = 1.0
 """Seconds after the begin of a migration before the next one of that instance."""
+BOUNDS: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+"""Of the durations that are counted, in seconds; the least an update takes is its grace."""
 _BY: Final = "updates"
 
 
@@ -54,7 +57,7 @@ class _Watched:
 
 class Updates:
     """The controller; `step` is one pass. `pipelines`: the actions of placement, whose pauses after a failed
-    version do not count for the next one."""
+    version do not count for the next one. `durations`: of those that ended here, forward or back."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Updates:
         self._clock = clock
         self._watched: dict[tuple[str, int, UpdatePhase], _Watched] = {}
         self._tried: dict[tuple[str, str], float] = {}
+        self.durations = Durations(BOUNDS)
 
     def forget(self) -> None:
         """Somebody else leads now."""
@@ -174,18 +178,21 @@ class Updates:
         command = kind(by=_BY, group=group.spec.name, version=update.to_version, **fields)
 
         async def say() -> None:
-            await _unless_over(self._ledger.propose(command))
+            if await _unless_over(self._ledger.propose(command)) and kind is EndUpdate:
+                self.durations.observe(max(now_ms() - update.started_at, 0) / 1000)
 
         self._actions.start(("update", group.spec.name, ""), say)
 
 
-async def _unless_over(proposal: Coroutine[Any, Any, Any]) -> None:
-    """A refusal means that the state has gone on: the next pass looks again."""
+async def _unless_over(proposal: Coroutine[Any, Any, Any]) -> bool:
+    """Whether it counts. A refusal means that the state has gone on: the next pass looks again."""
     try:
         await proposal
     except WireError as error:
         if error.code != ErrorCode.CONFLICT:
             raise
+        return False
+    return True
 
 
 def _why(state: State, group: Group, instances: list[str]) -> str | None:

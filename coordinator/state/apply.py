@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import connectors, groups, jobs, keys, members, placements, restore, updates
+from coordinator.state import connectors, divisions, groups, jobs, keys, members, placements, restore, updates
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
+    AdvanceDivision,
     AdvanceMigration,
     Announce,
     BeginRestore,
@@ -32,8 +33,10 @@ from coordinator.state.commands import (
     Explain,
     ExplainDrain,
     ExplainUpdate,
+    FailDivision,
     FailMigration,
     FailUpdate,
+    FinishDivision,
     FinishMigration,
     ForgetStray,
     LetGo,
@@ -49,7 +52,9 @@ from coordinator.state.commands import (
     ReportRunning,
     ResealConnector,
     RevokeKey,
+    RollbackGroup,
     SaveConnector,
+    ScaleGroup,
     StartDrain,
     StartMigration,
     UpdateGroup,
@@ -77,6 +82,11 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     CreateGroup: groups.create_group,
     DeleteGroup: groups.delete_group,
     UpdateGroup: updates.update_group,
+    RollbackGroup: updates.rollback_group,
+    ScaleGroup: updates.scale_group,
+    AdvanceDivision: divisions.advance_division,
+    FinishDivision: divisions.finish_division,
+    FailDivision: divisions.fail_division,
     ExplainUpdate: updates.explain_update,
     FailUpdate: updates.fail_update,
     EndUpdate: updates.end_update,
@@ -121,6 +131,7 @@ def apply(state: State, command: Command) -> Applied:
         result: AnyResult = _HANDLERS[type(command)](change)
         jobs.settle(change)
         updates.settle(change)
+        divisions.settle(change)
     except Refusal as refusal:
         result = Refused(code=refusal.code, error=refusal.error, retryable=refusal.retryable)
     if command.request_id and not (isinstance(result, Refused) and result.retryable):

@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from coordinator.state import history
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import CreateGroup, DeleteGroup
 from coordinator.state.constraints import Wants
@@ -42,6 +43,7 @@ def create_group(change: Change[CreateGroup]) -> Result:
         consumes=command.consumes,
         connectors=command.connectors,
         created_at=command.at,
+        history=history.begun(command.at, command.by, command.why),
     )
     first = [name for name, instance in group.instances.items() if instance.number == 0]
     wants = {each.signature: each for each in (Wants.of(group, name) for name in first)}

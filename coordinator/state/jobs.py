@@ -57,7 +57,9 @@ from coordinator.state.model import (
     Worker,
     WorkerStatus,
 )
+from coordinator.state.next_version import line_for
 from coordinator.state.strategy import Room, twins_of
+from coordinator.state.update_plan import choose
 from proto_schemas.errors import ErrorCode
 
 MAX_ACTIVE: Final = 256
@@ -147,7 +149,7 @@ def _choose(state: State, command: StartMigration, source: str) -> str:
     """Every replica chooses the same: nothing that only the leader knows, a load or a setting, counts."""
     if command.cause is Cause.UPDATE:
         group = state.groups[command.group]
-        best, why = updates.choose(state, group, command.pipeline, source, lambda: Room(state))
+        best, why = choose(state, group, command.pipeline, source, lambda: Room(state))
         if best is None:
             refuse(ErrorCode.UNAVAILABLE, why, retryable=True)
         return best
@@ -195,6 +197,8 @@ def _movable(change: Change[StartMigration]) -> Placement:
     under_way = state.moving(command.group, command.pipeline)
     if under_way is not None:
         refuse(ErrorCode.CONFLICT, f"{name} moves already, to {under_way.to_worker}: see {under_way.id}")
+    if state.groups[command.group].divides(command.pipeline):
+        refuse(ErrorCode.CONFLICT, f"{name} is being divided: ask again", retryable=True)
     if not placement.queue:
         refuse(
             ErrorCode.CONFLICT,
@@ -223,8 +227,10 @@ def finish_migration(change: Change[FinishMigration]) -> Result:
     """The target's copy is the placement; the source's is stale by its epoch."""
     command = change.command
     move = _step(change, MovePhase.DONE)
+    before = change.state.placements[move.group][move.pipeline]
     placement = Placement(
         phase=Phase.RUNNING,
+        lines={} if command.new_line else before.lines,
         epoch=move.to_epoch,
         worker_id=move.to_worker,
         pipeline_id=move.to_pipeline_id,
@@ -242,14 +248,14 @@ def fail_migration(change: Change[FailMigration]) -> Result:
     move = _step(change, phase)
     placement = change.state.placement(move.group, move.pipeline)
     if command.new_line and placement is not None:
-        change.write(move.group, move.pipeline, replace(placement, queue=_line(change.state, move)))
+        change.write(move.group, move.pipeline, replace(placement, queue=_line(change.state, move), lines={}))
     end(change, move, phase, command.reason, refused=command.refused)
     return Done()
 
 
 def _line(state: State, move: Migration) -> int:
     """A new line, unless it has to stay in one with others."""
-    return updates.line_for(state.groups[move.group], move.pipeline) or move.to_epoch
+    return line_for(state.groups[move.group], move.pipeline) or move.to_epoch
 
 
 def _step(change: Change[M], phase: MovePhase) -> Migration:

@@ -153,7 +153,8 @@ class Placement(Record, frozen=True, kw_only=True):
     `reason` says why it does not run, or why it is being placed again; once it runs, from which state it
     began where its predecessor's last was lost, else None.
     `attempts` counts the placements since it last ran. `queue` is the epoch under which its line of copies
-    began; 0: it was placed by a version that knew no lines, and cannot be moved without loss.
+    began; 0: it was placed by a version that knew no lines, and cannot be moved without loss. `lines`: the
+    same of further shares that it takes, by their numbers, where it is not `queue`.
     """
 
     phase: Phase = Phase.PENDING
@@ -163,6 +164,7 @@ class Placement(Record, frozen=True, kw_only=True):
     reason: str | None = None
     attempts: int = 0
     queue: int = 0
+    lines: dict[str, int] = {}
 
 
 class Instance(NamedTuple):
@@ -179,6 +181,38 @@ class Revision(Record, frozen=True, kw_only=True, gc=True):
     spec: GroupSpec
     consumes: dict[str, list[str]]
     connectors: dict[str, list[str]] = {}
+
+
+class Part(Record, frozen=True, kw_only=True):
+    """One copy that takes part in a division: an old one as it runs, or a new one that is to be.
+
+    `session`: the life of a new one's worker that was meant; `queue`, `lines`: as of its placement.
+    """
+
+    instance: str
+    worker: str
+    epoch: int
+    session: int = 0
+    pipeline_id: str | None = None
+    queue: int = 0
+    lines: dict[str, int] = {}
+
+
+class Division(Record, frozen=True, kw_only=True, gc=True):
+    """The instances of a pipeline that share by key become more or fewer: `old` ones hand over to `new` ones;
+    see `divisions`. `wanted`: what the group is to be then; `held`: the new copies are there; `reason`: what
+    stands in the way."""
+
+    id: str
+    pipeline: str
+    wanted: Revision
+    old: tuple[Part, ...]
+    new: tuple[Part, ...]
+    held: bool = False
+    by: str
+    why: str = ""
+    reason: str | None = None
+    started_at: int
 
 
 class Update(Record, frozen=True, kw_only=True, gc=True):
@@ -205,11 +239,28 @@ class Update(Record, frozen=True, kw_only=True, gc=True):
     ended_at: int | None = None
 
 
+class Edition(Record, frozen=True, kw_only=True, gc=True):
+    """A version that a group has, or had: since when (ms since 1970), by whom, why; see `history`.
+
+    `revision`: what the group was, `size` its bytes; None: what it is now. `failed`: why it was rolled back.
+    """
+
+    version: int
+    at: int
+    by: str
+    why: str = ""
+    revision: Revision | None = None
+    size: int = 0
+    failed: str | None = None
+
+
 class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """What somebody asked for. `consumes`: the event types each pipeline's program takes from outside;
     `connectors`: the registered ones it names; both by pipeline. `update`: the last one; `newest`: the
     highest version it ever had, 0 for the first. `shared`: for pipelines that once ran alone, the line whose
-    queue group all their instances joined; for others with replicas it is named by `created_at`.
+    queue group all their instances joined; for others with replicas it is named by `created_at`. `history`:
+    its last versions, oldest first; empty for one from before they were kept. `shares`: into how many shares
+    the events of pipelines with a key are cut, where that is not the number of their replicas any more.
 
     With garbage collection, as its spec is, to remember what is derived from it.
     """
@@ -223,6 +274,9 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
     update: Update | None = None
     newest: int = 0
     shared: dict[str, int] = {}
+    history: tuple[Edition, ...] = ()
+    shares: dict[str, int] = {}
+    division: Division | None = None
 
     @property
     def rolling(self) -> Update | None:
@@ -276,6 +330,14 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
             for pipeline in self.spec.pipelines
             for number, name in enumerate(instance_names(pipeline.name, pipeline.replicas))
         }
+
+    def shares_of(self, pipeline: PipelineSpec) -> int:
+        """Into how many shares the events of a pipeline with a key are cut."""
+        return self.shares.get(pipeline.name, pipeline.replicas)
+
+    def divides(self, instance: str) -> bool:
+        """Whether an instance is being divided."""
+        return self.division is not None and any(each.instance == instance for each in self.division.old)
 
     @cached_property
     def pipelines(self) -> dict[str, PipelineSpec]:
@@ -498,6 +560,15 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     def _rolling(self) -> set[str]:
         return {name for name, group in self.groups.items() if group.rolling is not None}
 
+    @cached_property
+    def _dividing(self) -> set[str]:
+        return {name for name, group in self.groups.items() if group.division is not None}
+
+    @property
+    def dividing(self) -> list[Group]:
+        """The groups in which a division is under way, by name."""
+        return [self.groups[name] for name in sorted(self._dividing)]
+
     @property
     def rolling(self) -> list[Group]:
         """The groups that are being updated, by name."""
@@ -511,6 +582,10 @@ class State(msgspec.Struct, kw_only=True, dict=True):
             self._rolling.add(name)
         else:
             self._rolling.discard(name)
+        if group.division is not None:
+            self._dividing.add(name)
+        else:
+            self._dividing.discard(name)
 
     def place_anew(self, group: str, instances: Iterable[str]) -> None:
         """Put all placements of a new group in their place, pending."""
@@ -523,6 +598,7 @@ class State(msgspec.Struct, kw_only=True, dict=True):
         del self.placements[name]
         del self.groups[name]
         self._rolling.discard(name)
+        self._dividing.discard(name)
 
     @cached_property
     def _held(self) -> dict[str, dict[tuple[str, str], None]]:
@@ -678,7 +754,19 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     def slots_taken(self, worker_id: str) -> int:
         """Slots of a worker that are taken: by what is placed there, and by what is on its way there."""
         coming = sum(move.to_worker == worker_id != move.from_worker for move in self.migrations.values())
-        return self.count_on(worker_id) + coming
+        return (
+            self.count_on(worker_id) + coming + sum(worker_id == each for _, _, each in self.coming_apart())
+        )
+
+    def coming_apart(self) -> Iterator[tuple[str, str, str]]:
+        """(group, instance, worker) of the new copies of divisions that take a slot beside the old ones."""
+        for group in self.dividing:
+            division = group.division
+            if division is not None:
+                here = {(each.instance, each.worker) for each in division.old}
+                for each in division.new:
+                    if (each.instance, each.worker) not in here:
+                        yield group.spec.name, each.instance, each.worker
 
     def moving(self, group: str, pipeline: str) -> Migration | None:
         """The migration of a pipeline that is under way."""

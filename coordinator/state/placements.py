@@ -16,6 +16,7 @@ from coordinator.state.commands import (
     ReportRunning,
 )
 from coordinator.state.model import Done, Phase, Placed, Placement, Result
+from coordinator.state.next_version import line_for
 from coordinator.state.phases import TRANSITIONS
 from proto_schemas.errors import ErrorCode
 
@@ -60,7 +61,8 @@ def place(change: Change[Place]) -> Result:
             worker_id=worker.id,
             pipeline_id=None,
             attempts=placement.attempts + 1,
-            queue=updates.line_for(state.groups[command.group], command.pipeline) or state.epochs,
+            queue=line_for(state.groups[command.group], command.pipeline) or state.epochs,
+            lines={},
         ),
     )
     updates.caught_up(change, command.group, command.pipeline)
@@ -87,6 +89,7 @@ def report_running(change: Change[ReportRunning]) -> Result:
         worker_id=worker.id,
         pipeline_id=command.pipeline_id,
         queue=placement.queue,
+        lines=placement.lines,
         reason=command.reason or None,
     )
     change.write(command.group, command.pipeline, running)

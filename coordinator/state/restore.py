@@ -254,6 +254,7 @@ def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:
     for name, group in list(new.groups.items()):
         running = old.groups.get(name)
         same = running is not None and running.spec == group.spec and running.rolling is None
+        same = same and running is not None and running.division is None
         if running is not None and same and not running.deleting:
             go_on.add(name)
             new.groups[name] = running
@@ -261,7 +262,7 @@ def _merge_groups(old: State, new: State, at: int) -> tuple[int, set[str]]:
             kept += sum(placement.phase in HOLDING for placement in old.placements[name].values())
         else:
             newest = max(group.newest, running.newest if running is not None else 0)
-            new.groups[name] = replace(group, created_at=at, newest=newest, shared={})
+            new.groups[name] = replace(group, created_at=at, newest=newest, shared={}, shares={})
             new.placements[name] = {instance: Placement() for instance in group.instances}
     return kept, go_on
 

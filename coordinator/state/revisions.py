@@ -23,11 +23,20 @@ def routes_of(group: Group, pipeline: str) -> list[Route]:
     ]
 
 
-def instance_of(pipeline: PipelineSpec, number: int) -> Instance | None:
-    """What an instance is told of itself; None for the only one."""
+def instance_of(
+    group: Group, pipeline: PipelineSpec, number: int, lines: dict[str, str] | None = None
+) -> Instance | None:
+    """What an instance is told of itself, and of the `lines` of its further shares; None for the only one."""
     if pipeline.replicas == 1:
         return None
-    return Instance(of=pipeline.name, number=number, count=pipeline.replicas, key=pipeline.partition_key)
+    return Instance(
+        of=pipeline.name,
+        number=number,
+        count=pipeline.replicas,
+        key=pipeline.partition_key,
+        shares=group.shares.get(pipeline.name),
+        lines=lines or {},
+    )
 
 
 def partitions_of(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] | None:
@@ -35,7 +44,7 @@ def partitions_of(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] 
     receivers = {route.to_pipeline for route in group.spec.routes if route.from_pipeline == pipeline.name}
     keyed = (group.pipelines[name] for name in sorted(receivers & group.pipelines.keys()))
     return {
-        each.name: Partition(key=each.partition_key, count=each.replicas)
+        each.name: Partition(key=each.partition_key, count=group.shares_of(each))
         for each in keyed
         if each.partition_key is not None and each.replicas > 1
     } or None
@@ -57,7 +66,8 @@ def fault_of(old: Group, new: Group) -> str | None:
         if (before.replicas, _key(before)) != (pipeline.replicas, _key(pipeline)):
             return (
                 f"pipeline {name!r} cannot go from {_shares(before)} to {_shares(pipeline)} while it runs: "
-                f"keys would have another owner, without their state; {_INSTEAD}"
+                f"keys would have another owner, without their state. From two or more to two or more is "
+                f"possible, in an update that changes nothing else; or {_INSTEAD}"
             )
     for name in new.instances.keys() & old.instances.keys():
         owner, other = old.instances[name].pipeline.name, new.instances[name].pipeline.name
@@ -86,7 +96,7 @@ def _shares(pipeline: PipelineSpec) -> str:
 
 def _shape(group: Group, name: str) -> tuple[Any, ...]:
     pipeline, number = group.instances[name]
-    told = instance_of(pipeline, number)
+    told = instance_of(group, pipeline, number)
     return (
         pipeline.source,
         pipeline.worker_affinity,

@@ -231,6 +231,9 @@ class Room:
                 pipeline = twins_of(state, move.group, move.pipeline)
                 self._count(move.to_worker, move.group, pipeline, move.to_epoch)
 
+        for group, instance, worker_id in state.coming_apart():
+            self._count(worker_id, group, twins_of(state, group, instance), 0)
+
     def take(self, worker_id: str, group: str, pipeline: str | None = None) -> None:
         """Count one more pipeline of `group` on a worker; `pipeline`: whose instance it is, if replicated."""
         self._turn += 1

@@ -15,27 +15,30 @@
   same way.
 - A pipeline whose instances share its events without a key may get more of them or fewer, also from one or to
   one: the old and the new ones listen in one queue group (`Group.shared`), so each event reaches one of them.
+- A rollback that somebody asks for (`RollbackGroup`) is an update to what the group was, taken from its
+  `history`, under a new number; while an update is under way, it gives that up.
 - One update of a group at a time; another one is refused. A group that is deleted ends it.
 
 Version numbers are never used again: after the way back the group has its old number, and the next update
 one above the highest there was.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from msgspec.structs import replace
 
+from coordinator.state import divisions, history
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import (
     MAX_REASON,
     EndUpdate,
     ExplainUpdate,
     FailUpdate,
+    RollbackGroup,
+    ScaleGroup,
     UpdateCommand,
     UpdateGroup,
 )
-from coordinator.state.constraints import Wants
 from coordinator.state.model import (
     HOLDING,
     Cause,
@@ -46,15 +49,13 @@ from coordinator.state.model import (
     Phase,
     Placement,
     Result,
-    Revision,
     State,
     Update,
     UpdatePhase,
 )
-from coordinator.state.revisions import fault_of, fresh_in, splits_or_joins
-from coordinator.state.strategy import Room, twins_of
+from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
 from proto_schemas.errors import ErrorCode
-from proto_schemas.rest import GroupSpec
+from proto_schemas.rest import ROLLBACK_ASKED
 
 MAX_FAILURES: Final = 5
 """Migrations of one instance that may fail for reasons that are not the program's."""
@@ -62,118 +63,54 @@ MAX_FAILURES: Final = 5
 
 def update_group(change: Change[UpdateGroup]) -> Result:
     """The group is of the new version; what of it does not run so yet is behind, or pending."""
-    state, command = change.state, change.command
-    group = updated(state, command)
-    if group is None:
-        return Done()
-    name, update = group.spec.name, group.update
-    placements = state.placements[name]
-    state.write_group(group)
-    for instance in group.instances:
-        if instance not in placements:
-            change.write(name, instance, Placement())
-    versions = f"version {update.from_version} to {update.to_version}" if update is not None else ""
-    change.tell("group_update_started", name, f"{versions}: {len(update.fresh) if update else 0} to deploy")
-    if update is not None and not update.fresh and not update.behind:
-        _end(change, group, UpdatePhase.DONE, None)
+    group = updated(change.state, change.command)
+    if group is not None:
+        _begin(change, group, "group_update_started", change.command.why)
     return Done()
 
 
-def updated(state: State, command: UpdateGroup) -> Group | None:
-    """The group as the command would make it; None when it is so already. Changes nothing.
-
-    Raises:
-        Refusal: `not_found`, `conflict`, `parse_error` for a connector that is gone.
-    """
-    name = command.spec.name
-    group = state.groups.get(name)
-    if group is None:
-        refuse(ErrorCode.NOT_FOUND, f"there is no group {name!r}: see GET /pipeline-groups, or POST it")
-    if group.deleting:
-        refuse(ErrorCode.CONFLICT, f"group {name!r} is being torn down: create it once it is gone")
-    if command.if_version is not None and command.if_version != group.version:
-        refuse(
-            ErrorCode.CONFLICT,
-            f"group {name!r} has version {group.version}, not {command.if_version}: look at it again first",
-        )
-    if group.rolling is not None:
-        refuse(
-            ErrorCode.CONFLICT,
-            f"group {name!r} is {group.rolling.phase.replace('_', ' ')} from version "
-            f"{group.rolling.from_version} to {group.rolling.to_version}: wait until that has ended",
-        )
-    if command.spec == group.spec:
-        return None
-    named = {connector for used in command.connectors.values() for connector in used}
-    if gone := sorted(named - state.connectors.keys()):
-        refuse(
-            ErrorCode.PARSE_ERROR,
-            f"connector {gone[0]!r} is not registered any more: see GET /connectors, or declare it",
-        )
-    version = max(group.version, group.newest) + 1
-    new = replace(
-        group,
-        shared=_shared(state, group, command.spec),
-        spec=command.spec,
-        consumes=command.consumes,
-        connectors=command.connectors,
-        version=version,
-        newest=version,
-    )
-    fault = fault_of(group, new)
-    if fault is not None:
-        refuse(ErrorCode.CONFLICT, fault)
-    placements = state.placements[name]
-    leaving = [each for each, placement in placements.items() if placement.phase is Phase.REMOVING]
-    if leaving:
-        refuse(
-            ErrorCode.CONFLICT,
-            f"{name}/{leaving[0]}, of an earlier version, is still being removed: ask again once it is gone",
-            retryable=True,
-        )
-    fresh = fresh_in(group, new)
-    touched = set(fresh)
-    update = Update(
-        from_version=group.version,
-        to_version=version,
-        before=_revision(group),
-        behind=tuple(each for each in placements if each not in new.instances or each in touched),
-        fresh=fresh,
-        started_at=command.at,
-    )
-    return replace(new, update=update)
+def rollback_group(change: Change[RollbackGroup]) -> Result:
+    """As an update to what the group was; one that is under way is given up instead."""
+    command = change.command
+    wanted = rollback_as_update(change.state, command)
+    if wanted is not None:
+        group = updated(change.state, wanted)
+        if group is not None:
+            _begin(change, group, "group_rollback_started", wanted.why)
+        return Done()
+    group = change.state.groups[command.group]
+    update = group.rolling
+    if update is not None and _goes_on(update):
+        reason = f"{ROLLBACK_ASKED}{': ' if command.why else ''}{command.why}"
+        _write(change, group, replace(update, failing=reason, reason=reason))
+        change.tell("group_rollback_asked", group.spec.name, f"version {update.to_version}: {reason}")
+    return Done()
 
 
-def line_for(group: Group, instance: str) -> int | None:
-    """The line that an instance which is placed now has to join; None: it begins one of its own. While a
-    pipeline that ran alone becomes several, or the other way round, they share the events."""
-    former, found = group.former, group.at(instance, new=True).instances.get(instance)
-    if former is None or found is None or not splits_or_joins(former, group, found.pipeline.name):
-        return None
-    return group.shared.get(found.pipeline.name, group.created_at)
+def scale_group(change: Change[ScaleGroup]) -> Result:
+    """As an update that changes the replicas of one pipeline."""
+    wanted = scale_as_update(change.state, change.command)
+    group = updated(change.state, wanted)
+    if group is not None:
+        _begin(change, group, "group_update_started", wanted.why)
+    return Done()
 
 
-def _shared(state: State, group: Group, spec: GroupSpec) -> dict[str, int]:
-    """The lines that pipelines share once the group is as `spec` says."""
-    shared = {}
-    for pipeline in spec.pipelines:
-        name = pipeline.name
-        before = group.pipelines.get(name)
-        if before is None or (before.replicas == 1 == pipeline.replicas):
-            continue
-        if before.replicas > 1:
-            shared[name] = group.shared.get(name, group.created_at)
-            continue
-        placement = state.placements[group.spec.name].get(name, Placement())
-        worker = state.workers.get(placement.worker_id or "")
-        if worker is not None and (worker.incarnation is None or not placement.queue):
-            refuse(
-                ErrorCode.CONFLICT,
-                f"pipeline {name!r} was placed by an older version, or on a worker that knows no replicas: "
-                "delete the group and deploy it anew",
-            )
-        shared[name] = placement.queue or group.created_at
-    return shared
+def _begin(change: Change[Any], group: Group, what: str, why: str) -> None:
+    if group.division is not None:
+        divisions.begin(change, group, what)
+        return
+    state, name, update = change.state, group.spec.name, group.update
+    state.write_group(group)
+    for instance in group.instances:
+        if instance not in state.placements[name]:
+            change.write(name, instance, Placement())
+    if update is None:
+        return
+    versions = f"version {update.from_version} to {update.to_version}"
+    change.tell(what, name, f"{versions}: {len(update.fresh)} to deploy{'; ' if why else ''}{why}")
+    if not update.fresh and not update.behind:
+        _end(change, group, UpdatePhase.DONE, None)
 
 
 def explain_update(change: Change[ExplainUpdate]) -> Result:
@@ -289,12 +226,14 @@ def moves_of(state: State, group: Group) -> list[Migration]:
 def ended(group: Group, reason: str, at: int) -> Group:
     """The group without the update that was under way, of the version that is known to run: for a state
     that is brought back from a copy."""
+    group = divisions.ended(group)
     update = group.rolling
     if update is None:
         return group
-    known = group.former if update.phase is UpdatePhase.ROLLING and group.former is not None else group
     over = replace(_over(update, at), phase=UpdatePhase.FAILED, reason=reason)
-    return replace(known, update=over)
+    if update.phase is not UpdatePhase.ROLLING or group.former is None:
+        return replace(group, update=over)
+    return replace(group.former, update=over, history=history.returned(group, group.former, reason))
 
 
 def _turn_round(change: Change[Any], group: Group, update: Update) -> None:
@@ -306,14 +245,15 @@ def _turn_round(change: Change[Any], group: Group, update: Update) -> None:
     back = replace(
         update,
         phase=UpdatePhase.ROLLING_BACK,
-        before=_revision(group),
+        before=history.revision_of(group),
         behind=tuple(rolled),
         fresh=tuple(each for each in rolled if each in old.instances),
         failing=None,
         failures={},
         reason=update.failing,
     )
-    change.state.write_group(replace(old, update=back))
+    editions = history.returned(group, old, update.failing or "")
+    change.state.write_group(replace(old, update=back, history=editions))
     change.tell(
         "group_rolling_back",
         name,
@@ -362,12 +302,6 @@ def _remove(change: Change[Any], group: str, instance: str) -> None:
         change.drop(group, instance)
 
 
-def _revision(group: Group) -> Revision:
-    return Revision(
-        version=group.version, spec=group.spec, consumes=group.consumes, connectors=group.connectors
-    )
-
-
 def _under_way(change: Change[Any]) -> tuple[Group, Update]:
     command: UpdateCommand = change.command
     group = change.state.groups.get(command.group)
@@ -375,63 +309,3 @@ def _under_way(change: Change[Any]) -> tuple[Group, Update]:
     if group is None or update is None or update.to_version != command.version:
         refuse(ErrorCode.CONFLICT, f"the update of {command.about} is over")
     return group, update
-
-
-class Step(NamedTuple):
-    """What an update does to one instance; `worker` None: nowhere now, for a `reason`."""
-
-    instance: str
-    change: str
-    worker: str | None
-    reason: str = ""
-
-
-def plan(state: State, group: Group, room: Room) -> list[Step]:
-    """What the update of a group as `updated` gives it would do, were it begun now. `room` is used up."""
-    placements, fresh = state.placements[group.spec.name], set(group.rolling.fresh if group.rolling else ())
-    steps: list[Step] = []
-    for name in group.instances:
-        here = placements[name].worker_id if name in placements else None
-        if name not in fresh:
-            steps.append(Step(name, "unchanged", here))
-            continue
-        wants = Wants.of(group, name, new=True)
-        if here is not None:
-            choice, why = choose(state, group, name, here, lambda: room)
-        else:
-            choice = room.choose(group.spec.name, wants=wants)
-            why = "" if choice is not None else room.why_none(group=group.spec.name, wants=wants)
-        if choice is not None and choice != here:
-            room.take(choice, group.spec.name, wants.pipeline)
-        steps.append(Step(name, "updated" if name in placements else "added", choice, why))
-    gone = (name for name in placements if name not in group.instances)
-    return steps + [Step(name, "removed", placements[name].worker_id) for name in gone]
-
-
-# -- where its copies go ------------------------------------------------------------------------------------
-
-
-def choose(
-    state: State, group: Group, instance: str, source: str, room: Callable[[], Room]
-) -> tuple[str | None, str]:
-    """The worker for the new copy of an instance that runs on `source`: that one again, unless it does not
-    fit any more or another is wished for. Or None, and why."""
-    wants = Wants.of(group, instance, new=True)
-    stays = _can_stay(state, group, instance, wants, source)
-    if stays and wants.affinity in (None, source):
-        return source, ""
-    name, free = group.spec.name, room()
-    choice = free.choose(name, avoid={source}, wants=wants)
-    if stays and choice != wants.affinity:
-        return source, ""
-    return choice, "" if choice is not None else free.why_none({source}, group=name, wants=wants)
-
-
-def _can_stay(state: State, group: Group, instance: str, wants: Wants, source: str) -> bool:
-    worker, name = state.ready(source), group.spec.name
-    if worker is None or not wants.fits(worker):
-        return False
-    return not wants.distinct or not any(
-        other != instance and placement.worker_id == source and twins_of(state, name, other) == wants.pipeline
-        for other, placement in state.placements[name].items()
-    )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from coordinator.state import history
 from coordinator.state.model import (
     Drain,
     Group,
@@ -18,7 +19,9 @@ from coordinator.state.model import (
 from coordinator.state.updates import waits_for
 from proto_schemas.rest import (
     DrainView,
+    EditionView,
     GroupView,
+    HistoryView,
     MigrationView,
     PlacementView,
     RouteView,
@@ -120,6 +123,27 @@ def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None
 def _loss_windows(placements: Mapping[str, Placement], losses: LossWindows) -> dict[str, int]:
     found = {name: losses(each.worker_id, each.pipeline_id) for name, each in placements.items()}
     return {name: window for name, window in found.items() if window is not None}
+
+
+def history_view(group: Group) -> HistoryView:
+    """The versions of a group that are kept, newest first."""
+    views = [
+        EditionView(
+            version=edition.version,
+            status="present"
+            if edition.version == group.version
+            else "failed"
+            if edition.failed is not None
+            else "former",
+            at=edition.at,
+            by=edition.by,
+            why=edition.why,
+            reason=edition.failed,
+            pipelines=[each.name for each in (edition.revision or group).spec.pipelines],
+        )
+        for edition in reversed(history.known(group))
+    ]
+    return HistoryView(id=group.spec.name, versions=views)
 
 
 def _in_order(group: Group, placements: Mapping[str, Placement]) -> list[str]:

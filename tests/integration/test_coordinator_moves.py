@@ -90,6 +90,45 @@ async def test_a_pipeline_moves_with_its_state_and_the_answer_comes_at_once(
         assert 'varpulis_cluster_migration_duration_seconds_bucket{le="+Inf"} 1.0' in page
 
 
+async def test_a_group_is_rolled_back_through_any_node_with_its_history_and_metrics_to_tell(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with cluster(nats_server, tmp_path, "w1") as (stage, _):
+        body: dict[str, Any] = {"name": "g", "pipelines": [{"name": "p", "source": SUM.replace("3", "2")}]}
+        put = await stage.ask(
+            "PUT", "/pipeline-groups/g", body, params={"why": "sooner"}, node=stage.follower
+        )
+        assert put.status_code == 200 and put.headers["etag"] == '"2"', put.text
+        assert await inject(stage, 1) == [] and await inject(stage, 10) == [11]
+        path, headers = "/pipeline-groups/g/rollback", {"if-match": '"1"'}
+        assert (await stage.ask("POST", path, headers=headers)).status_code == 409, "it is not that one"
+        plan = (await stage.ask("POST", path, params={"dry_run": True})).json()
+        assert (plan["from_version"], plan["to_version"]) == (2, 3)
+        assert [each["change"] for each in plan["changes"]] == ["updated"]
+        headers = {"if-match": '"2"'}
+        back = await stage.ask("POST", path, {"why": "too soon"}, headers=headers, node=stage.follower)
+        assert back.status_code == 200 and back.headers["etag"] == '"3"', back.text
+        assert await inject(stage, 1) == await inject(stage, 10) == [], "three make a sum again"
+        told = (await stage.ask("GET", "/pipeline-groups/g/history")).json()["versions"]
+        assert [(each["version"], each["status"], each["why"]) for each in told] == [
+            (3, "present", "as version 1: too soon"),
+            (2, "former", "sooner"),
+            (1, "former", ""),
+        ]
+        page = (await stage.ask("GET", "//metrics")).text
+        for line in (
+            'updates_total{result="started"} 2.0',
+            'updates_total{result="done"} 2.0',
+            'rollbacks_total{cause="asked"} 1.0',
+            'rollbacks_total{cause="failure"} 0.0',
+            'update_duration_seconds_bucket{le="+Inf"} 2.0',
+            'deploy_duration_seconds_bucket{le="+Inf"} 1.0',
+            'deployments_total{result="running"} 1.0',
+            "updates_active 0.0",
+        ):
+            assert f"varpulis_cluster_{line}" in page, line
+
+
 async def test_a_client_that_injects_all_the_while_sees_a_move_as_latency_at_most(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -122,6 +122,11 @@ def other_program() -> dict[str, Any]:
     return body
 
 
+async def has_two_versions(stage: Three) -> None:
+    await GROUP(stage)
+    await asks("PUT", "/pipeline-groups/g", other_program())(stage)
+
+
 GROUP = asks("POST", "/pipeline-groups", group())
 GROUP_THAT_STAYS = asks("POST", "/pipeline-groups", only_on_w1())
 REGISTER = asks("POST", "/workers/register", REGISTRATION)
@@ -148,6 +153,26 @@ CASES: Final = {
         "g",
         before=GROUP,
         undo=asks("PUT", "/pipeline-groups/g", group()),
+        changing=frozenset({"placements", "sources", "update"}),
+        undone=1,
+    ),
+    ("POST", "/pipeline-groups/{group_id}/rollback"): Case(
+        "/pipeline-groups/g/rollback",
+        {"why": "it was better"},
+        "group_rollback_started",
+        "g",
+        before=has_two_versions,
+        undo=asks("POST", "/pipeline-groups/g/rollback"),
+        changing=frozenset({"placements", "sources", "update"}),
+        undone=1,
+    ),
+    ("POST", "/pipeline-groups/{group_id}/scale"): Case(
+        "/pipeline-groups/g/scale",
+        {"pipeline": "p", "replicas": 2},
+        "group_update_started",
+        "g",
+        before=GROUP,
+        undo=asks("POST", "/pipeline-groups/g/scale", {"pipeline": "p", "replicas": 1}),
         changing=frozenset({"placements", "sources", "update"}),
         undone=1,
     ),

@@ -73,3 +73,55 @@ def test_a_dry_run_shows_each_change_with_its_worker_or_why_there_is_none(
     assert coordinator.asked == [("PUT", "/pipeline-groups/doors?dry_run=true", SPEC)]
     said = capsys.readouterr().out
     assert all(text in said for text in ("updated", "w-1", "no worker can take it", "nothing was changed"))
+
+
+def test_a_rollback_says_where_to_and_why_and_only_of_which_version(coordinator: Coordinator) -> None:
+    coordinator.answer = group("done")
+    words = ["group", "rollback", "doors", "--to", "2", "--why", "alarms", "--if-version", "3", "--wait", "5"]
+    assert main(words) == 0
+    asked = ("POST", "/pipeline-groups/doors/rollback?wait=5.0", {"to": 2, "why": "alarms"})
+    assert coordinator.asked == [asked]
+    assert coordinator.headers[0]["if-match"] == '"3"' and coordinator.headers[0]["idempotency-key"]
+
+
+@pytest.mark.parametrize(("reason", "code"), [("a rollback was asked for: x", 0), ("p: worker w-1: no", 1)])
+def test_a_rollback_has_done_its_work_when_the_update_went_back_because_of_it(
+    coordinator: Coordinator, reason: str, code: int
+) -> None:
+    coordinator.answer = group("rolled_back", reason)
+    assert main(["group", "rollback", "doors", "--wait", "5"]) == code
+    assert main(["update", "doors", "doors.json", "--wait", "5"]) == 1, "for an update it is a failure"
+
+
+def test_the_reason_of_an_update_goes_along(coordinator: Coordinator) -> None:
+    coordinator.answer = group("done")
+    assert main(["update", "doors", "doors.json", "--why", "more doors", "--wait", "5"]) == 0
+    assert coordinator.asked[0][1] == "/pipeline-groups/doors?wait=5.0&why=more+doors"
+
+
+def test_the_history_shows_each_version_with_who_and_why(
+    coordinator: Coordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = [
+        {"version": 2, "status": "present", "at": 86_400_000, "by": "api:k", "why": "w", "reason": None},
+        {"version": 1, "status": "failed", "at": 0, "by": "api", "why": "", "reason": "it broke"},
+    ]
+    found = {"id": "doors", "versions": [{**one, "pipelines": ["p", "q"]} for one in versions]}
+    coordinator.answer = json.dumps(found).encode()
+    assert main(["group", "history", "doors"]) == 0
+    assert coordinator.asked == [("GET", "/pipeline-groups/doors/history", None)]
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("1970-01-02T00:00:00Z", "api:k", "it broke", "present", "p, q"))
+
+
+def test_a_pipeline_is_scaled_by_its_name_and_a_number(
+    coordinator: Coordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coordinator.answer = group("done")
+    assert main(["group", "scale", "doors/p", "3", "--wait", "5"]) == 0
+    assert coordinator.asked == [
+        ("POST", "/pipeline-groups/doors/scale?wait=5.0", {"pipeline": "p", "replicas": 3})
+    ]
+    assert main(["group", "scale", "doors", "3"]) == main(["group", "scale", "doors/p", "many"]) == 2
+    said = capsys.readouterr().err
+    assert "GROUP/PIPELINE" in said and "no number of replicas" in said and len(coordinator.asked) == 1

@@ -81,6 +81,7 @@ class Moving(Stage):
     def new_leader(self) -> None:
         """What a leader has in its head is gone, and what it had under way is cut off."""
         self.loop.moves.forget()
+        self.loop.divisions.forget()
         self.loop.drains.forget()
         self.loop.updates.forget()
         self.loop.placement.forget()

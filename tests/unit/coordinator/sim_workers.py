@@ -6,7 +6,7 @@ answer that is lost after the deed, a command that never arrives, a worker that 
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ from transport.errors import ErrorKind, NatsTransportError
 @dataclass
 class Copy:
     """One copy. `memory`: a token of the state it has, which travels with a hand-over to a copy of the same
-    program. `fault`: why it failed."""
+    program. `fault`: why it failed; `pieces`: what it was given of others, by their ids."""
 
     id: str
     group: str
@@ -41,6 +41,7 @@ class Copy:
     joined: bool = False
     source: str = ""
     fault: str | None = None
+    pieces: dict[str, str] = field(default_factory=dict)
 
     def listed(self) -> RunningPipeline:
         return RunningPipeline(
@@ -121,7 +122,7 @@ class SimWorkers:
         if isinstance(message, Undeploy):
             del copies[copy.id]
         elif isinstance(message, Hold):
-            copy.joined = True
+            copy.joined = copy.joined or message.back or copy.state == "held"
             copy.state = "held" if copy.state == "running" else copy.state
         elif isinstance(message, CheckpointRequest):
             copy.state, copy.joined = "handed_over", False
@@ -153,12 +154,17 @@ class SimWorkers:
             joined=not hold,
             source=message.source,
         )
-        return Deployed(id=copy_id, name=message.name, status=copies[copy_id].state)
+        return Deployed(id=copy_id, name=message.name, status=copies[copy_id].state, divides=hold)
 
     @staticmethod
     def _restore(copy: Copy, message: Restore) -> None:
         if copy.state == "running":
             return
+        if message.piece is not None:
+            copy.pieces[message.piece] = (message.checkpoint or {}).get("pipeline", "")
+            return
+        if copy.pieces:
+            copy.memory = " ".join(sorted(copy.pieces.values()))
         if message.checkpoint is not None and not message.only_held and not message.anew:
             if message.checkpoint["source_sha256"] != copy.source:
                 raise WireError(ErrorCode.CONFLICT, "the state is of another program")

@@ -43,7 +43,7 @@ async def test_a_route_to_a_subject_of_the_cluster_or_of_nats_is_refused_with_it
     "subject", ["plant", "plant.seventeen.x", "plants.out", "varpulis.cluster.x", "a.$b"]
 )
 async def test_a_route_to_any_other_subject_is_taken(subject: str) -> None:
-    assert await check_group(spec(subject), PREFIX) == ({"p": ["In"]}, {})
+    assert await check_group(spec(subject), PREFIX) == ({"p": ["In"]}, {}, {})
 
 
 async def test_a_queue_group_of_a_registered_connector_contradicts_a_partition_key() -> None:

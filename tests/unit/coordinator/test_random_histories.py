@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import (
+    AdvanceDivision,
     AdvanceMigration,
     BeginRestore,
     CancelMigration,
@@ -24,8 +25,10 @@ from coordinator.state.commands import (
     EndDrain,
     EndUpdate,
     Explain,
+    FailDivision,
     FailMigration,
     FailUpdate,
+    FinishDivision,
     FinishMigration,
     ForgetStray,
     LetGo,
@@ -37,12 +40,14 @@ from coordinator.state.commands import (
     RemoveWorker,
     ReportFailed,
     ReportRunning,
+    RollbackGroup,
     SaveConnector,
     StartDrain,
     StartMigration,
     UpdateGroup,
     encode_command,
 )
+from coordinator.state.history import MAX_EDITIONS
 from coordinator.state.jobs import MOVES
 from coordinator.state.model import (
     HOLDING,
@@ -58,6 +63,7 @@ from coordinator.state.restore import PART_BYTES
 from coordinator.state.strategy import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
 from proto_schemas.messages import RunningPipeline
+from proto_schemas.partition import instance_names
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
@@ -83,7 +89,7 @@ class Histories(RuleBasedStateMachine):
         data = encode_command(kind(at=self.index, by="x", **fields))
         before = self.machine.state.epochs
         assert self.machine.apply(self.index, data) == self.other.apply(self.index, data)
-        told = kind in (RaiseEpochs, RegisterWorker, CommitRestore)
+        told = kind in (RaiseEpochs, RegisterWorker, CommitRestore, UpdateGroup, RollbackGroup)
         assert self.machine.state.epochs in (before, before + 1) or (
             told and self.machine.state.epochs > before
         )
@@ -186,6 +192,78 @@ class Histories(RuleBasedStateMachine):
         self.say(UpdateGroup, spec=spec, consumes={}, connectors=used)
         now = {name: len(each) for name, each in self.machine.state.placements.items()}
         assert all(now[name] >= count for name, count in before.items()), "nothing is taken away at once"
+
+    @rule(group=GROUPS, source=st.sampled_from("st"), replicas=st.integers(1, 4), key=st.booleans())
+    def keyed(self, group: str, source: str, replicas: int, key: bool) -> None:
+        """`a` shares by key; said twice with other numbers, its instances are divided."""
+        known = self.machine.state.groups.get(group)
+        pipelines = [
+            PipelineSpec(
+                name="a", source=source, replicas=replicas, partition_key="k" if key or replicas > 1 else None
+            )
+        ]
+        spec = GroupSpec(name=group, pipelines=pipelines)
+        self.say(CreateGroup if known is None else UpdateGroup, spec=spec, consumes={})
+
+    @rule(
+        kind=st.sampled_from([AdvanceDivision, AdvanceDivision, FinishDivision, FailDivision]), data=st.data()
+    )
+    def speak_of_a_division(self, kind: type[Command], data: st.DataObject) -> None:
+        known = [group for group in self.machine.state.groups.values() if group.division is not None]
+        if not known:
+            return
+        group = data.draw(st.sampled_from(known))
+        division = group.division
+        assert division is not None
+        fields: dict[str, Any] = {}
+        if kind is AdvanceDivision:
+            fields["copies"] = {each.instance: f"d-{self.index}-{each.instance}" for each in division.new}
+        elif kind is FailDivision:
+            fields = {"reason": "x", "new_line": data.draw(st.booleans())}
+        self.say(kind, group=group.spec.name, division=division.id, **fields)
+
+    @invariant()
+    def a_division_under_way_is_about_what_runs_and_an_ended_one_leaves_every_line_with_somebody(
+        self,
+    ) -> None:
+        state = self.machine.state
+        assert state.dividing == [
+            state.groups[name] for name in sorted(state.groups) if state.groups[name].division is not None
+        ]
+        for group in state.dividing:
+            division = group.division
+            assert division is not None and group.rolling is None
+            for old in division.old:
+                placement = state.placements[group.spec.name][old.instance]
+                assert (placement.phase, placement.epoch) == (Phase.RUNNING, old.epoch)
+            assert all(state.workers[new.worker].session == new.session for new in division.new)
+        for name, group in state.groups.items():
+            for pipeline in group.spec.pipelines:
+                assert group.shares.get(pipeline.name) != pipeline.replicas
+                if pipeline.partition_key is None or pipeline.replicas == 1 or group.deleting:
+                    continue
+                for instance in instance_names(pipeline.name, pipeline.replicas):
+                    placement = state.placements[name][instance]
+                    number = group.instances[instance].number
+                    taken = range(number, group.shares_of(pipeline), pipeline.replicas)
+                    assert {int(share) for share in placement.lines} <= set(taken) - {number}
+
+    @rule(group=GROUPS, to=st.none() | st.integers(1, 4))
+    def roll_back(self, group: str, to: int | None) -> None:
+        before = self.machine.state.groups.get(group)
+        self.say(RollbackGroup, group=group, to=to)
+        now = self.machine.state.groups.get(group)
+        if before is not None and now is not None and now.version != before.version:
+            same = [each.revision for each in before.history if each.revision is not None]
+            assert now.spec in [each.spec for each in same], "it is what it was"
+
+    @invariant()
+    def the_history_of_a_group_is_short_and_tells_of_the_version_that_it_has(self) -> None:
+        for group in self.machine.state.groups.values():
+            versions = [each.version for each in group.history]
+            assert versions == sorted(set(versions)) and len(versions) <= MAX_EDITIONS
+            without = [each.version for each in group.history if each.revision is None]
+            assert without == [group.version]
 
     @rule(kind=st.sampled_from([EndUpdate, EndUpdate, FailUpdate]), data=st.data())
     def speak_of_an_update(self, kind: type[Command], data: st.DataObject) -> None:
@@ -367,6 +445,8 @@ class Histories(RuleBasedStateMachine):
         assert len({(move.group, move.pipeline) for move in moves}) == len(moves)
         wanted = [placement.epoch for _, _, placement in state.each_placement() if placement.epoch]
         wanted += [move.to_epoch for move in moves]
+        for group in state.dividing:
+            wanted += [each.epoch for each in group.division.new] if group.division is not None else []
         assert len(wanted) == len(set(wanted)), "no epoch is wanted twice"
         for move in moves:
             placement = state.placement(move.group, move.pipeline)
@@ -386,7 +466,8 @@ class Histories(RuleBasedStateMachine):
             move.to_worker for move in state.migrations.values() if move.to_worker != move.from_worker
         )
         for worker in state.workers:
-            assert state.slots_taken(worker) == len(state.placed_on(worker)) + coming[worker]
+            apart = sum(there == worker for _, _, there in state.coming_apart())
+            assert state.slots_taken(worker) == len(state.placed_on(worker)) + coming[worker] + apart
 
     @invariant()
     def a_drain_under_way_is_of_a_member_and_of_no_other_drains_worker(self) -> None:

@@ -135,7 +135,8 @@ def test_what_the_copy_has_and_runs_unchanged_goes_on_and_the_rest_is_as_the_cop
     assert result == Restored(groups=2, pipelines=4, kept=2)
     assert set(state.groups) == set(state.placements) == {"a", "b"}
     assert state.placements["a"] == a_before, "nobody touches what runs as it should"
-    assert set(state.placements["b"].values()) == {Placement()}, "b was let go of, and is placed anew"
+    anew = list(state.placements["b"].values())
+    assert anew == [Placement()] * len(anew) != [], "b was let go of, and is placed anew"
     assert not state.groups["b"].deleting
     assert state.epochs == newest
     assert {(stray.group, stray.epoch) for stray in state.strays.values()} == {("b", 3), ("b", 4), ("c", 5)}

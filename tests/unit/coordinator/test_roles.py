@@ -32,6 +32,9 @@ PUT operator /pipeline-groups/{}
 GET viewer /pipeline-groups
 GET viewer /pipeline-groups/{}
 DELETE admin /pipeline-groups/{}
+GET viewer /pipeline-groups/{}/history
+POST operator /pipeline-groups/{}/rollback
+POST operator /pipeline-groups/{}/scale
 POST operator /pipeline-groups/{}/inject
 POST operator /pipeline-groups/{}/inject-batch
 GET viewer /topology

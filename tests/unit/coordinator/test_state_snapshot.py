@@ -16,6 +16,7 @@ from coordinator.state.model import (
     Connector,
     Done,
     Drain,
+    Edition,
     Event,
     Group,
     KeyRole,
@@ -25,6 +26,7 @@ from coordinator.state.model import (
     Placement,
     Refused,
     Remembered,
+    Revision,
     State,
     Stray,
     Unpacked,
@@ -127,6 +129,11 @@ def one_of_each(copies: int = 1) -> State:
     """Each dictionary, and the trail, holds `copies` items."""
     names = [f"n{number}" for number in range(copies)]
     spec = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source="s" * 50)])
+    revision = Revision(version=1, spec=spec, consumes={"p": ["In"]})
+    history = (
+        Edition(version=1, at=5, by="api", why="first", revision=revision, size=99, failed="no"),
+        Edition(version=2, at=6, by="api"),
+    )
     worker = Worker(id="w", session=1, address="a", cpu_cores=1, max_pipelines=5, registered_at=7)
     connector = Connector(
         name="Bus", connector_type="nats", params={"servers": "nats://x"}, created_at=1, updated_at=2
@@ -155,7 +162,7 @@ def one_of_each(copies: int = 1) -> State:
         ended_drains=dict.fromkeys(names, drain),
         coordinators=dict.fromkeys(names, "url"),
         workers=dict.fromkeys(names, worker),
-        groups=dict.fromkeys(names, Group(spec=spec, consumes={"p": ["In"]}, created_at=5)),
+        groups=dict.fromkeys(names, Group(spec=spec, consumes={"p": ["In"]}, created_at=5, history=history)),
         placements={name: {"p": Placement(epoch=number)} for number, name in enumerate(names)},
         strays=dict.fromkeys(names, stray),
         connectors=dict.fromkeys(names, connector),

@@ -35,7 +35,7 @@ def pipeline(epoch: int = 1, source: str = SUM, *, life: int = 1, secs: float | 
         RunningPipeline(pipeline_id=f"p-{epoch}", group="g", name="p", epoch=epoch),
         program,
         connectors,
-        Inputs(None, connectors, program.sources, (), ""),
+        Inputs(None, connectors, program.sources, ()),
         None,
         Lease(),
         life=life,

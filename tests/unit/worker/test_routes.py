@@ -6,7 +6,7 @@ from proto_schemas.messages import Instance, Partition, Route
 from proto_schemas.partition import Owners
 from proto_schemas.subjects import Subjects
 from worker.intake import Intake
-from worker.routes import OutputRoutes, input_subjects
+from worker.routes import OutputRoutes, input_subjects, lines_of
 
 SUBJECTS = Subjects("c")
 
@@ -125,24 +125,24 @@ def test_a_copy_that_no_rule_concerns_has_no_intake() -> None:
 )
 def test_from_outside_only_what_a_route_leads_here(subject: str, event_type: str, taken: bool) -> None:
     rules = intake(external("b", "Door*"), external("b", "Lift", subject="my.own"))
-    assert rules.takes(subject, event_type, {}) is taken
+    assert (rules.owner(subject, event_type, {}) is not None) is taken
     assert rules.no_route == (not taken)
 
 
 def test_routes_from_outside_to_others_close_the_way_from_outside_to_this_one() -> None:
     rules = intake(external("d", "*"))
-    assert not rules.takes("c.pipeline.g._external.b", "Door", {})
-    assert rules.takes("c.pipeline.g.a.b", "Door", {})
+    assert rules.owner("c.pipeline.g._external.b", "Door", {}) is None
+    assert rules.owner("c.pipeline.g.a.b", "Door", {}) is not None
 
 
 def test_each_key_is_kept_by_one_instance_and_what_was_sent_to_it_by_name_always() -> None:
     instances = [intake(of=instance(number, "k"), name=f"b-{number}") for number in range(3)]
     for key in ("x", "y", "z", 1, 2, 3):
-        kept = [rules.takes("c.pipeline.g.a.b", "X", {"k": key}) for rules in instances]
+        kept = [rules.owner("c.pipeline.g.a.b", "X", {"k": key}) is not None for rules in instances]
         assert kept.count(True) == 1
         assert kept.index(True) == Owners(3).of(key)
         assert all(
-            rules.takes(f"c.pipeline.g.a.b-{number}", "X", {"k": key})
+            rules.owner(f"c.pipeline.g.a.b-{number}", "X", {"k": key}) is not None
             for number, rules in enumerate(instances)
         )
     assert sum(rules.others for rules in instances) == 12
@@ -151,8 +151,44 @@ def test_each_key_is_kept_by_one_instance_and_what_was_sent_to_it_by_name_always
 
 def test_an_event_without_the_key_is_kept_once_and_counted() -> None:
     instances = [intake(of=instance(number, "k"), name=f"b-{number}") for number in range(3)]
-    kept = [rules.takes("c.pipeline.g.a.b", "X", {}) for rules in instances]
+    kept = [rules.owner("c.pipeline.g.a.b", "X", {}) is not None for rules in instances]
     assert kept.index(True) == Owners(3).of(None) and kept.count(True) == 1
     assert [rules.without_key for rules in instances] == [int(each) for each in kept]
-    instances[0].takes("c.pipeline.g.a.b-0", "X", {"k": None})
+    instances[0].owner("c.pipeline.g.a.b-0", "X", {"k": None})
     assert sum(rules.without_key for rules in instances) == 1, "null is a key"
+
+
+@pytest.mark.parametrize(("shares", "count"), [(2, 3), (3, 2), (4, 2), (2, 5), (5, 3)])
+def test_where_shares_stayed_one_instance_takes_an_event_and_knows_whose_it_is(
+    shares: int, count: int
+) -> None:
+    subjects, owners, cut = Subjects("c"), Owners(count), Owners(shares)
+    taken_by = {number: range(number, shares, count) for number in range(count)}
+    instances = [
+        Instance(
+            of="b",
+            number=number,
+            count=count,
+            key="k",
+            shares=shares,
+            lines={str(share): f"line-{share}" for share in taken if share != number},
+        )
+        for number, taken in taken_by.items()
+    ]
+    rules = [Intake(subjects, "g", f"b-{each.number}", [], each) for each in instances]
+    lines = [lines_of(subjects, "g", f"b-{each.number}", [], each, "own") for each in instances]
+    heard = sorted(line.share or 0 for of_one in lines for line in of_one if line.sources)
+    assert heard == list(range(shares)), "each share is heard by one"
+    for key in [f"c-{number}" for number in range(60)]:
+        told = [
+            rule.owner("c.pipeline.g._external.b", "X", {"k": key}, line.share)
+            for rule, of_one in zip(rules, lines, strict=True)
+            for line in of_one
+            if line.sources
+        ]
+        assert [each for each in told if each is not None] == [owners.of(key)]
+        share, owner = cut.of(key), owners.of(key)
+        direct = rules[share % count].owner(f"c.pipeline.g.a.b-{share}", "X", {"k": key}, share)
+        assert direct == owner, "also of what its sender sorted out"
+        passed_on = rules[owner].owner(f"c.pipeline.g._relayed.b-{owner}", "X", {"k": key}, owner)
+        assert passed_on == owner, "and what was passed on stays"

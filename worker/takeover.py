@@ -1,0 +1,74 @@
+"""How instances that share by key take over from others of another number.
+
+When `n` instances become `m`, each new copy takes from each old one the windows of the keys that it owns now,
+and, of the events that were held, those in the lines of the shares that it takes. The pieces come one by one,
+each as often as it is sent; when the copy resumes they are put together:
+
+- the windows of all pieces, which have no key in common;
+- of each share first what the old copy held and this one held of its line, in the order in which it came
+  (`worker.held`). Events of two shares have no key in common, so their order does not matter.
+"""
+
+from collections.abc import Iterable
+
+from proto_schemas.errors import ErrorCode, WireError
+from proto_schemas.messages import HeldEvent
+from vpl.division import Undivided, joined, part
+from worker.checkpoints import VERSION, Checkpoint
+from worker.pipeline import Pipeline, State
+
+
+def take_piece(pipeline: Pipeline, copy_id: str, checkpoint: Checkpoint) -> None:
+    """Keep what becomes this copy's of the checkpoint of another one, until it resumes.
+
+    Raises:
+        WireError: `conflict`: the copy runs, it is of another program, or that has no such pieces.
+    """
+    intake = pipeline.intake
+    if pipeline.state is State.RUNNING:
+        return  # it has put them together
+    if pipeline.state is not State.HELD or intake is None or intake.key is None:
+        raise _unfit(f"pipeline {pipeline.id} is {pipeline.state} and takes nothing over: look again")
+    if checkpoint.source_sha256 != pipeline.program.source_sha256 or checkpoint.v > VERSION:
+        raise _unfit(f"the checkpoint of {copy_id} is of another program or version than {pipeline.id}")
+    if any(event.share is None for event in checkpoint.held):
+        raise _unfit(f"{copy_id} runs on an older version and cannot divide what it held: update its worker")
+    try:
+        where = pipeline.program.divided_by(intake.key)
+        state = part(checkpoint.state, where, intake.owns)
+    except (Undivided, LookupError, TypeError) as error:
+        raise _unfit(f"the state of {copy_id} cannot be divided: {error}") from None
+    shares = pipeline.inputs.shares
+    held = [event for event in checkpoint.held if event.share in shares]
+    pipeline.pieces[copy_id] = Checkpoint(
+        v=VERSION, source_sha256=checkpoint.source_sha256, state=state, held=held
+    )
+
+
+def put_together(pipeline: Pipeline) -> None:
+    """Give a copy the state of its pieces, and have it hold the events of all in their order.
+
+    Raises:
+        WireError: `conflict`; it is as it was.
+    """
+    pieces = pipeline.pieces.values()
+    state = joined(piece.state for piece in pieces)
+    whole = Checkpoint(v=VERSION, source_sha256=pipeline.program.source_sha256, state=state)
+    pipeline.restore(whole)
+    old, new = _by_share(event for piece in pieces for event in piece.held), _by_share(pipeline.held.events())
+    in_order: list[HeldEvent] = []
+    for share in sorted(old.keys() | new.keys()):
+        in_order += pipeline.witness.in_order(old.get(share, []), new.get(share, []))
+    pipeline.held.replace(in_order)
+    pipeline.pieces.clear()
+
+
+def _by_share(events: Iterable[HeldEvent]) -> dict[int, list[HeldEvent]]:
+    found: dict[int, list[HeldEvent]] = {}
+    for event in events:
+        found.setdefault(-1 if event.share is None else event.share, []).append(event)
+    return found
+
+
+def _unfit(text: str) -> WireError:
+    return WireError(ErrorCode.CONFLICT, text)
