@@ -10,7 +10,7 @@ MINUTES ?= 30
 BENCH ?= engine transport dispatch routing placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test simulate jepsen lint format docs bench lock clean
+.PHONY: help up down test simulate jepsen chaos lint format docs bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ simulate: $(STAMP)  ## play fresh seeds of the Raft simulation: make simulate SE
 
 jepsen: $(STAMP)  ## faults on real coordinators, then a check of what clients saw: make jepsen MINUTES=30
 	$(BIN)/python -m tests.jepsen --minutes $(MINUTES)
+
+chaos: $(STAMP)  ## faults and operations on a whole cluster, which must come back: make chaos MINUTES=5
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES)
 
 lint: $(STAMP)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""A whole cluster under random faults and operations, and the proof that it comes back to what was asked of it.
+"""A whole cluster under random faults and operations; it comes back to what was asked of it.
 
 One nats-server, three coordinators, six workers (two of them over REST), all real processes; a plan drawn
 from a seed (`plan`) kills, freezes and cuts them off, and meanwhile deploys, updates, tears down, drains,
@@ -15,9 +15,9 @@ and the three coordinators hold the same placements.
 
 **Fencing**, all the while. Of two copies of an instance the older puts nothing out once the newer one has, by
 the clock of the machine, and no event comes out of a pipeline twice. This is the promise of the leases
-(`worker.lease`) for a worker that is cut off or frozen, and of the hand-over (`worker.handover`) for a move. The
-one exception of the lease design, a worker that is cut off from the coordinators but not from NATS, needs a
-network that these faults do not make.
+(`worker.lease`) for a worker that is cut off or frozen, and of the hand-over (`worker.handover`) for a
+move. The one exception of the lease design, a worker that is cut off from the coordinators but not from NATS,
+needs a network that these faults do not make.
 
 **Writes.** What was acknowledged is there at the end; what was sent several times under one key has been
 done once at most, which the audit trail must show.

@@ -15,7 +15,6 @@ What the bound consists of, with the default settings, from the moment the last 
 """
 
 import asyncio
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,8 +38,10 @@ BOUND: Final = 20.0
 _GIVE_UP: Final = 75.0
 _LOOK_EVERY: Final = 0.1
 _SETTLED: Final = 30.0
-_PASS_WITHIN: Final = 6.0
+_PASS_WITHIN: Final = 10.0
 _NUMBERS: Final = 15
+_STILL_COMING: Final = 25
+"""A number may take as long to come out as it takes to send so many."""
 _ENDED: Final = frozenset({"done", "rolled_back"})
 View = dict[str, Any]
 
@@ -69,7 +70,7 @@ def difference(desired: Desired, views: list[View], copies: list[Copy]) -> Itera
     for name in sorted(desired.groups.keys() & shown.keys()):
         spec = settled_spec(desired, shown[name])
         if spec is None:
-            yield f"group {name} is of no version that was asked for, or its update goes on: {_update(shown[name])}"
+            yield f"group {name} is of no version that was asked for, or on its way: {_update(shown[name])}"
             continue
         placements = {each["pipeline_name"]: each for each in shown[name]["placements"]}
         for instance in sorted(groups.instances(spec) ^ placements.keys()):
@@ -95,12 +96,15 @@ def _of_instance(group: str, placement: View, copies: list[Copy]) -> Iterator[st
 
 
 def settled_spec(desired: Desired, view: View) -> Spec | None:
-    """Which of the versions that were asked for a group is of; None while it is of none, or on its way."""
+    """Which of the versions that were asked for a group is of; None while it is of none, or on its way. An
+    update that only waits whether the new copies stay well has arrived.
+    """
     update = view["update"]
-    if update is not None and update["status"] not in _ENDED:
+    if update is not None and update["status"] not in _ENDED and update["done"] < update["instances"]:
         return None
     spec = desired.groups[view["name"]]
     back = update is not None and update["status"] == "rolled_back"
+    asked: Spec
     for asked in [spec, *(desired.former[view["name"]] if back else ())]:
         if view["sources"] == {each["name"]: each["source"] for each in asked["pipelines"]}:
             return asked
@@ -115,7 +119,7 @@ def _update(view: View) -> str:
 @dataclass
 class Calm:
     """See the module. `complaints`: what did not hold; `times` of each calm; `rollbacks`: updates that went
-    back; `rss`: MB of each coordinator at each calm."""
+    back; `passed`: seconds from the end of the last fault until events passed through all again."""
 
     cluster: Cluster
     fleet: Fleet
@@ -126,6 +130,7 @@ class Calm:
     times: list[Times] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     rollbacks: list[str] = field(default_factory=list)
+    passed: list[float] = field(default_factory=list)
     checked: int = 0
 
     async def come(self, *, stay_dead: bool) -> None:
@@ -148,7 +153,7 @@ class Calm:
             self.tell(f"converged after {converged:.1f} s (ready {ready:.1f}, answered {answered:.1f})")
             if converged > BOUND:
                 self.complaints.append(f"converged after {converged:.1f} s: the bound is {BOUND:g} s")
-            await self._check()
+            await self._check(began)
         self.fleet.heal(restart=True)
         if await self._first(time.monotonic(), self._all_ready) is None:
             self.complaints.append(f"workers not ready within {_GIVE_UP:.0f} s after they were started")
@@ -188,17 +193,18 @@ class Calm:
 
     # -- what must hold then
 
-    async def _check(self) -> None:
+    async def _check(self, began: float) -> None:
         """Everything else that must be so, once all that should run does."""
         self.checked += 1
         for what, holds in (
+            ("no update is under way", self._no_update),
             ("no migration is under way", self._no_migration),
             ("no drain is under way", self._no_drain),
             ("all coordinators hold the same placements", self._same_everywhere),
         ):
             if await self._first_within(_SETTLED, holds) is None:
                 self.complaints.append(f"not within {_SETTLED:.0f} s: {what}")
-        await self._events_pass()
+        await self._events_pass(began)
         left = await self._differences()
         if left:
             self.complaints.append(f"it had converged, and did not stay so: {left}")
@@ -217,6 +223,11 @@ class Calm:
                 return time.monotonic() - began
             await asyncio.sleep(_LOOK_EVERY)
         return None
+
+    async def _no_update(self) -> bool:
+        views = await self._views()
+        updates = [view["update"] for view in views or () if view["update"] is not None]
+        return views is not None and all(update["status"] in _ENDED for update in updates)
 
     async def _no_migration(self) -> bool:
         found = await self._get("/migrations?limit=1000")
@@ -241,31 +252,38 @@ class Calm:
         indexes = {view.applied_index if view is not None else None for view in [*before, *after]}
         return len(indexes) == 1 and None not in indexes and all(views == stale[0] for views in stale)
 
-    async def _events_pass(self) -> None:
-        """Numbers sent from now on come out of every pipeline once, of its version and of its copy."""
-        first = self.load.next + 1
-        numbers = range(first, first + _NUMBERS)
+    async def _events_pass(self, began: float) -> None:
+        """From some number on all that are sent come out of every pipeline (once: that is the witness's)."""
         outputs = [
-            (spec["name"], pipeline, spec)
-            for spec in self.writes.desired.groups.values()
+            (name, pipeline)
+            for name, spec in self.writes.desired.groups.items()
             for pipeline in groups.outputs(spec)
         ]
+        come = self.load.witness.outputs
+        first = self.load.next
+        missing: dict[int, list[str]] = {}
 
         async def passed() -> bool:
-            return all(
-                n in self.load.witness.outputs[group, pipeline]
-                for n, (group, pipeline, _) in itertools.product(numbers, outputs)
-            )
+            nonlocal first
+            for n in range(first, self.load.next):
+                missing[n] = [
+                    f"{name}/{pipeline}" for name, pipeline in outputs if n not in come[name, pipeline]
+                ]
+                if missing[n] and n < self.load.next - _STILL_COMING:
+                    first = n + 1
+                elif missing[n]:
+                    return False
+                elif n - first >= _NUMBERS:
+                    return True
+            return False
 
         if await self._first_within(_PASS_WITHIN, passed) is None:
-            missing = {
-                f"{group}/{pipeline}": [
-                    n for n in numbers if n not in self.load.witness.outputs[group, pipeline]
-                ]
-                for group, pipeline, _ in outputs
+            silent = {
+                n: names for n, names in missing.items() if names and n < self.load.next - _STILL_COMING
             }
-            silent = {name: gone for name, gone in missing.items() if gone}
             self.complaints.append(f"events do not pass, {len(outputs)} pipelines asked: {silent}")
+        else:
+            self.passed.append(max(self.load.sent[first] - began, 0.0))
 
     # -- asking
 

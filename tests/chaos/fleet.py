@@ -1,5 +1,6 @@
-"""The workers of a trial: processes that come and go, each with a link of its own to NATS, and what they say
-they run.
+"""The workers of a trial: processes that come and go, each with links of its own, and what they say they run.
+
+A worker that speaks NATS has one link, to NATS; one that speaks REST has one to each coordinator.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from tests.chaos.plan import speaks_rest, zone_of
-from tests.support.link import Link
+from tests.support.link import Direction, Link
 from tests.support.linked import Cluster
 from tests.support.node import Node
 
@@ -33,6 +34,26 @@ class Copy:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker: its process, and its ways to the coordinators."""
+
+    node: Node
+    links: tuple[Link, ...]
+
+    def cut(self) -> None:
+        for link in self.links:
+            link.cut()
+
+    def freeze(self, direction: Direction) -> None:
+        for link in self.links:
+            link.freeze(direction)
+
+    def heal(self) -> None:
+        for link in self.links:
+            link.heal()
+
+
 class Fleet:
     """See the module.
 
@@ -42,7 +63,7 @@ class Fleet:
     """
 
     def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.workers: dict[str, Worker] = {}
         """All there ever were, by id."""
         self._cluster, self._directory = cluster, directory
         self._gone: set[str] = set()
@@ -57,38 +78,44 @@ class Fleet:
         await self._ends.aclose()
 
     @property
-    def members(self) -> list[Node]:
+    def members(self) -> list[Worker]:
         """Those that have not left."""
-        return [node for name, node in self.nodes.items() if name not in self._gone]
+        return [worker for name, worker in self.workers.items() if name not in self._gone]
 
-    async def join(self, worker: str) -> Node:
+    @property
+    def nodes(self) -> list[Node]:
+        """The processes of all there ever were."""
+        return [worker.node for worker in self.workers.values()]
+
+    async def join(self, name: str) -> None:
         """Start a new one; it is registered some seconds later."""
-        link = await self._ends.enter_async_context(Link(self._cluster.nats.port))
-        node = Node(worker, self._directory, link, refusal=_REFUSAL, stop_timeout=_LEAVES_WITHIN)
-        words = ["--id", worker, "--data-dir", str(node.data_dir), "--http-port", str(node.port)]
-        words += ["--label", f"zone={zone_of(worker)}"]
-        if speaks_rest(worker):
-            words += ["--coordinators", ",".join(self._cluster.urls)]
+        rest = speaks_rest(name)
+        ends = [node.port for node in self._cluster.nodes] if rest else [self._cluster.nats.port]
+        links = tuple([await self._ends.enter_async_context(Link(end)) for end in ends])
+        node = Node(name, self._directory, links[0], refusal=_REFUSAL, stop_timeout=_LEAVES_WITHIN)
+        words = ["--id", name, "--data-dir", str(node.data_dir), "--http-port", str(node.port)]
+        words += ["--label", f"zone={zone_of(name)}"]
+        if rest:
+            words += ["--coordinators", ",".join(f"http://127.0.0.1:{link.port}" for link in links)]
         else:
-            words += ["--nats", f"nats://127.0.0.1:{link.port}"]
+            words += ["--nats", f"nats://127.0.0.1:{links[0].port}"]
         node.command = [sys.executable, "-m", "tests.chaos.worker", *words]
-        self.nodes[worker] = node
+        self.workers[name] = Worker(node, links)
         self._ends.callback(node.kill)
         node.restart()
-        return node
 
-    async def leave(self, worker: str) -> None:
+    async def leave(self, name: str) -> None:
         """SIGTERM, and wait for its end in order."""
-        self._gone.add(worker)
-        await self.nodes[worker].leave()
+        self._gone.add(name)
+        await self.workers[name].node.leave()
 
     def heal(self, *, restart: bool) -> None:
         """End every fault on those that have not left; `restart`: also start what was killed."""
-        for node in self.members:
-            node.link.heal()
-            node.resume()
+        for worker in self.members:
+            worker.heal()
+            worker.node.resume()
             if restart:
-                node.restart()
+                worker.node.restart()
 
     async def health(self, node: Node) -> dict[str, Any] | None:
         """`GET /health` of one; None when it does not answer."""
@@ -97,13 +124,13 @@ class Fleet:
 
     async def all_ready(self) -> bool:
         """All that run are registered and connected."""
-        asked = [node for node in self.members if node.runs]
+        asked = [worker.node for worker in self.members if worker.node.runs]
         answers = await asyncio.gather(*map(self.health, asked))
         return all(health is not None and health["ready"] for health in answers)
 
     async def copies(self) -> list[Copy] | None:
         """What runs on all processes that live, by their own word; None when one does not answer."""
-        asked = [node for node in self.nodes.values() if node.runs]
+        asked = [node for node in self.nodes if node.runs]
         answers = await asyncio.gather(*map(self.health, asked))
         found = []
         for node, health in zip(asked, answers, strict=True):
@@ -118,16 +145,16 @@ class Fleet:
     @property
     def deaths(self) -> list[str]:
         """Processes that ended though nobody ended them, or not in order."""
-        return [death for node in self.nodes.values() for death in node.deaths]
+        return [death for node in self.nodes for death in node.deaths]
 
     @property
     def alarms(self) -> list[str]:
         """What stands in the logs and should not."""
-        return [alarm for node in self.nodes.values() for alarm in node.alarms()]
+        return [alarm for node in self.nodes for alarm in node.alarms()]
 
     async def _revive(self) -> None:
         while True:
-            for node in self.nodes.values():
+            for node in self.nodes:
                 node.revive()
             await asyncio.sleep(_REVIVE_EVERY)
 

@@ -68,6 +68,11 @@ class Witness:
         if output.epoch not in last or output.at > last[output.epoch].at:
             last[output.epoch] = output
 
+    @property
+    def successions(self) -> int:
+        """How often a copy put out after an older one of its instance had."""
+        return sum(len(first) - 1 for first in self._first.values())
+
     def two_at_once(self) -> list[str]:
         """Copies that put out after a newer one had; of each pair the last such output."""
         found = []
@@ -76,9 +81,8 @@ class Witness:
                 newer = [other for other in first.values() if other.epoch > epoch and other.at < late.at]
                 if newer:
                     begun = min(newer, key=lambda other: other.at)
-                    found.append(
-                        f"{group}/{instance}: {late}, {late.at - begun.at:.3f} s after a newer copy began: {begun}"
-                    )
+                    by = late.at - begun.at
+                    found.append(f"{group}/{instance}: {late}, {by:.3f} s after a newer copy began: {begun}")
         return found
 
     def _complain(self, text: str) -> None:
@@ -91,9 +95,14 @@ class Load:
 
     def __init__(self, nats_url: str) -> None:
         self.witness = Witness()
-        self.next = 0
-        """The number that is sent next."""
+        self.sent: list[float] = []
+        """When each number was."""
         self._url = nats_url
+
+    @property
+    def next(self) -> int:
+        """The number that is sent next."""
+        return len(self.sent)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -116,7 +125,7 @@ class Load:
             number += 1
             await asyncio.sleep(max(0.0, begin + number / RATE - time.monotonic()))
             event = {"event_type": "Tick", "fields": {"n": self.next}}
-            self.next += 1
+            self.sent.append(time.monotonic())
             with contextlib.suppress(NatsTransportError):
                 await bus.publish(IN, encode_fields(event))
 

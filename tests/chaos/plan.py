@@ -1,8 +1,8 @@
 """What is done to the cluster, and when: drawn from a seed, and from nothing that happens. Pure.
 
-A round is `seconds` of actions with random gaps, and a calm afterwards. The plan keeps its own book of which
-workers and groups there are, so it asks nobody. It never harms both zones' workers so far that a pipeline
-could not be placed: one of each zone is down at most, and `FEWEST` workers, two of each zone at least, stay.
+A round is `seconds` of actions with random gaps, then a last blow, and a calm afterwards. The plan keeps its
+own book of which workers and groups there are, so it asks nobody. No zone is harmed so far that a pipeline
+could not be placed: one worker of each is down at most, and `FEWEST`, two of each zone at least, stay.
 Two faults on coordinators or NATS are on at once in `TWICE` of the cases.
 
 Kinds of actions, with what they need: `deploy`, `update`, `teardown` (a spec, or a name); `migrate`; `drain`
@@ -12,7 +12,7 @@ coordinators and NATS.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,7 +25,15 @@ MOST_GROUPS: Final = 10
 TWICE: Final = 0.15
 GAP: Final = (0.2, 1.2)
 """Seconds between two actions."""
-ON_WORKER: Final = ("kill worker", "kill worker", "freeze worker", "cut worker", "deafen worker")
+ON_WORKER: Final = (
+    "kill worker",
+    "kill worker",
+    "freeze worker",
+    "freeze worker",
+    "cut worker",
+    "deafen worker",
+    "mute worker",
+)
 ON_CLUSTER: Final = (
     "kill leader",
     "kill follower",
@@ -118,6 +126,19 @@ class _Book:
             action = self._fault(at) if rng.random() < 0.45 else self._operation(at)
             if action is not None:
                 yield action
+        yield from self._last_blow(seconds)
+
+    def _last_blow(self, at: float) -> Iterator[Action]:
+        """Something is asked, a worker is harmed, and the coordinators or NATS, and all of it is on when the
+        calm begins."""
+        worker = self._free_worker(at)
+        if worker is not None:
+            yield Action(at, self._rng.choice(ON_WORKER), worker, HOLD[1])
+        for operation in (self._update(at), self._deploy_if_room(at)):
+            if operation is not None:
+                yield operation
+        if self._rng.random() < 0.75:
+            yield Action(at, self._rng.choice(ON_CLUSTER), "", HOLD[1])
 
     # -- faults
 
@@ -128,8 +149,6 @@ class _Book:
             hold = self._rng.uniform(*HOLD)
             if worker is None:
                 return None
-            if speaks_rest(worker) and kind in ("cut worker", "deafen worker"):
-                kind = "freeze worker"
             self._harmed[worker] = at + hold + 1
             return Action(at, kind, worker, hold)
         kind = self._rng.choice(ON_CLUSTER)
@@ -150,7 +169,7 @@ class _Book:
         kinds = ["deploy"] * 3 + ["update"] * 3 + ["teardown"] * 2 + ["migrate"] * 3
         kinds += ["drain", "drain", "cordon", "rebalance", "transfer", "leave", "join"]
         kind = self._rng.choice(kinds)
-        return {
+        makers: dict[str, Callable[[float], Action | None]] = {
             "deploy": self._deploy_if_room,
             "update": self._update,
             "teardown": self._teardown,
@@ -159,7 +178,8 @@ class _Book:
             "cordon": self._cordon,
             "leave": self._leave,
             "join": self._join,
-        }.get(kind, lambda at: Action(at, kind))(at)
+        }
+        return makers[kind](at) if kind in makers else Action(at, kind)
 
     def _deploy_if_room(self, at: float) -> Action | None:
         return self._deploy(at) if len(self._groups) < MOST_GROUPS else None

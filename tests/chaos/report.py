@@ -42,6 +42,8 @@ def as_json(trial: Trial) -> dict[str, Any]:
         "acknowledged_writes": trial.acknowledged,
         "attempts": trial.attempts,
         "outputs": trial.outputs,
+        "successions": trial.handed_on,
+        "events_pass_again_s": _spread(trial.passed),
         "terms": trial.terms,
         "refused_starts": trial.refused_starts,
         "rollbacks": trial.rollbacks,
@@ -55,11 +57,13 @@ def as_text(trial: Trial) -> str:
     faults = ", ".join(f"{kind} {count}" for kind, count in sorted(trial.actions.items()))
     lines = [
         f"seed {trial.seed}: {trial.seconds:.0f} s, {trial.rounds} rounds, {trial.acknowledged} acknowledged "
-        f"writes in {trial.attempts} attempts, {trial.outputs} outputs, {trial.terms} terms",
+        f"writes in {trial.attempts} attempts, {trial.outputs} outputs, {trial.handed_on} "
+        f"successions of copies, {trial.terms} terms",
         f"  {faults}",
     ]
     for name, found in _convergence(trial).items():
         lines.append(f"  {name}: {found}")
+    lines.append(f"  events passed through all again after: {_spread(trial.passed)}")
     if trial.rss:
         first, last = trial.rss[0], trial.rss[-1]
         lines.append(f"  coordinators: {first} MB after the first round, {last} MB after the last")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet, Worker
 from tests.chaos.plan import Action, Round
 from tests.chaos.writes import Answer, Write, Writes
 from tests.support.faults import FAULTS
@@ -103,12 +103,11 @@ class Stage:
             await self._hold(action.hold)
 
     async def _harm_worker(self, action: Action) -> None:
-        node = self.fleet.nodes[action.target]
-        begin, end = _ON_WORKER[action.kind]
-        begin(node)
+        worker, (begin, end) = self.fleet.workers[action.target], _ON_WORKER[action.kind]
+        begin(worker)
         await self._hold(action.hold)
         if not (self._calm.is_set() and action.kind == "kill worker" and not self._restart):
-            end(node)
+            end(worker)
 
     # -- operations
 
@@ -175,11 +174,12 @@ class Stage:
             await self._send("DELETE", f"/workers/{action.target}", None, action)
 
 
-_ON_WORKER: Final = {
-    "kill worker": (lambda node: node.kill(), lambda node: node.restart()),
-    "freeze worker": (lambda node: node.pause(), lambda node: node.resume()),
-    "cut worker": (lambda node: node.link.cut(), lambda node: node.link.heal()),
-    "deafen worker": (lambda node: node.link.freeze(Direction.FROM_NATS), lambda node: node.link.heal()),
+_ON_WORKER: Final[dict[str, tuple[Callable[[Worker], None], Callable[[Worker], None]]]] = {
+    "kill worker": (lambda worker: worker.node.kill(), lambda worker: worker.node.restart()),
+    "freeze worker": (lambda worker: worker.node.pause(), lambda worker: worker.node.resume()),
+    "cut worker": (Worker.cut, Worker.heal),
+    "deafen worker": (lambda worker: worker.freeze(Direction.FROM_NATS), Worker.heal),
+    "mute worker": (lambda worker: worker.freeze(Direction.TO_NATS), Worker.heal),
 }
 _OPERATIONS: Final[dict[str, Callable[[Stage, Action], Coroutine[Any, Any, None]]]] = {
     "deploy": Stage._deploy,

@@ -33,8 +33,9 @@ MOST_RSS: Final = 400.0
 
 @dataclass(kw_only=True)
 class Trial:
-    """What a trial found; `complaints` is empty when all promises were kept. `rss`: MB of the coordinators,
-    at each calm."""
+    """What a trial found; `complaints` is empty when all promises were kept. `handed_on`: how often a copy
+    put out after an older one of its instance had; `passed`: see `Calm`; `rss`: MB of the coordinators, at
+    each calm."""
 
     seed: int
     directory: Path
@@ -46,6 +47,8 @@ class Trial:
     acknowledged: int = 0
     attempts: int = 0
     outputs: int = 0
+    handed_on: int = 0
+    passed: list[float] = field(default_factory=list)
     terms: int = 0
     refused_starts: int = 0
     rollbacks: list[str] = field(default_factory=list)
@@ -103,16 +106,15 @@ async def run(
         trial.complaints += [*calm.complaints, *writes.complaints, *trail.complaints(writes.keys)]
         trial.complaints += [*load.witness.complaints, *load.witness.two_at_once(), *watch.complaints]
         trial.complaints += [*cluster.deaths, *fleet.deaths]
-        trial.refused_starts = cluster.refused_starts + sum(
-            node.refused_starts for node in fleet.nodes.values()
-        )
+        trial.refused_starts = cluster.refused_starts + sum(node.refused_starts for node in fleet.nodes)
     trial.complaints += [*cluster.alarms, *fleet.alarms]
     most = max((max(each) for each in trial.rss if each), default=0.0)
     if most > MOST_RSS:
         trial.complaints.append(f"a coordinator took {most:.0f} MB: more than {MOST_RSS:g}")
     trial.times, trial.terms, trial.rollbacks = calm.times, watch.terms, calm.rollbacks
     trial.acknowledged, trial.attempts = writes.acknowledged, writes.attempts
-    trial.outputs = load.witness.count
+    trial.outputs, trial.handed_on = load.witness.count, load.witness.successions
+    trial.passed = calm.passed
     for action in stage.done:
         trial.actions[action.kind] = trial.actions.get(action.kind, 0) + 1
     for (kind, status), count in sorted(writes.outcomes.items()):

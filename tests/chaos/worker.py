@@ -31,5 +31,5 @@ class Stamped(Pipeline):
 
 
 if __name__ == "__main__":
-    assembly.Pipeline = Stamped  # type: ignore[misc]
+    vars(assembly)["Pipeline"] = Stamped
     sys.exit(main(["worker", *sys.argv[1:]]))

@@ -1,7 +1,7 @@
 """Writes, each under an idempotency key and through any node until it is answered; and what they add up to.
 
-`Desired` is what the acknowledged ones add up to. A write that was not answered definitely yet is neither in it
-nor out of it: the calm waits until there is none.
+`Desired` is what the acknowledged ones add up to. A write that was not answered definitely yet is neither in
+it nor out of it: the calm waits until there is none.
 """
 
 import asyncio
