@@ -9,7 +9,9 @@ seam shows):
   end. One that waits is enough.
 - *A flush that vouches for nothing.* nats-py's PING overtakes what waits to be sent, so its PONG says nothing
   about that; here it queues behind. A PONG for a flush that was given up ends nats-py's read loop; here not.
-- *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed.
+- *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed. So
+  is what nats-py queued until the next one stands, whose subscriptions are told anew: one that was made and
+  given up meanwhile would be told, and take its share of a queue group's messages for nobody.
 - *An error from the server* (credentials expired, too many connections) closes nats-py for good. Here it is
   a lost connection like any other, retried with backoff, as an operator may mend it; so is whatever else a
   connect or a login raises, which would end nats-py's reconnecting for good, without a word.
@@ -349,6 +351,7 @@ class Client(NatsPy):
                     task.cancel()
             self.refusals += 1
             raise nats_errors.Error("nats: the server closed the connection during login")
+        self._discard_unsent()
         self.refusals = 0
         self._login_at = self._loop.time()
 

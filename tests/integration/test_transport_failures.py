@@ -124,6 +124,33 @@ async def test_subscriptions_live_on_after_a_kill_and_a_restart(nats_server: Nat
         assert bus.stats.reconnects == 1
 
 
+async def test_a_subscription_made_and_given_up_without_a_server_takes_no_message_afterwards(
+    nats_server: NatsServer,
+) -> None:
+    """Nobody would handle its share of the messages of a queue group."""
+    taken: list[bytes] = []
+
+    async def take(message: Message) -> None:
+        taken.append(message.data)
+
+    async with connected(nats_server) as gone, connected(nats_server) as stays:
+        await stays.subscribe("work", take, queue="line")
+        nats_server.kill()
+        await until(lambda: not gone.connected and not stays.connected)
+        given_up = await gone.subscribe("work", take, queue="line")
+        kept = await gone.subscribe("kept", take)
+        await given_up.unsubscribe()
+        nats_server.restart()
+        await until(lambda: gone.connected and stays.connected)
+        await gone.flush()
+        for number in range(50):
+            await stays.publish("work", b"%d" % number)
+        await stays.publish("kept", b"kept")
+        await until(lambda: b"kept" in taken)
+        await until(lambda: len(taken) == 51, what="every message of the queue group")
+        await kept.unsubscribe()
+
+
 @pytest.mark.parametrize("where", ["connect", "write"])
 async def test_a_socket_that_is_reset_as_soon_as_it_stands_costs_one_more_attempt(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, where: str
