@@ -131,7 +131,6 @@ class Calm:
     complaints: list[str] = field(default_factory=list)
     rollbacks: list[str] = field(default_factory=list)
     passed: list[float] = field(default_factory=list)
-    checked: int = 0
 
     async def come(self, *, stay_dead: bool) -> None:
         """Have one; afterwards all processes run."""
@@ -195,7 +194,6 @@ class Calm:
 
     async def _check(self, began: float) -> None:
         """Everything else that must be so, once all that should run does."""
-        self.checked += 1
         for what, holds in (
             ("no update is under way", self._no_update),
             ("no migration is under way", self._no_migration),

@@ -111,9 +111,11 @@ class Stage:
 
     # -- operations
 
-    async def _send(self, method: str, path: str, body: Any, action: Action) -> Answer:
+    async def _send(self, method: str, path: str, body: Any, action: Action, *, kind: str = "") -> Answer:
+        """`kind`: of the write, where it is not the action's."""
         self._keys += 1
-        return await self.writes.send(Write(method, path, body, f"chaos-{self._keys}", str(action)))
+        what = f"{kind} of {action}" if kind else str(action)
+        return await self.writes.send(Write(method, path, body, f"chaos-{self._keys}", what))
 
     async def _deploy(self, action: Action) -> None:
         async with self._locks[action.target]:
@@ -149,7 +151,7 @@ class Stage:
                 return
             await self._hold(action.hold)
             if action.more["cancel"]:
-                await self._send("DELETE", path, None, action)
+                await self._send("DELETE", path, None, action, kind="cancel")
             await self._uncordon(action)
 
     async def _cordon(self, action: Action) -> None:
@@ -161,7 +163,7 @@ class Stage:
     async def _uncordon(self, action: Action) -> None:
         """Once it is not drained any more, which its timeout brings about."""
         path = f"/workers/{action.target}/uncordon"
-        while (await self._send("POST", path, None, action)).status == 409:
+        while (await self._send("POST", path, None, action, kind="uncordon")).status == 409:
             await asyncio.sleep(0.5)
 
     async def _join(self, action: Action) -> None:

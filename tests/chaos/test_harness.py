@@ -123,8 +123,9 @@ def test_a_write_that_was_lost_and_one_that_nobody_acknowledged_are_differences(
     assert not list(difference(desired, [rolled_back], [COPY]))
 
 
-def test_a_write_that_was_done_twice_is_found_in_the_trail() -> None:
+def test_a_write_that_was_done_twice_or_never_is_found_in_the_trail() -> None:
     trail = Trail.__new__(Trail)
-    trail.by_clients = Counter(group_created=2)
-    assert not list(trail.complaints({"deploy": 2}))
-    assert list(trail.complaints({"deploy": 1}))
+    trail.by_clients, trail.missed = Counter(group_created=2), False
+    assert not list(trail.complaints({"deploy": 3}, {"deploy": 2}))
+    assert list(trail.complaints({"deploy": 1}, {"deploy": 1}))
+    assert list(trail.complaints({"deploy": 3}, {"deploy": 3}))

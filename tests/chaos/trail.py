@@ -1,11 +1,11 @@
-"""Follows the audit trail, which is bounded, and counts what users' writes have done: of each kind at most as
-much as there were keys.
+"""Follows the audit trail, which is bounded, and counts what clients' writes have done: of each kind at most
+as much as there were keys, and no less than was acknowledged.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -20,6 +20,8 @@ _KINDS: Final = {
     "drain": ("drain_started",),
 }
 """What is told in the trail of each kind of write that a client makes."""
+_EACH: Final = frozenset({"deploy", "update", "teardown"})
+"""Kinds of which each acknowledged one is told; a drain of who is drained already is the same drain."""
 _BY_CLIENTS: Final = "api"
 
 
@@ -29,10 +31,8 @@ class Trail:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._newest = 0
-        self.events: Counter[str] = Counter()
         self.by_clients: Counter[str] = Counter()
         self.missed = False
-        self.last: list[dict[str, Any]] = []
 
     async def run(self) -> None:
         """Look all the while."""
@@ -50,14 +50,14 @@ class Trail:
                 self.missed |= not found["complete"]
                 for event in found["events"]:
                     self._newest = max(self._newest, event["seq"])
-                    self.events[event["what"]] += 1
-                    if event["by"] == _BY_CLIENTS or event["by"].startswith(_BY_CLIENTS):
-                        self.by_clients[event["what"]] += 1
+                    self.by_clients[event["what"]] += event["by"].startswith(_BY_CLIENTS)
                 return
 
-    def complaints(self, keys: Mapping[str, int]) -> Iterator[str]:
-        """What was done more often than it was asked for."""
+    def complaints(self, keys: Mapping[str, int], acknowledged: Mapping[str, int]) -> Iterator[str]:
+        """What was done more often than it was asked for, or not at all."""
         for kind, events in _KINDS.items():
             done = sum(self.by_clients[event] for event in events)
             if done > keys.get(kind, 0):
                 yield f"{kind}: done {done} times under {keys.get(kind, 0)} keys"
+            if kind in _EACH and done < acknowledged.get(kind, 0) and not self.missed:
+                yield f"{kind}: done {done} times, and acknowledged {acknowledged.get(kind, 0)} times"

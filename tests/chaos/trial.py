@@ -103,7 +103,11 @@ async def run(
                 await trail.read()
             finally:
                 await stage.close()
-        trial.complaints += [*calm.complaints, *writes.complaints, *trail.complaints(writes.keys)]
+        trial.complaints += [
+            *calm.complaints,
+            *writes.complaints,
+            *trail.complaints(writes.keys, writes.done),
+        ]
         trial.complaints += [*load.witness.complaints, *load.witness.two_at_once(), *watch.complaints]
         trial.complaints += [*cluster.deaths, *fleet.deaths]
         trial.refused_starts = cluster.refused_starts + sum(node.refused_starts for node in fleet.nodes)
@@ -112,7 +116,7 @@ async def run(
     if most > MOST_RSS:
         trial.complaints.append(f"a coordinator took {most:.0f} MB: more than {MOST_RSS:g}")
     trial.times, trial.terms, trial.rollbacks = calm.times, watch.terms, calm.rollbacks
-    trial.acknowledged, trial.attempts = writes.acknowledged, writes.attempts
+    trial.acknowledged, trial.attempts = writes.done.total(), writes.attempts
     trial.outputs, trial.handed_on = load.witness.count, load.witness.successions
     trial.passed = calm.passed
     for action in stage.done:

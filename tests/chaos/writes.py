@@ -75,7 +75,7 @@ class Writes:
         pending: those without a definite answer, by key.
         outcomes: how they ended, by kind and status.
         attempts: how often was asked in all.
-        keys: how many keys were sent, by kind.
+        keys, done: how many keys were sent, and how many of them acknowledged, by kind.
     """
 
     def __init__(self, cluster: Cluster, rng: random.Random, tell: Callable[[str], None]) -> None:
@@ -86,7 +86,7 @@ class Writes:
         self.keys: Counter[str] = Counter()
         self.attempts = 0
         self.complaints: list[str] = []
-        self.acknowledged = 0
+        self.done: Counter[str] = Counter()
 
     async def send(self, write: Write) -> Answer:
         """Ask one node after the other until one answers definitely; some are asked once more afterwards."""
@@ -99,7 +99,7 @@ class Writes:
             pause = min(pause * 2, longest)
         del self.pending[write.key]
         self.outcomes[kind, answer.status] += 1
-        self.acknowledged += answer.acknowledged
+        self.done[kind] += answer.acknowledged
         if answer.acknowledged and self._rng.random() < _REPEATED:
             again = await self._ask(write)
             if again is not None and not again.acknowledged and not _overtaken(again):
