@@ -11,7 +11,7 @@ MINUTES ?= 30
 BENCH ?= engine transport dispatch routing placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test simulate jepsen fuzz lint format docs bench lock clean
+.PHONY: help up down test simulate jepsen chaos fuzz lint format docs bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ jepsen: $(STAMP)  ## faults on real coordinators, then a check of what clients s
 
 fuzz: $(STAMP)  ## requests made from the OpenAPI document, valid and not: make fuzz MINUTES=30
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+chaos: $(STAMP)  ## faults and operations on a whole cluster, which must come back: make chaos MINUTES=5
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES)
 
 lint: $(STAMP)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

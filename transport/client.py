@@ -9,10 +9,12 @@ seam shows):
   end. One that waits is enough.
 - *A flush that vouches for nothing.* nats-py's PING overtakes what waits to be sent, so its PONG says nothing
   about that; here it queues behind. A PONG for a flush that was given up ends nats-py's read loop; here not.
-- *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed.
+- *Stale bytes.* What was not yet written when a connection dies is thrown away: nothing late is replayed. So
+  is what nats-py queued until the next one stands, whose subscriptions are told anew: one that was made and
+  given up meanwhile would be told, and take its share of a queue group's messages for nobody.
 - *An error from the server* (credentials expired, too many connections) closes nats-py for good. Here it is
   a lost connection like any other, retried with backoff, as an operator may mend it; so is whatever else a
-  login raises.
+  connect or a login raises, which would end nats-py's reconnecting for good, without a word.
 - *A downgrade.* Where TLS was asked for, a server without it is told nothing.
 - *Foreign bytes.* A subject or header that is not UTF-8 ends nats-py's read loop. Here it costs one counted
   message.
@@ -92,6 +94,8 @@ class Link(TcpTransport):
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             assert self._io_writer is not None
             raw = self._io_writer.get_extra_info("socket")
+            if raw is None:  # what uvloop says of a socket that was reset meanwhile
+                raise ConnectionResetError("the connection was reset as soon as it stood")
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNSENT_TIMEOUT * 1000))
         self._take_shortcut()
 
@@ -109,6 +113,12 @@ class Link(TcpTransport):
         self._waits = False
         self._shortcut = Shortcut(stream, self._sinks, lambda: self._waits and self._idle(), self._malformed)
         way.set_protocol(self._shortcut)
+
+    def write(self, payload: bytes) -> None:
+        try:
+            super().write(payload)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:  # uvloop's word for a socket that is closed
+            raise ConnectionResetError(str(error)) from None
 
     async def read(self, buffer_size: int) -> bytes:
         self._waits = True
@@ -229,7 +239,8 @@ class Client(NatsPy):
             self._wake_flusher()
             return
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
-        self.link.write(b"".join(waiting))  # type: ignore[no-untyped-call]
+        with contextlib.suppress(OSError):  # the read loop notices as well; what is unsent is thrown away
+            self.link.write(b"".join(waiting))
 
     def absence(self, subject: str = "") -> NatsTransportError:
         """Why nothing can be sent now."""
@@ -318,6 +329,14 @@ class Client(NatsPy):
             raise nats_errors.SecureConnWantedError
         return bytes(super()._connect_command())
 
+    async def _connect_to_server(self, s: Any) -> None:
+        try:
+            await super()._connect_to_server(s)
+        except (OSError, TimeoutError, nats_errors.Error):
+            raise
+        except Exception as error:  # anything else would end nats-py's reconnecting for good
+            raise nats_errors.Error(f"nats: connect failed: {type(error).__name__}: {error}") from error
+
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
@@ -332,6 +351,7 @@ class Client(NatsPy):
                     task.cancel()
             self.refusals += 1
             raise nats_errors.Error("nats: the server closed the connection during login")
+        self._discard_unsent()
         self.refusals = 0
         self._login_at = self._loop.time()
 
@@ -361,7 +381,8 @@ class Client(NatsPy):
 
     async def _attempt_reconnect(self) -> None:
         self._discard_unsent()
-        await super()._attempt_reconnect()
+        with contextlib.suppress(asyncio.InvalidStateError):  # the last step of one that a newer one replaced
+            await super()._attempt_reconnect()
 
     def choose_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
         """nats-py's reconnect handler: the server that failed least, and the seconds to wait before it."""

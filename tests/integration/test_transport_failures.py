@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
+from nats.aio.transport import TcpTransport
 
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.support.ports import free_port
-from transport.client import HARD_LIMIT
+from transport.client import HARD_LIMIT, Link
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError
 from transport.nats import Message, NatsTransport
@@ -121,6 +122,83 @@ async def test_subscriptions_live_on_after_a_kill_and_a_restart(nats_server: Nat
         await until(lambda: answers(bus, "made.while.down"))
         assert changes == [False, True]
         assert bus.stats.reconnects == 1
+
+
+async def test_a_subscription_made_and_given_up_without_a_server_takes_no_message_afterwards(
+    nats_server: NatsServer,
+) -> None:
+    """Nobody would handle its share of the messages of a queue group."""
+    taken: list[bytes] = []
+
+    async def take(message: Message) -> None:
+        taken.append(message.data)
+
+    async with connected(nats_server) as gone, connected(nats_server) as stays:
+        await stays.subscribe("work", take, queue="line")
+        nats_server.kill()
+        await until(lambda: not gone.connected and not stays.connected)
+        given_up = await gone.subscribe("work", take, queue="line")
+        kept = await gone.subscribe("kept", take)
+        await given_up.unsubscribe()
+        nats_server.restart()
+        await until(lambda: gone.connected and stays.connected)
+        await gone.flush()
+        for number in range(50):
+            await stays.publish("work", b"%d" % number)
+        await stays.publish("kept", b"kept")
+        await until(lambda: b"kept" in taken)
+        await until(lambda: len(taken) == 51, what="every message of the queue group")
+        await kept.unsubscribe()
+
+
+@pytest.mark.parametrize("where", ["connect", "write"])
+async def test_a_socket_that_is_reset_as_soon_as_it_stands_costs_one_more_attempt(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """uvloop tells of such a socket by what is no `OSError`: it has no socket any more, or is closed."""
+    usual = getattr(TcpTransport, where)
+    resets: list[str] = []
+
+    async def connect_to_nothing(link: Link, uri: object, buffer_size: int, timeout: float) -> None:
+        await usual(link, uri, buffer_size, timeout)
+        if not resets:
+            resets.append(where)
+            link._io_writer = Gone()  # type: ignore[assignment]
+
+    def write_to_nothing(link: Link, payload: bytes) -> None:
+        if b"SUB echo" in payload and not resets:
+            resets.append(where)
+            raise RuntimeError("the handler is closed")
+        usual(link, payload)
+
+    async with connected(nats_server) as bus:
+        await echo_on(bus)
+        await bus.flush()
+        monkeypatch.setattr(
+            TcpTransport, where, connect_to_nothing if where == "connect" else write_to_nothing
+        )
+        nats_server.restart()
+        await until(lambda: answers(bus))
+    assert resets == [where]
+
+
+class Gone:
+    """What is left of a writer whose socket was reset."""
+
+    def __init__(self) -> None:
+        self.transport = self
+
+    def abort(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    async def wait_closed(self) -> None:
+        pass
+
+    def get_extra_info(self, name: str) -> None:
+        return None
 
 
 async def test_a_watcher_that_raises_does_not_stop_the_others(nats_server: NatsServer) -> None:

@@ -115,7 +115,7 @@ async def test_closing_is_bounded_even_where_the_kernel_does_not_give_up(
     with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts by its backlog, and never reads
         link = Link()
         await link.connect(_Address(*listener.getsockname()), 1024, 5)
-        link.write(bytes(32_000_000))  # type: ignore[no-untyped-call]
+        link.write(bytes(32_000_000))
         link.close()  # type: ignore[no-untyped-call]
         await asyncio.wait_for(link.wait_closed(), timeout=10)
 

@@ -22,8 +22,6 @@ _CONNECT: Final = 1.0
 _PAGE: Final = 1000
 _REFUSED: Final = frozenset({ErrorCode.UNAVAILABLE.value, ErrorCode.NOT_LEADER.value})
 _EXPECTED_UNKNOWN: Final = frozenset({ErrorCode.TIMEOUT.value})
-LOST: Final = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
-"""What may happen to a request after it was sent."""
 _errors: "Final[msgspec.json.Decoder[ErrorReply]]" = msgspec.json.Decoder(ErrorReply)
 _workers: "Final[msgspec.json.Decoder[WorkerView]]" = msgspec.json.Decoder(WorkerView)
 _lists: "Final[msgspec.json.Decoder[WorkerList]]" = msgspec.json.Decoder(WorkerList)

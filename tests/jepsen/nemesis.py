@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.jepsen.cluster import READY_TIMEOUT, Cluster
-from tests.jepsen.faults import FAULTS, ON_COORDINATORS, ON_MEMBERS
+from tests.support.faults import FAULTS, ON_COORDINATORS, ON_MEMBERS
+from tests.support.linked import READY_TIMEOUT, Cluster
 from tests.support.poll import until
 
 _SECOND_FAULT: Final = 0.2

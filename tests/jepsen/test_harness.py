@@ -9,17 +9,17 @@ import pytest
 
 from tests.jepsen.broken_store import BrokenStore, Lie
 from tests.jepsen.client import Client, Refused, Took, Unknown
-from tests.jepsen.cluster import Cluster, Standing
-from tests.jepsen.faults import FAULTS, ON_COORDINATORS
-from tests.jepsen.link import Link
 from tests.jepsen.nemesis import Harm, plan
-from tests.jepsen.node import Node
 from tests.jepsen.report import gap
-from tests.jepsen.watch import RaftWatch
 from tests.jepsen.workload import Notes, Settings, Workload
 from tests.linearizability.checker import Verdict, check
+from tests.support.faults import FAULTS, ON_COORDINATORS
+from tests.support.link import Link
+from tests.support.linked import Cluster, Standing
+from tests.support.node import Node
 from tests.support.poll import until
 from tests.support.ports import free_port
+from tests.support.raft_watch import RaftWatch
 from transport.http import HttpServer
 
 SETTINGS = Settings(clients=6, keys=3, key_seconds=1.0, pause=0.002)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.jepsen.client import Client
-from tests.jepsen.cluster import Cluster
 from tests.jepsen.nemesis import Harm, Nemesis
-from tests.jepsen.watch import RaftWatch
 from tests.jepsen.workload import Notes, Settings, Workload
 from tests.linearizability.checker import check
 from tests.linearizability.history import save
+from tests.support.linked import Cluster
 from tests.support.poll import until
+from tests.support.raft_watch import RaftWatch
 
 _CHECK_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 15.0

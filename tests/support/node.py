@@ -1,21 +1,22 @@
-"""One coordinator process, with its link and its files.
+"""One process of the cluster, a coordinator or a worker, with its link and its files.
 
 `Node` knows whether its process is meant to run: one that ends otherwise has died by itself, which `deaths`
-tells with the end of its log. A coordinator that is started in the middle of a fault may refuse to, in one
-line and with exit code 1 (NATS is away, or still holds the connection of its former life). A supervisor would
-start it again, and so does `revive`.
+tells with the end of its log. One that is started in the middle of a fault may refuse to, in one line and
+with exit code 1 (NATS is away, or still holds the connection of its former life). A supervisor would start it
+again, and so does `revive`.
 """
 
 import asyncio
 import contextlib
+import re
 import signal
 import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tests.jepsen.link import Link
 from tests.support.cluster import environment
+from tests.support.link import Link
 from tests.support.nats_server import die_with_parent
 from tests.support.ports import free_port
 
@@ -33,10 +34,24 @@ _TRACEBACK: Final = "Traceback (most recent call last)"
 
 
 class Node:
-    """One coordinator: its process, its link, its files."""
+    """One process, its link, its files.
 
-    def __init__(self, node_id: str, directory: Path, link: Link) -> None:
+    Args:
+        refusal: what the last line says of one that refused to start, a regular expression.
+        stop_timeout: seconds an end in order may take.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        directory: Path,
+        link: Link,
+        *,
+        refusal: str = "cannot start",
+        stop_timeout: float = _STOP_TIMEOUT,
+    ) -> None:
         self.id, self.link = node_id, link
+        self._refusal, self._stop_timeout = re.compile(refusal), stop_timeout
         self.data_dir, self.log = directory / node_id, directory / f"{node_id}.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -48,6 +63,16 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
         self._tries = 0
         self._retired = False
+
+    @property
+    def runs(self) -> bool:
+        """Its process lives, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, while that is meant to run."""
+        return self._process.pid if self._process is not None else None
 
     def restart(self) -> None:
         """Start the process unless it runs or is retired; it is ready some seconds later."""
@@ -67,6 +92,11 @@ class Node:
         self._retired = True
         self.kill()
 
+    async def leave(self) -> None:
+        """SIGTERM, for good."""
+        self._retired = True
+        await self.terminate()
+
     async def terminate(self) -> None:
         """SIGTERM, and wait for an end in order."""
         process = self._take()
@@ -75,7 +105,7 @@ class Node:
         process.terminate()
         process.send_signal(signal.SIGCONT)  # it may be frozen
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_TIMEOUT):
+            async with asyncio.timeout(self._stop_timeout):
                 while process.poll() is None:
                     await asyncio.sleep(0.02)
         if process.poll() is None:
@@ -99,7 +129,7 @@ class Node:
             return
         code, end = self._process.returncode, self.log_end()
         self._process = None
-        if code == 1 and "cannot start" in end.rstrip().rpartition("\n")[2]:
+        if code == 1 and self._refusal.search(end.rstrip().rpartition("\n")[2]):
             self.refused_starts += 1
             self._tries += 1
             if self._tries <= _MOST_TRIES:

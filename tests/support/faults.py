@@ -13,9 +13,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from proto_schemas.rest import API_BASE
-from tests.jepsen.cluster import Cluster
-from tests.jepsen.link import Direction
-from tests.jepsen.node import Node
+from tests.support.link import Direction
+from tests.support.linked import Cluster
+from tests.support.node import Node
 
 Fault = Callable[[Cluster, random.Random], AbstractAsyncContextManager[str]]
 """Yields whom it hit."""

@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from tests.jepsen.link import Direction, Link
+from tests.support.link import Direction, Link
 from tests.support.poll import until
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict
 from typing import Final
 
-from tests.jepsen.cluster import Cluster, Standing
+from tests.support.linked import Cluster, Standing
 
 _INTERVAL: Final = 0.2
 

@@ -15,15 +15,19 @@ import httpcore
 import msgspec
 
 from proto_schemas.rest import API_BASE
-from tests.jepsen.client import LOST
-from tests.jepsen.link import Link
-from tests.jepsen.node import Node
+from tests.support.link import Link
 from tests.support.nats_server import NatsServer
+from tests.support.node import Node
 from tests.support.poll import until
 
 READY_TIMEOUT: Final = 45.0
+LOST: Final = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+"""What may happen to a request after it was sent."""
 CHANGE_TIMEOUT: Final = 45.0
 """Seconds for a change of members, with all its repetitions."""
+SNAPSHOTS_OFTEN: Final = ("-m", "tests.jepsen.coordinator")
+AS_SHIPPED: Final = ("-m", "cli.main", "coordinator")
+"""Ways to run a coordinator."""
 _ASK_TIMEOUT: Final = 1.0
 _JSON: Final = [("content-type", "application/json")]
 _REVIVE_EVERY: Final = 0.5
@@ -52,14 +56,24 @@ class Cluster:
     Args:
         directory: for data and logs.
         size: how many coordinators.
+        program: how Python runs one.
+        cluster_id: its name.
     """
 
-    def __init__(self, directory: Path, *, size: int = 3) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        size: int = 3,
+        program: tuple[str, ...] = SNAPSHOTS_OFTEN,
+        cluster_id: str = "jepsen",
+    ) -> None:
         self.nats = NatsServer(extra=_NATS_LIMITS)
         self.nodes: list[Node] = []
         """The members, each in its place; a new one takes the place of the one that it replaces."""
         self._all: list[Node] = []
         self._directory, self._size = directory, size
+        self._program, self._cluster_id = program, cluster_id
         self._http = httpcore.AsyncConnectionPool(max_keepalive_connections=0)
         self._ends = contextlib.AsyncExitStack()
 
@@ -195,10 +209,10 @@ class Cluster:
             "--http-port": str(node.port),
             "--data-dir": str(node.data_dir),
             "--members": ",".join(members),
-            "--cluster-id": "jepsen",
+            "--cluster-id": self._cluster_id,
         }
         words = [word for pair in settings.items() for word in pair]
-        node.command = [sys.executable, "-m", "tests.jepsen.coordinator", *words, *flags]
+        node.command = [sys.executable, *self._program, *words, *flags]
         self._ends.callback(node.kill)
         self._all.append(node)
         return node
@@ -208,14 +222,22 @@ class Cluster:
         return answer is not None and answer.status == 200
 
     async def ask(
-        self, node: Node, method: str, path: str, body: bytes | None = None, *, timeout: float = _ASK_TIMEOUT
+        self,
+        node: Node,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        timeout: float = _ASK_TIMEOUT,
+        key: str = "",
     ) -> httpcore.Response | None:
-        """A request to a coordinator; None when it did not answer in time."""
+        """A request to a node, with `key` as its Idempotency-Key; None when it did not answer in time."""
         timeouts: dict[str, Any] = {"timeout": {"connect": _ASK_TIMEOUT, "pool": _ASK_TIMEOUT}}
         try:
             async with asyncio.timeout(timeout):
+                headers = [*_JSON, ("idempotency-key", key)] if key else _JSON
                 return await self._http.request(
-                    method, node.url + path, headers=_JSON, content=body, extensions=timeouts
+                    method, node.url + path, headers=headers, content=body, extensions=timeouts
                 )
         except (*LOST, TimeoutError):
             return None
