@@ -142,7 +142,12 @@ async def get_history(context: Given, group_id: FromPath[str]) -> HistoryView:
 @post(
     "/pipeline-groups/{group_id:str}/rollback",
     status_code=200,
-    opt={"optional_body": RollbackRequest},
+    opt={
+        "optional_body": RollbackRequest,
+        "also": {202: GroupView},
+        "refuses": (422,),
+        "headers": ("if-match",),
+    },
 )
 async def rollback_group(
     request: AnyRequest,
@@ -169,7 +174,11 @@ async def rollback_group(
     return await _once_rolled(context, group_id, wait)
 
 
-@post("/pipeline-groups/{group_id:str}/scale", status_code=200, opt={"body": ScaleRequest})
+@post(
+    "/pipeline-groups/{group_id:str}/scale",
+    status_code=200,
+    opt={"body": ScaleRequest, "also": {202: GroupView}, "refuses": (422,), "headers": ("if-match",)},
+)
 async def scale_group(
     request: AnyRequest,
     context: Given,
