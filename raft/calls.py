@@ -99,14 +99,15 @@ class Calls:
         def done(outcome: Outcome) -> None:
             self._outbox.answer_call(reply_to, frame, self._node.term, outcome)
 
-        if self._target() is not None:
+        if isinstance(frame, codec.Propose) and frame.to_incarnation != self._letters.incarnation:
+            # It may be the copy of one that was handled then: nothing can be promised, not even a refusal.
+            self._letters.drop("former_incarnation", frame.sender)
+        elif self._target() is not None:
             self._proposals.finish(done, NotLeader(self._node.leader_id))
         elif isinstance(frame, codec.Read):
             self.read(done)
-        elif frame.to_incarnation == self._letters.incarnation:
-            self.propose(frame.command, done)
         else:
-            self._letters.drop("former_incarnation", frame.sender)  # may be the copy of one it has handled
+            self.propose(frame.command, done)
 
     def transfer(self, to: str | None) -> str:
         """Begin to give leadership to `to`, or to the follower that is furthest; the id of whom it goes to.

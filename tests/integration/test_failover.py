@@ -171,13 +171,12 @@ async def fill_log(nats_url: str, entries: int) -> None:
     remaining = iter(range(entries))
 
     async def one_by_one(worker_id: str) -> None:
-        for number in remaining:
+        for _ in remaining:
             message = Register(
                 worker_id=worker_id,
                 address="",
                 api_key="",
                 capacity=Capacity(cpu_cores=1, pipelines_running=0, max_pipelines=0),
-                incarnation=f"{number}",
             )
             while True:
                 try:

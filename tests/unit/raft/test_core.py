@@ -260,6 +260,19 @@ def test_a_copy_of_a_command_from_before_a_restart_is_not_handled_again(
     assert core.counters.proposals == 0
 
 
+def test_a_copy_of_a_command_from_before_a_restart_is_not_refused_for_good_where_another_leads(
+    tmp_path: Path, open_core: Open
+) -> None:
+    """This node may have led and handled the first one; now another leads, and may commit it."""
+    core = open_core(member(tmp_path))
+    leader, asker = Peer(core), Peer(core, "n3")
+    leader.ask(Append, 1, 1, 0, 1, [])
+    assert core.leader_id == "n2"
+    assert asker.ask(codec.Propose, 1, core.letters.incarnation - 1, b"x") is None
+    reply = asker.ask(codec.Propose, 1, core.letters.incarnation, b"x")
+    assert isinstance(reply, codec.CallReply) and reply.outcome == "not_leader"
+
+
 def test_an_answer_from_another_leader_is_an_error_with_a_hint(tmp_path: Path, open_core: Open) -> None:
     core = open_core(member(tmp_path))
     peer = Peer(core)
