@@ -14,6 +14,8 @@ from benchmarks import WrongUsage
 from benchmarks.conditions import conditions
 
 NAMES: Final = {
+    "cells": "one cluster of many workers, and many clusters, simulated from measured costs",
+    "control": "registrations, heartbeats, deploys, deaths and reads with thousands of simulated workers",
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",

@@ -6,7 +6,8 @@ needs "a heartbeat sent after X" waits until it has grown by two, because one ma
 X happened.
 """
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,10 +36,11 @@ class Heard:
 
 class HeartbeatTable:
     """The last word of each worker. Bounded: beyond `MAX_TRACKED` names, new ones are not tracked but
-    counted."""
+    counted. Kept in the order in which they were heard, so that who is silent is found without a look at the
+    others."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, Heard] = {}
+        self._heard: OrderedDict[str, Heard] = OrderedDict()
         self.received = 0
         self.out_of_order = 0
         self.untracked = 0
@@ -46,6 +48,13 @@ class HeartbeatTable:
     def get(self, worker_id: str) -> Heard | None:
         """What was heard last; None when nothing was."""
         return self._heard.get(worker_id)
+
+    def silent_since(self, at: float) -> Iterator[tuple[str, Heard]]:
+        """Those last heard before a time, the longest silent first."""
+        for name, heard in self._heard.items():
+            if heard.at >= at:
+                return
+            yield name, heard
 
     def loads(self) -> dict[str, float]:
         """The damped load of each worker that tells one, 0 to 1."""
@@ -62,6 +71,7 @@ class HeartbeatTable:
             self._heard[worker_id] = replace(last, at=at)
         else:
             self._heard[worker_id] = Heard(at=at, incarnation=incarnation)
+        self._heard.move_to_end(worker_id)
 
     def heard(self, worker_id: str, heartbeat: Heartbeat, at: float) -> bool:
         """Note a heartbeat; True when it tells something new beside "alive"."""
@@ -74,21 +84,35 @@ class HeartbeatTable:
         if last is not None and same and _not_after(heartbeat.seq, last.seq):
             self.out_of_order += 1
             return False
-        copies = heartbeat.pipelines
-        now = self._heard[worker_id] = Heard(
+        before = last.pipelines if last is not None and same else None
+        pipelines = _by_id(heartbeat.pipelines, before)
+        self._heard[worker_id] = Heard(
             at=at,
             count=last.count + 1 if last is not None and same else 1,
             incarnation=heartbeat.incarnation,
             seq=heartbeat.seq,
-            pipelines=None if copies is None else {copy.pipeline_id: copy for copy in copies},
+            pipelines=pipelines,
             pipelines_running=heartbeat.pipelines_running,
             events_processed=heartbeat.events_processed,
             draining=heartbeat.draining,
             load=_load(last, heartbeat.load, at),
         )
+        self._heard.move_to_end(worker_id)
         return (
-            last is None or not same or last.pipelines != now.pipelines or last.draining is not now.draining
+            last is None
+            or not same
+            or last.pipelines is not pipelines
+            or last.draining is not heartbeat.draining
         )
+
+
+def _by_id(
+    copies: list[RunningPipeline] | None, before: Mapping[str, RunningPipeline] | None
+) -> Mapping[str, RunningPipeline] | None:
+    """The copies by their ids; the very mapping `before` when nothing has changed."""
+    if copies is None or (before is not None and list(before.values()) == copies):
+        return before if copies is not None else None
+    return {copy.pipeline_id: copy for copy in copies}
 
 
 def _load(last: Heard | None, measured: float | None, at: float) -> Load | None:

@@ -48,29 +48,31 @@ def status_of(config: RaftConfig, core: "Succession | None") -> RaftStatus:
     if core is None:
         nodes = [PeerStatus(member, "unknown", None, None, None) for member in config.members]
         return RaftStatus(False, config.node_id, None, 0, 0, 0, 0, 0, False, nodes, None)
+    leader_id = core.leader_id
+    members = dict.fromkeys((*core.generation.members, *core.learners))
     return RaftStatus(
         enabled=True,
         this_node_id=config.node_id,
-        leader_id=core.leader_id,
+        leader_id=leader_id,
         term=core.term,
         commit_index=core.commit_index,
         applied_index=core.applied_index,
         first_index=core.journal.first_index,
         last_index=core.journal.last_index,
         ready=core.ready,
-        nodes=[_member(core, name) for name in dict.fromkeys((*core.generation.members, *core.learners))],
+        nodes=[_member(core, name, leader_id) for name in members],
         failure=core.failure,
         generation=core.generation.number,
         learners=core.learners,
     )
 
 
-def _member(core: "Succession", member: str) -> PeerStatus:
+def _member(core: "Succession", member: str, leader_id: str | None) -> PeerStatus:
     last_index = core.journal.last_index
     if member == core.config.node_id:
-        role = "unknown" if core.failure is not None else _ROLES[core.state]
+        role: Role = "unknown" if core.failure is not None else _ROLES[core.state]
         return PeerStatus(member, role, last_index, 0 if core.is_leader else None, 0)
-    role = "leader" if member == core.leader_id else "follower" if core.leader_id else "unknown"
+    role = "leader" if member == leader_id else "follower" if leader_id else "unknown"
     contact = core.ms_since_contact(member)
     if not core.is_leader:
         return PeerStatus(member, role, None, None, contact)

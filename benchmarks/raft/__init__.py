@@ -48,32 +48,33 @@ def run(
     # Imported here: `benchmarks.raft.node` is a process of its own and needs none of it.
     from benchmarks.raft import commit, compaction, crosscheck, failover, idle, members, queue, transfer
 
-    cells = {"sizes": _numbers(sizes), "clients": _numbers(clients)}
+    cells = {"sizes": numbers(sizes), "clients": numbers(clients)}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "commit": lambda: _on_loop(commit.measure(seconds=seconds, rounds=rounds, **cells)),
-        "failover": lambda: _on_loop(failover.measure(rounds=failovers)),
-        "idle": lambda: _on_loop(idle.measure(seconds=idle_seconds)),
-        "queue": lambda: _on_loop(queue.measure()),
+        "commit": lambda: on_loop(commit.measure(seconds=seconds, rounds=rounds, **cells)),
+        "failover": lambda: on_loop(failover.measure(rounds=failovers)),
+        "idle": lambda: on_loop(idle.measure(seconds=idle_seconds)),
+        "queue": lambda: on_loop(queue.measure()),
         "compaction": lambda: compaction.measure(megabytes=megabytes),
-        "transfer": lambda: _on_loop(transfer.measure(transfers=transfers)),
-        "members": lambda: _on_loop(members.measure(changes=changes, megabytes=megabytes)),
-        "crosscheck": lambda: _on_loop(crosscheck.measure(seconds=seconds)),
+        "transfer": lambda: on_loop(transfer.measure(transfers=transfers)),
+        "members": lambda: on_loop(members.measure(changes=changes, megabytes=megabytes)),
+        "crosscheck": lambda: on_loop(crosscheck.measure(seconds=seconds)),
     }
     wanted = parts.split(",")
     for part in wanted:
         if part not in measures:
             raise WrongUsage(f"no part {part!r}: use some of {DEFAULT_PARTS},{','.join(OPTIONAL_PARTS)}")
-    return {part: _measured(measures[part]) for part in wanted}
+    return {part: measured(measures[part]) for part in wanted}
 
 
-def _numbers(text: str | int) -> list[int]:
+def numbers(text: str | int) -> list[int]:
+    """Of a parameter like 1,8,64. Raises WrongUsage."""
     try:
         return [int(part) for part in str(text).split(",")]
     except ValueError:
         raise WrongUsage(f"{text!r} are no numbers: write them like 1,8,64") from None
 
 
-def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a part found; one that fails misses its target, and the other parts are measured all the same."""
     try:
         return measure()
@@ -82,7 +83,8 @@ def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"failed": f"{type(error).__name__}: {error}", "met": False}
 
 
-def _on_loop(measure: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+def on_loop(measure: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Run it on the event loop that the cluster's processes use."""
     result: dict[str, Any] = {}
 
     async def main() -> int:

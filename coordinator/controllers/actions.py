@@ -55,14 +55,15 @@ class Actions:
         """How many are under way."""
         return len(self._running)
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing may begin before something ends."""
+        return len(self._running) >= self._limit
+
     def free(self, key: Key) -> bool:
         """Whether `start` would take an action for `key` now."""
         pause = self._pauses.get(key)
-        return (
-            key not in self._running
-            and len(self._running) < self._limit
-            and (pause is None or pause.until <= self._clock())
-        )
+        return key not in self._running and not self.full and (pause is None or pause.until <= self._clock())
 
     def failures(self, key: Key) -> int:
         """How often it failed in a row."""

@@ -18,12 +18,15 @@ so:
 A copy without a group or epoch was not deployed by a coordinator of ours and is left alone. Seed workers
 list nothing: for them there are only the strays. Heartbeats of another incarnation than the registered one
 tell nothing here.
+
+Most workers run exactly what they should. Once that was found, it stays so until the list in their heartbeats
+or what they hold by the state changes, and until then neither a pass nor a heartbeat compares the two again.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import RETRY_FAILED, Deployment, Target
@@ -38,6 +41,15 @@ UNTIL_HEARD = 1.0
 """Seconds after a copy was ended in which nothing is done because the last heartbeat still lists it."""
 _ADOPTABLE = frozenset({Phase.PENDING, Phase.DEPLOYING, Phase.RUNNING})
 _HOLDS = frozenset({"held", "handed_over"})
+_ATTENTION = _HOLDS | {"failed"}
+
+
+class _Settled(NamedTuple):
+    """When a worker ran what it should: nothing is to be compared again while all three are the same."""
+
+    session: int
+    pipelines: Mapping[str, RunningPipeline]
+    mark: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +63,35 @@ class Findings:
     paused: tuple[tuple[Target, RunningPipeline], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """What the migrations mean here: pipelines that move, and by worker the epochs that come to it."""
+
+    moving: Set[tuple[str, str]]
+    coming: Mapping[str, Set[int]]
+
+    @classmethod
+    def of(cls, state: State) -> Self:
+        """As they are now."""
+        coming: dict[str, set[int]] = {}
+        for move in state.migrations.values():
+            coming.setdefault(move.to_worker, set()).add(move.to_epoch)
+        return cls({(move.group, move.pipeline) for move in state.migrations.values()}, coming)
+
+
 def examine(
-    state: State, worker: Worker, heard: Heard, placed: Iterable[tuple[str, str, Placement]] = ()
+    state: State,
+    worker: Worker,
+    heard: Heard,
+    placed: Iterable[tuple[str, str, Placement]] = (),
+    under_way: UnderWay | None = None,
 ) -> Findings:
     """Compare; pure. `missing` is what of `placed` this heartbeat does not list: wait for the next ones."""
     if heard.pipelines is None or heard.incarnation != worker.incarnation:
         return Findings()
     adopt, failed, stale, paused = [], [], [], []
-    coming = {move.to_epoch for move in state.migrations.values() if move.to_worker == worker.id}
-    moving = {(move.group, move.pipeline) for move in state.migrations.values()}
+    under_way = under_way or UnderWay.of(state)
+    coming, moving = under_way.coming.get(worker.id, frozenset()), under_way.moving
     listed: set[Target] = set()
     for copy in heard.pipelines.values():
         target = Target.of(state, copy.group, copy.name, copy.epoch)
@@ -87,6 +119,24 @@ def examine(
     return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(paused))
 
 
+def settled(worker: Worker, heard: Heard, placed: Iterable[tuple[str, str, Placement]]) -> bool:
+    """Whether the worker runs exactly what it holds, each copy under the very id that the state knows: then
+    `examine` finds nothing, whatever else changes."""
+    if heard.pipelines is None or heard.incarnation != worker.incarnation:
+        return False
+    should = {
+        placement.pipeline_id: (group, pipeline, placement.epoch)
+        for group, pipeline, placement in placed
+        if placement.phase is Phase.RUNNING
+    }
+    does = {
+        copy.pipeline_id: (copy.group, copy.name, copy.epoch)
+        for copy in heard.pipelines.values()
+        if copy.state not in _ATTENTION
+    }
+    return should == does and len(does) == len(heard.pipelines)
+
+
 def _wanted(state: State, placement: Placement, worker: Worker, copy: RunningPipeline) -> bool:
     """Whether a copy of the current epoch may stay on this worker."""
     if placement.phase is Phase.REMOVING:
@@ -104,7 +154,7 @@ def _is_replaced(state: State, copy: RunningPipeline) -> bool:
 
 
 class Convergence:
-    """The controller; `step` is one pass."""
+    """The controller; `step` is one pass. `compared`: lists of copies held against the state."""
 
     def __init__(
         self,
@@ -120,10 +170,13 @@ class Convergence:
         self._actions = actions
         self._sweeps = sweeps
         self._missed: dict[Target, int] = {}
+        self._settled: dict[str, _Settled] = {}
+        self.compared = 0
 
     def forget(self) -> None:
         """Somebody else leads now."""
         self._missed.clear()
+        self._settled.clear()
 
     def step(self) -> None:
         """Act on every worker's last heartbeat, then on the strays."""
@@ -153,17 +206,38 @@ class Convergence:
     def stale_copies(self, worker_id: str) -> list[RunningPipeline]:
         """What the worker's last heartbeat lists and nobody wants; for the answer to that heartbeat."""
         worker, heard = self._ledger.state.workers.get(worker_id), self._table.get(worker_id)
-        if worker is None or heard is None:
+        if worker is None or heard is None or self._is_settled(worker, heard):
             return []
         return [copy for _, copy in examine(self._ledger.state, worker, heard).stale]
 
     def _findings(self) -> Iterator[tuple[Worker, Heard, Findings]]:
         state = self._ledger.state
-        placed = state.placed_by_worker()
-        for worker in list(state.workers.values()):
+        under_way = UnderWay.of(state)
+        if len(self._settled) > len(state.workers):
+            self._settled = {name: each for name, each in self._settled.items() if name in state.workers}
+        for worker in state.workers.values():
             heard = self._table.get(worker.id)
-            if heard is not None and worker.status is not WorkerStatus.UNHEALTHY:
-                yield worker, heard, examine(state, worker, heard, placed.get(worker.id, ()))
+            if heard is None or heard.pipelines is None or worker.status is WorkerStatus.UNHEALTHY:
+                continue
+            if self._is_settled(worker, heard):
+                continue
+            self.compared += 1
+            placed = state.placed_on(worker.id)
+            if settled(worker, heard, placed):
+                mark = state.mark_of(worker.id)
+                self._settled[worker.id] = _Settled(worker.session, heard.pipelines, mark)
+            else:
+                yield worker, heard, examine(state, worker, heard, placed, under_way)
+
+    def _is_settled(self, worker: Worker, heard: Heard) -> bool:
+        """Whether it was found to run what it should, and nothing has changed since."""
+        last = self._settled.get(worker.id)
+        return (
+            last is not None
+            and last.pipelines is heard.pipelines
+            and last.session == worker.session
+            and last.mark is self._ledger.state.mark_of(worker.id)
+        )
 
     def _start(self, target: Target, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._actions.start(target.key, action)

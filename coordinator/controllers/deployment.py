@@ -357,9 +357,7 @@ class Deployment:
     async def _clear_strays(self, target: Target) -> None:
         """End what may be left of this pipeline on workers that can be asked; it must not hold us up."""
         workers = self._ledger.state.workers
-        for stray in list(self._ledger.state.strays.values()):
-            if (stray.group, stray.pipeline) != (target.group, target.pipeline):
-                continue
+        for stray in self._ledger.state.strays_of(target.group, target.pipeline):
             worker = workers.get(stray.worker_id)
             if worker is None or worker.status is not WorkerStatus.UNHEALTHY:
                 with contextlib.suppress(WireError, NatsTransportError):

@@ -99,13 +99,13 @@ class Liveness:
         oldest = self._clock() - self._late
         if self.listening_since > oldest:
             return set()
+        workers = self._ledger.state.workers
         return {
-            worker.id
-            for worker in self._ledger.state.workers.values()
-            if worker.status is not WorkerStatus.UNHEALTHY
-            and (heard := self._table.get(worker.id)) is not None
-            and heard.count
-            and heard.at < oldest
+            name
+            for name, heard in self._table.silent_since(oldest)
+            if heard.count
+            and (worker := workers.get(name)) is not None
+            and worker.status is not WorkerStatus.UNHEALTHY
         }
 
     async def _ask(self, worker: Worker) -> None:
@@ -131,9 +131,18 @@ class Liveness:
         """What should be proposed now."""
         now = self._clock()
         for worker in state.workers.values():
+            heard = self._table.get(worker.id)
+            if (
+                heard is not None
+                and heard.at >= now - self.timeout
+                and heard.incarnation == worker.incarnation
+                and worker.status is WorkerStatus.READY
+                and not heard.draining
+            ):
+                continue  # as almost all are, in every pass: it is what it should be
             found = verdict(
                 worker,
-                self._table.get(worker.id),
+                heard,
                 now=now,
                 listening_since=self.listening_since,
                 timeout=self.timeout,

@@ -36,6 +36,10 @@ REST: Final = 1.0
 """Seconds between two looks of a node that does not lead."""
 BREATH: Final = 0.002
 """Seconds between two passes at least, so that a burst of changes is one pass."""
+REST_PER_PASS: Final = 4.0
+"""Times as long as a pass took until the next one at least: however large the cluster is, passes take a fifth
+of the event loop at most. More leaves more to heartbeats and commits, less reacts sooner.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +116,7 @@ class ControlLoop:
             cooldown=rebalance_cooldown,
         )
         self._last_pass = clock()
+        self._took = 0.0
         self._term = 0
         self.leads = False
         self.passes = 0
@@ -134,8 +139,9 @@ class ControlLoop:
             except TimeoutError:
                 pass
             else:
-                await asyncio.sleep(BREATH)
+                await asyncio.sleep(max(BREATH, REST_PER_PASS * self._took))
             self._wake.clear()
+            began = self._clock()
             try:
                 await self._turn()
             except WireError as error:
@@ -143,6 +149,7 @@ class ControlLoop:
             except Exception:
                 self.failed_passes += 1
                 _log.exception("%s", line("pass_failed", passes=self.passes))
+            self._took = self._clock() - began
 
     async def _turn(self) -> None:
         if not self._ledger.is_leader or self._ledger.term != self._term:

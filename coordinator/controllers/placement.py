@@ -1,11 +1,14 @@
 """Every pipeline of every group runs somewhere, or says why not.
 
-One pass looks at each placement and starts what its phase needs; `deployment` has the steps. Two placements
-of one pass do not count on the same free slot: what is on its way is reserved until the state shows it.
+One pass looks at each placement that does not run, or runs on a worker that is not ready, and starts what
+its phase needs; `deployment` has the steps. Of what runs where it should, however much that is, it sees
+nothing; nor of the rest, while as much is under way as may be. Two placements of one pass do not count on the
+same free slot: what is on its way is reserved until the state shows it.
 """
 
 from collections.abc import Callable, Coroutine, Set
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from coordinator.controllers.actions import MOST_DOUBLINGS, Actions, Key
@@ -58,9 +61,12 @@ class PlacementController:
         """Start what is needed, as far as it may start now."""
         room: Room | None = None
         self._suspect_now = self._suspects()
-        moving = {(move.group, move.pipeline) for move in self._ledger.state.migrations.values()}
-        for group, pipeline, placement in list(self._ledger.state.each_placement()):
-            target = Target.of(self._ledger.state, group, pipeline, placement.epoch)
+        state = self._ledger.state
+        moving = {(move.group, move.pipeline) for move in state.migrations.values()}
+        for group, pipeline, placement in chain(state.unsettled(), state.stranded()):
+            if self._actions.full:
+                return
+            target = Target.of(state, group, pipeline, placement.epoch)
             if (group, pipeline) in moving or not self._actions.free(target.key):
                 continue  # what moves is the business of `moves`
             if placement.phase in (Phase.PENDING, Phase.FAILED):

@@ -142,5 +142,5 @@ class Rebalance:
 def _settled(state: State) -> bool:
     """Nothing waits for a place, or is on its way to one."""
     return not state.migrations and not any(
-        placement.phase in (Phase.PENDING, Phase.DEPLOYING) for _, _, placement in state.each_placement()
+        placement.phase in (Phase.PENDING, Phase.DEPLOYING) for _, _, placement in state.unsettled()
     )

@@ -66,15 +66,16 @@ class Change(Generic[C_co]):
         """Write down that the copy of a placement may still run on its worker."""
         if placement.worker_id is None or placement.pipeline_id is None:
             return
-        stray = Stray(
-            worker_id=placement.worker_id,
-            pipeline_id=placement.pipeline_id,
-            group=group,
-            pipeline=pipeline,
-            epoch=placement.epoch,
+        self.state.write_stray(
+            Stray(
+                worker_id=placement.worker_id,
+                pipeline_id=placement.pipeline_id,
+                group=group,
+                pipeline=pipeline,
+                epoch=placement.epoch,
+            )
         )
-        strays = self.state.strays
-        strays[f"{stray.worker_id}/{stray.pipeline_id}"] = stray
-        if len(strays) > MAX_STRAYS:
-            oldest = strays.pop(next(iter(strays)))
-            self.tell("stray_forgotten", f"{oldest.worker_id}/{oldest.pipeline_id}", "too many strays")
+        if len(self.state.strays) > MAX_STRAYS:
+            oldest = next(iter(self.state.strays))
+            self.state.drop_stray(oldest)
+            self.tell("stray_forgotten", oldest, "too many strays")

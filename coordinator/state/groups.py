@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import CreateGroup, DeleteGroup
 from coordinator.state.constraints import Wants
-from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Placement, Result, State
+from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Result, State
 from coordinator.state.strategy import Room, takes_new
 from proto_schemas.errors import ErrorCode
 
@@ -49,7 +49,7 @@ def create_group(change: Change[CreateGroup]) -> Result:
         why = Room(state).why_none(wants=next(iter(wants.values())))
         refuse(ErrorCode.UNAVAILABLE, f"{why}, then ask again", retryable=True)
     state.write_group(group)
-    state.placements[name] = {instance: Placement() for instance in group.instances}
+    state.place_anew(name, group.instances)
     change.tell("group_created", name, f"{len(command.spec.pipelines)} pipelines")
     return Done()
 

@@ -113,8 +113,8 @@ def _displace(
 
 
 def _forget_strays(state: State, worker_id: str) -> None:
-    for key in [key for key, stray in state.strays.items() if stray.worker_id == worker_id]:
-        del state.strays[key]
+    for key in state.strays_on(worker_id):
+        state.drop_stray(key)
 
 
 def remove_worker(change: Change[RemoveWorker]) -> Result:
@@ -129,7 +129,7 @@ def remove_worker(change: Change[RemoveWorker]) -> Result:
             f"worker {command.worker_id!r} holds {len(held)} pipelines: remove their groups first, "
             "or ask with ?force=true to have them placed elsewhere",
         )
-    del state.workers[command.worker_id]
+    state.drop_worker(command.worker_id)
     change.tell("worker_removed", command.worker_id, "forced" if held else "")
     for group, pipeline, placement in held:
         if placement.phase is Phase.REMOVING:
@@ -155,7 +155,7 @@ def mark_worker(change: Change[MarkWorker]) -> Result:
 def forget_stray(change: Change[ForgetStray]) -> Result:
     """The copy is gone or given up; forgetting it twice is fine."""
     command = change.command
-    if change.state.strays.pop(command.about, None) is not None and command.reason:
+    if change.state.drop_stray(command.about) is not None and command.reason:
         change.tell("stray_forgotten", command.about, command.reason)
     return Done()
 

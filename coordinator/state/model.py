@@ -24,10 +24,10 @@ consistent picture. Only `State`'s dictionaries change, and only under `apply`.
   stopped. Those that ended are kept apart, the newest `MAX_JOBS` of each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -49,6 +49,8 @@ MAX_KEYS: Final = 10_000
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
 
+
+K = TypeVar("K", bound=Hashable)
 
 NATS: Final = "nats"
 REST: Final = "rest"
@@ -453,10 +455,9 @@ class State(msgspec.Struct, kw_only=True, dict=True):
     one at most, and `parts` what came of it, by number; migrations and drains under way, and those that
     `ended`, by their ids.
 
-    Which placements a worker holds, and which groups are being updated, is looked up in indexes that are
-    derived, and no part of snapshots. So placements change through `write_placement` and `drop_placement`
-    alone once somebody has asked for it, groups through `write_group` and `drop_group`, or all through
-    `become`.
+    Which placements a worker holds, which do not run, what strays of whom there are, and which groups are
+    being updated, is looked up in indexes that are derived, and no part of snapshots. So these change through
+    the methods below alone once somebody has asked for them, or all through `become`.
     """
 
     coordinators: dict[str, str] = {}
@@ -508,6 +509,12 @@ class State(msgspec.Struct, kw_only=True, dict=True):
         else:
             self._rolling.discard(name)
 
+    def place_anew(self, group: str, instances: Iterable[str]) -> None:
+        """Put all placements of a new group in their place, pending."""
+        self.placements[group] = {}
+        for instance in instances:
+            self.write_placement(group, instance, Placement())
+
     def drop_group(self, name: str) -> None:
         """Remove a group that has no placements any more."""
         del self.placements[name]
@@ -515,32 +522,71 @@ class State(msgspec.Struct, kw_only=True, dict=True):
         self._rolling.discard(name)
 
     @cached_property
-    def _held(self) -> dict[str, set[tuple[str, str]]]:
-        held: dict[str, set[tuple[str, str]]] = {}
+    def _held(self) -> dict[str, dict[tuple[str, str], None]]:
+        held: dict[str, dict[tuple[str, str], None]] = {}
         for group, pipeline, placement in self.each_placement():
             if placement.worker_id is not None:
-                held.setdefault(placement.worker_id, set()).add((group, pipeline))
+                held.setdefault(placement.worker_id, {})[group, pipeline] = None
         return held
+
+    @cached_property
+    def _unsettled(self) -> dict[tuple[str, str], None]:
+        return {
+            (group, pipeline): None
+            for group, pipeline, placement in self.each_placement()
+            if placement.phase is not Phase.RUNNING
+        }
+
+    def unsettled(self) -> Iterator[tuple[str, str, Placement]]:
+        """(group, pipeline, placement) of what does not run, the longest first; while nothing changes."""
+        for group, pipeline in self._unsettled:
+            yield group, pipeline, self.placements[group][pipeline]
+
+    @cached_property
+    def _marks(self) -> dict[str, object]:
+        return {}
+
+    @cached_property
+    def _first_mark(self) -> object:
+        return object()
+
+    def mark_of(self, worker_id: str) -> object:
+        """Another object after each change of what a worker holds, in one session of it: only which one it is
+        means something."""
+        return self._marks.get(worker_id, self._first_mark)
+
+    def drop_worker(self, worker_id: str) -> None:
+        """Remove a worker."""
+        del self.workers[worker_id]
+        self._marks.pop(worker_id, None)
 
     def write_placement(self, group: str, pipeline: str, placement: Placement) -> None:
         """Put a placement into its group, or in place of the one that is there."""
         self._release(group, pipeline)
         self.placements[group][pipeline] = placement
         if placement.worker_id is not None:
-            self._held.setdefault(placement.worker_id, set()).add((group, pipeline))
+            self._held.setdefault(placement.worker_id, {})[group, pipeline] = None
+            self._marks[placement.worker_id] = object()
+        if placement.phase is Phase.RUNNING:
+            self._unsettled.pop((group, pipeline), None)
+        else:
+            self._unsettled.setdefault((group, pipeline))
 
     def drop_placement(self, group: str, pipeline: str) -> None:
         """Remove a placement that is there."""
         self._release(group, pipeline)
+        self._unsettled.pop((group, pipeline), None)
         del self.placements[group][pipeline]
 
     def _release(self, group: str, pipeline: str) -> None:
         before = self.placements[group].get(pipeline)
-        held = self._held.get(before.worker_id or "") if before is not None else None
-        if before is not None and held is not None:
-            held.discard((group, pipeline))
-            if not held:
-                del self._held[before.worker_id or ""]
+        if before is None or before.worker_id is None:
+            return
+        self._marks[before.worker_id] = object()
+        held = self._held.get(before.worker_id, {})
+        held.pop((group, pipeline), None)
+        if not held:
+            self._held.pop(before.worker_id, None)
 
     def count_on(self, worker_id: str) -> int:
         """How many placements hold a slot of a worker."""
@@ -551,13 +597,54 @@ class State(msgspec.Struct, kw_only=True, dict=True):
         held = sorted(self._held.get(worker_id, ()))
         return [(group, pipeline, self.placements[group][pipeline]) for group, pipeline in held]
 
-    def placed_by_worker(self) -> dict[str, list[tuple[str, str, Placement]]]:
-        """What holds a slot of each worker that holds any; one walk instead of one per worker."""
-        placed: dict[str, list[tuple[str, str, Placement]]] = {}
-        for entry in self.each_placement():
-            if entry[2].worker_id is not None:
-                placed.setdefault(entry[2].worker_id, []).append(entry)
-        return placed
+    def stranded(self) -> Iterator[tuple[str, str, Placement]]:
+        """What runs, by the state, on workers that are not ready; not while the state changes."""
+        for worker_id, held in self._held.items():
+            if self.ready(worker_id) is None:
+                for group, pipeline in held:
+                    placement = self.placements[group][pipeline]
+                    if placement.phase is Phase.RUNNING:
+                        yield group, pipeline, placement
+
+    @cached_property
+    def _strays_of(self) -> dict[tuple[str, str], dict[str, None]]:
+        of: dict[tuple[str, str], dict[str, None]] = {}
+        for key, stray in self.strays.items():
+            of.setdefault((stray.group, stray.pipeline), {})[key] = None
+        return of
+
+    @cached_property
+    def _strays_on(self) -> dict[str, dict[str, None]]:
+        on: dict[str, dict[str, None]] = {}
+        for key, stray in self.strays.items():
+            on.setdefault(stray.worker_id, {})[key] = None
+        return on
+
+    def strays_of(self, group: str, pipeline: str) -> list[Stray]:
+        """The strays of a pipeline, the oldest first."""
+        return [self.strays[key] for key in self._strays_of.get((group, pipeline), ())]
+
+    def strays_on(self, worker_id: str) -> list[str]:
+        """The keys of the strays on a worker, the oldest first."""
+        return list(self._strays_on.get(worker_id, ()))
+
+    def write_stray(self, stray: Stray) -> None:
+        """Put a stray in its place."""
+        key = f"{stray.worker_id}/{stray.pipeline_id}"
+        place = self.strays.get(key)
+        if place is not None:
+            _leave(self._strays_of, (place.group, place.pipeline), key)
+        self.strays[key] = stray
+        self._strays_of.setdefault((stray.group, stray.pipeline), {})[key] = None
+        self._strays_on.setdefault(stray.worker_id, {})[key] = None
+
+    def drop_stray(self, key: str) -> Stray | None:
+        """Remove a stray; None when it is not there."""
+        stray = self.strays.pop(key, None)
+        if stray is not None:
+            _leave(self._strays_of, (stray.group, stray.pipeline), key)
+            _leave(self._strays_on, stray.worker_id, key)
+        return stray
 
     def placement(self, group: str, pipeline: str) -> Placement | None:
         """The placement of a pipeline; None when there is no such pipeline."""
@@ -603,6 +690,14 @@ class State(msgspec.Struct, kw_only=True, dict=True):
             if drain.worker_id == worker_id:
                 return drain
         return None
+
+
+def _leave(index: dict[K, dict[str, None]], of: K, key: str) -> None:
+    """Take a key out of an index, and what is empty then."""
+    keys = index.get(of, {})
+    keys.pop(key, None)
+    if not keys:
+        index.pop(of, None)
 
 
 # -- results ------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def report_running(change: Change[ReportRunning]) -> Result:
     worker = state.workers.get(command.worker_id)
     if worker is None or worker.session != command.session:
         refuse(ErrorCode.CONFLICT, f"worker {command.worker_id!r} is in another session: its copy is gone")
-    state.strays.pop(f"{worker.id}/{command.pipeline_id}", None)
+    state.drop_stray(f"{worker.id}/{command.pipeline_id}")
     if phase is Phase.REMOVING:
         change.write(command.group, command.pipeline, replace(placement, pipeline_id=command.pipeline_id))
         return Done()
