@@ -11,7 +11,7 @@ MINUTES ?= 30
 BENCH ?= engine transport dispatch routing placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test simulate jepsen lint format docs bench lock clean
+.PHONY: help up down test simulate jepsen fuzz lint format docs bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ simulate: $(STAMP)  ## play fresh seeds of the Raft simulation: make simulate SE
 
 jepsen: $(STAMP)  ## faults on real coordinators, then a check of what clients saw: make jepsen MINUTES=30
 	$(BIN)/python -m tests.jepsen --minutes $(MINUTES)
+
+fuzz: $(STAMP)  ## requests made from the OpenAPI document, valid and not: make fuzz MINUTES=30
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 lint: $(STAMP)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

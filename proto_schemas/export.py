@@ -1,6 +1,6 @@
 """The wire as an AsyncAPI 3.0 document, generated from the Structs that are really decoded.
 
-Channels are the subject table, messages and schemas come from `msgspec.json.schema_components`, so the
+Channels are the subject table, messages and schemas come from `proto_schemas.json_schema`, so the
 document cannot tell of a field that the code does not have. Operations are told from the coordinators'
 side.
 """
@@ -11,10 +11,10 @@ import msgspec
 
 from proto_schemas import messages
 from proto_schemas.errors import ErrorReply
+from proto_schemas.json_schema import REFERENCE, components
 from proto_schemas.messages import COMMANDS, Message
 from proto_schemas.subjects import DEFAULT_PREFIX, ID_PATTERN
 
-_REF: Final = "#/components/schemas/{name}"
 _FREE_FORM: Final = "Checkpoint"
 _VERSION: Final = "1.0.0"
 
@@ -102,7 +102,7 @@ def _carried() -> list[type[msgspec.Struct]]:
 
 def _messages() -> dict[str, Any]:
     named = {
-        kind.__name__: {"name": kind.__name__, "payload": {"$ref": _REF.format(name=kind.__name__)}}
+        kind.__name__: {"name": kind.__name__, "payload": {"$ref": REFERENCE.format(name=kind.__name__)}}
         for kind in _carried()
     }
     checkpoint = {
@@ -113,4 +113,4 @@ def _messages() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    return msgspec.json.schema_components(_carried(), ref_template=_REF)[1]
+    return components(_carried())[1]

@@ -48,7 +48,7 @@ class PipelineSpec(Message, frozen=True, kw_only=True):
     """
 
     name: Id
-    source: str
+    source: Annotated[str, msgspec.Meta(examples=["stream Out = In.where(x > 0).emit(x: x)"])]
     worker_affinity: str | None = None
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     partition_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
@@ -422,6 +422,16 @@ class LiveSummary(SummaryView, frozen=True, kw_only=True):
     """Event `summary` of `GET /stream`: the summary and how many events a second the workers take now."""
 
     events_per_sec: float
+
+
+class StreamEvent(View, frozen=True, kw_only=True):
+    """One event of `GET /stream`. `data`: JSON, an `EventView` in `change` and a `LiveSummary` in `summary`;
+    `id`: of what `Last-Event-ID` can name."""
+
+    event: Literal["change", "summary", "reset", "end"]
+    data: str
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    retry: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConnectorSpec(Message, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from proto_schemas.codec import encode
+from proto_schemas.errors import ErrorCode, ErrorReply
 from transport.errors import ConfigError
 
 MAX_HEAD: Final = 64 * 1024
@@ -38,10 +40,14 @@ class StartFailed(RuntimeError):
 
 
 class BoundedHead(HttpToolsProtocol):
-    """A connection that is closed when the head of a request is too large or too slow."""
+    """A connection that is closed when the head of a request is too large or too slow, or when what comes is
+    no HTTP. A request that came whole before that is answered first: it may have been carried out, and who
+    reads the refusal in its answer's place would take it for refused.
+    """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._whole: Any = None
         self._head_bytes = 0
         self._in_head = True
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self._refuse, "Request head took too long.")
@@ -63,7 +69,25 @@ class BoundedHead(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._timer.cancel()
         self._in_head = False
+        busy = max(len(self.connections), len(self.tasks)) >= MAX_CONNECTIONS
+        self.app = _too_many if busy else self.config.loaded_app
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._whole = self.cycle
+
+    def send_400_response(self, msg: str) -> None:
+        whole = self._whole
+        if whole is not None and not whole.response_complete:
+            whole.keep_alive = False  # its answer is the last one
+            if self.pipeline and self.cycle is not whole:
+                self.pipeline.popleft()  # the one that broke off in the middle
+            return
+        broken = self.cycle
+        if broken is None or broken.response_complete or not broken.response_started:
+            self.transport.write(_refusal(f"{msg.rstrip('.')}: send HTTP/1.1"))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -72,6 +96,21 @@ class BoundedHead(HttpToolsProtocol):
     def _refuse(self, text: str) -> None:
         if not self.transport.is_closing():
             self.send_400_response(text)
+
+
+async def _too_many(scope: Any, receive: Any, send: Any) -> None:
+    """In place of the application, where more connections or requests are open than it takes."""
+    text = f"{MAX_CONNECTIONS} connections are open: close idle ones, or ask another node; or come back"
+    headers = [(b"content-type", b"application/json"), (b"retry-after", b"1"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    body = encode(ErrorReply(text, ErrorCode.UNAVAILABLE, retryable=True))
+    await send({"type": "http.response.body", "body": body})
+
+
+def _refusal(text: str) -> bytes:
+    body = encode(ErrorReply(text, ErrorCode.BAD_REQUEST))
+    head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _Server(uvicorn.Server):
@@ -140,7 +179,6 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE,
             ssl_certfile=tls_cert,
             ssl_keyfile=tls_key,

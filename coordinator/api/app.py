@@ -10,7 +10,6 @@ from typing import Any
 from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
 from coordinator.api import (
@@ -29,11 +28,11 @@ from coordinator.api import (
     stream,
     workers,
 )
-from coordinator.api.context import MAX_WAIT, AnyRequest, Context, version
+from coordinator.api.context import MAX_WAIT, AnyRequest, Context, Given, client_key, version
 from coordinator.api.cut_off import CutOff
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
-from coordinator.api.schema import with_bodies
+from coordinator.api.schema import document
 from coordinator.security import roles
 from coordinator.security.door import HEADER
 from coordinator.security.origin import SameOrigin
@@ -78,7 +77,7 @@ def build(context: Context) -> CutOff:
             Exception: on_defect,
         },
         before_send=[_finish],
-        openapi_config=OpenAPIConfig(title=_TITLE, version=version(), path="/_openapi"),
+        openapi_config=None,  # `coordinator.api.schema` makes the document
         logging_config=None,
     )
     app.state.context = context
@@ -97,13 +96,20 @@ async def enter(request: AnyRequest) -> Response[bytes] | None:
     route = roles.route_of(request.method, request.scope["path_template"])
     client = request.scope.get("client")
     await context.door.admit(route, request.headers.get(HEADER), client[0] if client else "")
+    if request.method != "GET" and request.route_handler.opt.get("keyed", True):
+        client_key(request)  # one that cannot be taken is refused everywhere, and before anything is done
     return await to_leader(request)
 
 
-@get("/openapi.json", include_in_schema=False)
-async def openapi(request: AnyRequest) -> dict[str, Any]:
+@get("/openapi.json")
+async def openapi(request: AnyRequest, context: Given) -> dict[str, Any]:
     """This API, described."""
-    return with_bodies(request.app)
+    state = request.app.state
+    if "document" not in state:
+        keys = context.door.required
+        state["document"] = document(request.app, title=_TITLE, version=version(), keys=keys)
+    described: dict[str, Any] = state["document"]
+    return described
 
 
 async def _finish(message: Message, scope: Scope) -> None:

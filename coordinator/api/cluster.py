@@ -69,7 +69,7 @@ async def raft(context: Given) -> RaftView:
     )
 
 
-@post("/validate", status_code=200, opt={"body": ValidateRequest, "anywhere": True})
+@post("/validate", status_code=200, opt={"body": ValidateRequest, "anywhere": True, "keyed": False})
 async def validate(request: AnyRequest, context: Given) -> ValidateResponse:
     """Every finding in a program; nothing is deployed."""
     body = await read_body(request, ValidateRequest)

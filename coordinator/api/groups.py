@@ -33,7 +33,7 @@ from proto_schemas.rest import GroupList, GroupSpec, GroupView, PlannedChange, T
 DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say what would be done")]
 
 
-@post("/pipeline-groups", opt={"body": GroupSpec})
+@post("/pipeline-groups", opt={"body": GroupSpec, "also": {202: GroupView}, "refuses": (422,)})
 async def create_group(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[GroupView]:
     """Deploy a group: 201 once every pipeline runs, 202 when that takes longer than `wait` or has failed."""
     spec = await read_body(request, GroupSpec)
@@ -76,7 +76,11 @@ async def get_group(context: Given, group_id: FromPath[str]) -> Response[GroupVi
     return _answer(context, _group(context, group_id), 200)
 
 
-@put("/pipeline-groups/{group_id:str}", status_code=200, opt={"body": GroupSpec})
+@put(
+    "/pipeline-groups/{group_id:str}",
+    status_code=200,
+    opt={"body": GroupSpec, "also": {202: GroupView}, "refuses": (422,), "headers": ("if-match",)},
+)
 async def update_group(
     request: AnyRequest,
     context: Given,
@@ -117,7 +121,7 @@ async def update_group(
     return _answer(context, group, 200 if runs else 202)
 
 
-@delete("/pipeline-groups/{group_id:str}", status_code=200)
+@delete("/pipeline-groups/{group_id:str}", status_code=200, opt={"also": {202: TornDown}})
 async def delete_group(
     request: AnyRequest, context: Given, group_id: FromPath[str], wait: Wait = DEFAULT_WAIT
 ) -> Response[TornDown]:

@@ -59,7 +59,7 @@ _CODES: Final = {
 @post(
     "/pipeline-groups/{group_id:str}/inject",
     status_code=200,
-    opt={"body": InjectRequest, "repeatable": False},
+    opt={"body": InjectRequest, "repeatable": False, "refuses": (502,)},
 )
 async def inject(request: AnyRequest, context: Given, group_id: FromPath[str]) -> InjectResponse:
     """One event; answers what each pipeline put out."""

@@ -27,7 +27,11 @@ from proto_schemas.subjects import check_id
 from raft.errors import ChangeRefused, NotLeader, OutcomeUnknown, RaftError, TransferRefused, Unavailable
 
 
-@post("/raft/transfer", status_code=200, opt={"body": TransferRequest, "moves_leader": True})
+@post(
+    "/raft/transfer",
+    status_code=200,
+    opt={"body": TransferRequest, "answer": TransferResult, "moves_leader": True},
+)
 async def transfer(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[bytes]:
     """Give leadership to another member: 409 when it cannot take it. Requests wait meanwhile; none fails."""
     asked = await read_body(request, TransferRequest)
@@ -38,7 +42,11 @@ async def transfer(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAI
     return await _by_the_leader(request, context, give, wait)
 
 
-@post("/raft/members", status_code=200, opt={"body": MemberRequest})
+@post(
+    "/raft/members",
+    status_code=200,
+    opt={"body": MemberRequest, "answer": GenerationView, "refuses": (404,)},
+)
 async def add_member(request: AnyRequest, context: Given, wait: Wait = DEFAULT_WAIT) -> Response[bytes]:
     """Add a coordinator that was started with `--join`, in one step with the removal of another when
     `replaces` names it; 409 with the reason when that cannot be done. One that is there: how it is.
@@ -53,7 +61,7 @@ async def add_member(request: AnyRequest, context: Given, wait: Wait = DEFAULT_W
     return await _by_the_leader(request, context, add, wait)
 
 
-@delete("/raft/members/{member_id:str}", status_code=200)
+@delete("/raft/members/{member_id:str}", status_code=200, opt={"answer": GenerationView})
 async def remove_member(
     request: AnyRequest, context: Given, member_id: FromPath[str], wait: Wait = DEFAULT_WAIT
 ) -> Response[bytes]:

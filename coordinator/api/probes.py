@@ -20,7 +20,7 @@ async def livez() -> str:
     return "ok"
 
 
-@get("/readyz", media_type="text/plain")
+@get("/readyz", media_type="text/plain", opt={"refuses": (400, 503)})
 async def readyz(context: Given, leader: Leader = False) -> str:
     """This node has caught up and reaches NATS; 503 with the reason otherwise."""
     reason = _not_ready(context)
@@ -52,7 +52,7 @@ async def health(context: Given) -> HealthView:
     )
 
 
-@get("/metrics")
+@get("/metrics", media_type="text/plain", opt={"answer": str})
 async def metrics(context: Given) -> Response[bytes]:
     """For Prometheus; written in a thread, so that a large page holds up nothing."""
     page = await asyncio.to_thread(context.exposition)

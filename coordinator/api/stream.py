@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 from coordinator.api.context import AnyRequest, Context, Given
 from coordinator.state.views import summary_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import LiveSummary
+from proto_schemas.rest import LiveSummary, StreamEvent
 
 RATE_OVER: Final = 5
 """Looks, a second apart, that the rate is taken over: heartbeats come once a second and not in step."""
@@ -23,7 +23,11 @@ Since = Annotated[
 ]
 
 
-@get("/stream", opt={"anywhere": True}, media_type="text/event-stream")
+@get(
+    "/stream",
+    opt={"anywhere": True, "answer": StreamEvent, "headers": ("last-event-id",)},
+    media_type="text/event-stream",
+)
 async def stream(request: AnyRequest, context: Given, since: Since = None) -> ASGIApp:
     """Changes as they are applied here (`change`, `summary`, `reset`, `end`); `Last-Event-ID` resumes."""
     reason = context.outside()

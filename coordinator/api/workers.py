@@ -37,7 +37,7 @@ HEARTBEAT_PATIENCE: Final = 0.2
 Force = Annotated[bool, QueryParameter(name="force", description="also when it holds pipelines")]
 
 
-@post("/workers/register", opt={"body": Register})
+@post("/workers/register", opt={"body": Register, "headers": (WORKER_KEY_HEADER,)})
 async def register_worker(request: AnyRequest, context: Given) -> Registered:
     """A worker joins, as over NATS."""
     message = await read_body(request, Register)
@@ -57,7 +57,13 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
 @post(
     "/workers/{worker_id:str}/heartbeat",
     status_code=200,
-    opt={"body": Heartbeat, "patience": HEARTBEAT_PATIENCE},
+    opt={
+        "body": Heartbeat,
+        "patience": HEARTBEAT_PATIENCE,
+        "headers": (WORKER_KEY_HEADER,),
+        "keyed": False,
+        "refuses": (409,),
+    },
 )
 async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str]) -> Acknowledged:
     """A worker is alive, as over NATS; 404 tells it to register again."""

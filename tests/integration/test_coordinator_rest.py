@@ -100,6 +100,8 @@ BAD: list[tuple[str, str, str | bytes, int, str, str]] = [
     ("GET", GROUPS + "?limit=x", "", 400, "bad_request", "limit"),
     ("GET", GROUPS + "?offset=-1", "", 400, "bad_request", "offset"),
     ("GET", GROUPS + "?consistency=maybe", "", 400, "bad_request", "consistency"),
+    ("GET", "/events?since=null", "", 400, "bad_request", "since"),
+    ("GET", "/events?offset=null", "", 400, "bad_request", "offset"),
     ("PATCH", GROUPS, "", 405, "bad_request", "PATCH"),
     ("POST", GROUPS + "/nope/inject", '{"event_type":"In"}', 404, "not_found", "nope"),
     ("POST", GROUPS + "/nope/inject", '{"event_type":""}', 400, "bad_request", "$.event_type"),
@@ -113,6 +115,8 @@ BAD: list[tuple[str, str, str | bytes, int, str, str]] = [
     ("POST", "/validate", '{"source":null}', 400, "bad_request", "$.source"),
     ("GET", "/nothing/here", "", 404, "not_found", "openapi"),
     ("GET", "//nothing", "", 404, "not_found", "openapi"),
+    ("GET", "//_openapi", "", 404, "not_found", "openapi"),
+    ("GET", "//schema/swagger", "", 404, "not_found", "openapi"),
 ]
 
 
@@ -132,8 +136,10 @@ async def test_each_bad_request_gets_its_status_and_an_error_that_says_what_is_w
         assert 'http_refused_total{reason="too_large"} 1.0' in metrics
         form = await stage.ask("POST", GROUPS, content="a=b", headers={"content-type": "text/csv"})
         assert form.status_code == 415
-        key = await stage.ask("POST", GROUPS, group(), headers={"idempotency-key": "k" * 201})
-        assert key.status_code == 400
+        for path, asked in ((GROUPS, group()), ("/rebalance?dry_run=true", None), ("/raft/transfer", {})):
+            for key in ("k" * 201, ""):
+                refused = await stage.ask("POST", path, asked, headers={"idempotency-key": key})
+                assert refused.status_code == 400 and "Idempotency-Key" in refused.json()["error"], path
 
 
 async def test_a_wait_that_is_no_number_of_seconds_is_refused_by_every_node(

@@ -1,6 +1,8 @@
 """The HTTP server as a client sees it: start, stop, a port in use, what is too large or too slow."""
 
 import asyncio
+import contextlib
+import json
 import signal
 import socket
 import ssl
@@ -239,7 +241,34 @@ async def test_a_head_that_trickles_in_is_cut_off(monkeypatch: pytest.MonkeyPatc
 )
 async def test_what_is_no_http_is_answered_and_disturbs_nobody(junk: bytes) -> None:
     async with serving(App()) as server:
-        assert b"400" in await _answer_to(server, junk)
+        head, _, body = (await _answer_to(server, junk)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400") and json.loads(body)["code"] == "bad_request"
+        assert (await fetch(server)).status_code == 200
+
+
+async def test_junk_behind_a_request_ends_the_connection_and_not_the_request() -> None:
+    """An answer in its place would tell the client that what was carried out was refused."""
+    app = App()
+    whole = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok"
+    async with serving(app) as server:
+        for junk in (b"\0\r\n\r\n", b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nz\r\n"):
+            answer = await _answer_to(server, whole + junk)
+            assert answer.count(b"HTTP/1.1") == 1 and answer.startswith(b"HTTP/1.1 200"), answer
+    assert app.bodies == [b"ok", b"ok"]
+
+
+async def test_more_connections_than_it_takes_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport.http, "MAX_CONNECTIONS", 2)
+    async with serving(App()) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        busy = await fetch(server)
+        assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (
+            503,
+            "unavailable",
+            "1",
+        )
+        writer.close()
+        await until(lambda: server._server is not None and not server._server.server_state.connections)
         assert (await fetch(server)).status_code == 200
 
 
@@ -247,6 +276,10 @@ async def _answer_to(server: HttpServer, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(data)
-        return await asyncio.wait_for(reader.read(1000), timeout=10)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # it closes on what we still send
+            while part := await asyncio.wait_for(reader.read(1000), timeout=10):
+                answer += part
+        return answer
     finally:
         writer.close()

@@ -83,7 +83,7 @@ def routes(app: Litestar) -> list[tuple[str, str]]:
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for method in route.methods
-        if method != "OPTIONS" and not route.path_format.startswith("/_openapi")
+        if method != "OPTIONS"
     ]
 
 

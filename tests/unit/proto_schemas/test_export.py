@@ -54,5 +54,11 @@ def test_another_prefix_moves_every_address() -> None:
     assert all(address.startswith("acme.") for address in addresses)
 
 
+def test_patterns_are_those_of_every_reader_of_a_schema() -> None:
+    """ECMA-262 has no `\\A` and no `\\Z`."""
+    schema = DOCUMENT["components"]["schemas"]["Register"]
+    assert schema["properties"]["worker_id"]["pattern"] == "^[A-Za-z0-9_-]{1,64}$"
+
+
 def test_the_document_is_plain_json() -> None:
     assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
