@@ -392,6 +392,7 @@ COMMANDS: Final = (
         CLIENT_KEYS,
         (Argument("role", "worker, viewer, operator or admin"),),
         (
+            Option("--worker", "for role worker: the id it counts for, or a prefix such as 'edge-*'"),
             Option("--note", "what it is for, shown in listings"),
             Option("--expires-in", "seconds until it counts no longer; 0: never", float, 0.0),
             _TO,

@@ -34,6 +34,7 @@ from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
 from coordinator.security.door import Door
 from coordinator.security.files import KeyFiles
+from coordinator.security.proof import Proof
 from coordinator.security.sealing import Sealer
 from coordinator.state.commands import Announce, StartMigration
 from coordinator.state.model import Cause, Event, KeyRole, Started
@@ -143,7 +144,8 @@ class Coordinator:
             rebalance_cooldown=config.rebalance_cooldown,
         )
         door = Door(ledger, required=config.keys_required, rate=config.rate_limit, burst=config.rate_burst)
-        listener = self._listener = WorkerListener(config, bus, ledger, table, loop, clock, door)
+        proof = Proof(ledger, commands, door)
+        listener = self._listener = WorkerListener(config, bus, ledger, table, loop, clock, door, proof)
         _connect(machine, table, loop, nats, raft, by_rest)
         streams = self._streams = Streams(lambda: machine.state)
         machine.watch(streams.changed)
@@ -191,6 +193,7 @@ class Coordinator:
             counts=counts,
             streams=streams,
             door=door,
+            proof=proof,
             sealer=sealer,
             scaling=scaling,
             clock=clock,

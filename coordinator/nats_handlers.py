@@ -26,12 +26,13 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.door import Door
+from coordinator.security.proof import Proof
 from coordinator.state.commands import RegisterWorker
 from coordinator.state.model import NATS, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
-from proto_schemas.subjects import Subjects, check_id, last_token
+from proto_schemas.subjects import Subjects, check_id
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport, Subscription
 
@@ -43,9 +44,10 @@ _log = logging.getLogger(__name__)
 
 
 async def register(
-    ledger: Ledger, config: CoordinatorConfig, message: Register, *, request_id: str
+    ledger: Ledger, config: CoordinatorConfig, message: Register, *, request_id: str, key_id: str = ""
 ) -> Registered:
-    """Take a worker in; the same for both carriers. Its `api_key` is neither kept nor passed on.
+    """Take a worker in; the same for both carriers. Its `api_key` is neither kept nor passed on, only the id
+    of that, `key_id`.
 
     `request_id` makes it count once: what was tried again, and arrives late, would else undo the registration
     that came after it.
@@ -66,6 +68,7 @@ async def register(
             version=message.version,
             pipelines=message.pipelines or [],
             carrier=message.carrier or NATS,
+            key_id=key_id,
         )
     )
     interval = config.heartbeat_interval
@@ -91,6 +94,7 @@ class WorkerListener:
         loop: ControlLoop,
         clock: Callable[[], float],
         door: Door,
+        proof: Proof,
     ) -> None:
         self._config = config
         self._nats = nats
@@ -99,6 +103,7 @@ class WorkerListener:
         self._loop = loop
         self._clock = clock
         self._door = door
+        self._proof = proof
         self._subjects = Subjects(config.prefix)
         self._heartbeats: Subscription | None = None
         self._register_queue: Subscription | None = None
@@ -158,9 +163,15 @@ class WorkerListener:
 
     async def _register(self, message: Message, request: Register) -> None:
         try:
-            await self._door.admit_worker(request.api_key)
+            key_id = await self._door.admit_worker(request.api_key)
+            self._door.admit_name(request.worker_id, key_id)
+            await self._proof.demand(request, key_id)
             answer: msgspec.Struct = await register(
-                self._ledger, self._config, request, request_id=f"register:{uuid.uuid4().hex}"
+                self._ledger,
+                self._config,
+                request,
+                request_id=f"register:{uuid.uuid4().hex}",
+                key_id=key_id,
             )
         except WireError as error:
             if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED):
@@ -178,7 +189,10 @@ class WorkerListener:
 
     async def _on_heartbeat(self, message: Message) -> None:
         try:
-            worker_id = check_id(last_token(message.subject), "worker id")
+            # What JetStream delivers to a subject carries the one it was published on.
+            if not message.subject.startswith(self._subjects.heartbeat_prefix):
+                raise ValueError("it was published elsewhere")
+            worker_id = check_id(message.subject.removeprefix(self._subjects.heartbeat_prefix), "worker id")
             heartbeat = decode(message.data, Heartbeat)
         except ValueError as error:
             self._count("heartbeat", "bad_subject")
@@ -237,7 +251,10 @@ class WorkerListener:
     # -- both
 
     async def _reply(self, message: Message, answer: msgspec.Struct) -> None:
-        if message.reply:
+        # Who asks names where the answer goes, and we may publish where he may not.
+        if message.reply.startswith((f"{self._config.prefix}.", "$")):
+            self._count("reply", "not_an_inbox")
+        elif message.reply:
             with contextlib.suppress(NatsTransportError):
                 await self._nats.publish(message.reply, encode(answer))
 

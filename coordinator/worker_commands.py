@@ -15,12 +15,13 @@ from proto_schemas.messages import (
     Deploy,
     Deployed,
     HandedOver,
+    Hello,
     Hold,
     Inject,
     InjectBatch,
     Injected,
-    Message,
     Ok,
+    Present,
     Restore,
     Undeploy,
 )
@@ -103,7 +104,8 @@ class WorkerCommands:
 
     def __init__(self, nats: Requests, subjects: Subjects, *others: Carrier) -> None:
         self._nats = nats
-        self._carriers: tuple[Carrier, ...] = (*others, NatsCarrier(nats, subjects))
+        self._by_nats = NatsCarrier(nats, subjects)
+        self._carriers: tuple[Carrier, ...] = (*others, self._by_nats)
 
     @property
     def max_payload(self) -> int:
@@ -122,12 +124,17 @@ class WorkerCommands:
     async def answers(self, worker_id: str) -> bool | None:
         """Whether somebody listens to its commands; None when that did not come out."""
         try:
-            await self._ask(worker_id, "hello", Message(), Ok, HELLO_TIMEOUT)
+            await self._ask(worker_id, "hello", Hello(), Ok, HELLO_TIMEOUT)
         except NatsTransportError as error:
             return False if error.kind is ErrorKind.NO_RESPONDERS else None
         except WireError:
             return True  # it does not know the word, and says so
         return True
+
+    async def present(self, worker_id: str, attempt: str | None) -> Present:
+        """Who listens to its commands on NATS, whichever carrier it registered with, and whether he made this
+        attempt to register."""
+        return await self._by_nats.ask(worker_id, "hello", Hello(attempt=attempt), Present, HELLO_TIMEOUT)
 
     async def hold(self, worker_id: str, message: Hold) -> Ok:
         """Have a copy keep events instead of handling them, or join its line."""

@@ -43,7 +43,8 @@ class RunningPipeline(Message, frozen=True, kw_only=True):
 
 class Register(Message, frozen=True, kw_only=True):
     """`register`: a worker asks to be a member. `carrier`: `rest` when its commands are to come over HTTP, to
-    its address; else they come over NATS."""
+    its address; else they come over NATS. `attempt`: a secret of this attempt, by which the worker knows it
+    again (`Hello`)."""
 
     worker_id: Id
     address: str
@@ -54,6 +55,7 @@ class Register(Message, frozen=True, kw_only=True):
     labels: dict[str, str] | None = None
     pipelines: list[RunningPipeline] | None = None
     carrier: str | None = None
+    attempt: str | None = None
 
     def __repr__(self) -> str:
         return f"Register(worker_id={self.worker_id!r}, address={self.address!r}, api_key=***)"
@@ -352,6 +354,22 @@ class Drained(Message, frozen=True, kw_only=True):
     pipelines: Count
 
 
+class Hello(Message, frozen=True, kw_only=True):
+    """`cmd.{worker}.hello`: who is there? Asked by a worker that starts, by a leader that has missed a
+    heartbeat, and by a coordinator before it takes anybody in under an id that is held; then `attempt` is
+    that of the registration that came.
+    """
+
+    attempt: str | None = None
+
+
+class Present(Ok, frozen=True, kw_only=True):
+    """Answer to `hello`: the process that listens, and whether the `attempt` to register was its own."""
+
+    incarnation: str | None = None
+    registers: bool = False
+
+
 COMMANDS: dict[str, tuple[type[Message], type[Message] | None]] = {
     "deploy": (Deploy, Deployed),
     "undeploy": (Undeploy, Ok),
@@ -361,5 +379,6 @@ COMMANDS: dict[str, tuple[type[Message], type[Message] | None]] = {
     "checkpoint": (CheckpointRequest, None),
     "restore": (Restore, Ok),
     "drain": (Drain, Drained),
+    "hello": (Hello, Present),
 }
 """Request and answer of each worker command; `checkpoint` answers free-form data."""

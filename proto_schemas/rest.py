@@ -546,11 +546,13 @@ class Removed(View, frozen=True, kw_only=True):
 
 
 class KeyRequest(Message, frozen=True, kw_only=True):
-    """`POST /keys`. `expires_in_secs` 0: never."""
+    """`POST /keys`. `expires_in_secs` 0: never. `worker`: for role worker, the id of the one worker, or a
+    prefix with `*` at its end, as which it counts; empty: as any whose id is free."""
 
     role: Literal["worker", "viewer", "operator", "admin"]
     note: Annotated[str, msgspec.Meta(max_length=200)] = ""
     expires_in_secs: Annotated[int, msgspec.Meta(ge=0, le=10 * 366 * 86_400)] = 0
+    worker: Annotated[str, msgspec.Meta(max_length=65)] = ""
 
 
 class RotateRequest(Message, frozen=True, kw_only=True):
@@ -572,7 +574,8 @@ class KeyCreated(View, frozen=True, kw_only=True):
 
 
 class KeyView(View, frozen=True, kw_only=True):
-    """`GET /keys/{id}`. `status`: active, revoked or expired; times in ms since 1970."""
+    """`GET /keys/{id}`. `status`: active, revoked or expired; `worker`: as whom it counts, empty: any.
+    Times in ms since 1970."""
 
     id: str
     role: str
@@ -582,6 +585,7 @@ class KeyView(View, frozen=True, kw_only=True):
     expires_at: int | None
     revoked_at: int | None
     replaced_by: str | None
+    worker: str = ""
 
 
 class KeyList(View, frozen=True, kw_only=True):

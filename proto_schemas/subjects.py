@@ -63,6 +63,11 @@ class Subjects:
         """What every coordinator subscribes to hear all workers."""
         return f"{self.prefix}.heartbeat.>"
 
+    @property
+    def heartbeat_prefix(self) -> str:
+        """What all heartbeats' subjects begin with; the worker's id follows."""
+        return f"{self.prefix}.heartbeat."
+
     def heartbeat(self, worker_id: str) -> str:
         """Worker -> every coordinator."""
         return f"{self.prefix}.heartbeat.{check_id(worker_id, 'worker id')}"

@@ -72,6 +72,7 @@ class RaftNode:
         self._applied_callbacks: list[Callable[[int], None]] = []
         self._leading = False
         self.counters = Counters()
+        self._own = config.subject(config.node_id, "")
         self._told_applied = 0
         bus.on_connection_change(self._on_connection_change)
 
@@ -384,6 +385,9 @@ class RaftNode:
 
     def _on_request(self, message: Message) -> None:
         if self._core is None:
+            return
+        if not message.subject.startswith(self._own):  # a bus with streams can deliver what went elsewhere
+            self.counters.frames_dropped["misdelivered"] += 1
             return
         if self._core.receive(message.data, message.reply):
             self._wake()

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from prometheus_client.core import Metric
 
+from proto_schemas.messages import Hello, Present
 from proto_schemas.subjects import Subjects
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse
@@ -105,7 +106,8 @@ class Worker:
         store = CheckpointStore(config.checkpoint_dir or config.data_dir / "checkpoints")
         self.host = PipelineHost(bus, subjects, store, max_pipelines=config.max_pipelines, lease=self._lease)
         cleanup.push_async_callback(self.host.stop)
-        dispatcher = Dispatcher(Commands(self.host, store).handlers, self.host.locate, self.host.epoch_of)
+        handlers = {**Commands(self.host, store).handlers, "hello": self._present}
+        dispatcher = Dispatcher(handlers, self.host.locate, self.host.epoch_of)
         connection: Callable[[], Iterator[Metric]]
         commands: HttpCarrier | None = None
         if bus is not None and control is not None:
@@ -146,6 +148,11 @@ class Worker:
             self._work.add(asyncio.create_task(self._ring.follow()))
         for task in self._work:
             cleanup.push_async_callback(_end, task)
+
+    async def _present(self, request: Hello) -> Present:
+        member = self._membership
+        own = request.attempt is not None and request.attempt in member.attempts
+        return Present(ok=True, incarnation=member.incarnation, registers=own)
 
     def _control(self, bus: NatsTransport) -> NatsTransport:
         """The connection for what passes between us and the coordinators: signed where there is a key."""

@@ -15,7 +15,9 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -38,6 +40,8 @@ INTERVAL_RANGE: Final = (0.05, 60.0)
 """Seconds between heartbeats that a coordinator may ask for."""
 SILENCE_LEASES: Final = 4.0
 """Leases (at least heartbeats) without an answer, where there were answers, until it registers again."""
+ATTEMPTS: Final = 8
+"""Attempts to register that are known again; one may be asked about after the next was made."""
 REMEMBERED: Final = 64
 """Heartbeats whose answer is still understood."""
 
@@ -49,6 +53,7 @@ class Membership:
 
     Attributes:
         incarnation: new for each process.
+        attempts: the secrets of the last attempts to register; who asks whether one was ours is told.
         term: the newest leader's that answered.
         heartbeats, missed: heartbeats that went out, and that did not.
         dismissed: this worker leaves, and the leader says that there is nothing to wait for.
@@ -82,6 +87,7 @@ class Membership:
         self.dismissed = False
         self._successor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.incarnation = new_incarnation(now_ms())
+        self.attempts: deque[str] = deque(maxlen=ATTEMPTS)
         self.heartbeats = 0
         self.missed = 0
         self.acknowledged = 0
@@ -140,6 +146,8 @@ class Membership:
             self._beat_now.set()
 
     async def _register(self) -> bool:
+        attempt = secrets.token_hex(16)
+        self.attempts.append(attempt)
         request = Register(
             worker_id=self._config.worker_id,
             address=self._address(),
@@ -154,6 +162,7 @@ class Membership:
             labels=self._config.labels or None,
             pipelines=self._host.running(),
             carrier="rest" if self._config.coordinators else None,
+            attempt=attempt,
         )
         try:
             answer = await self._link.register(request)

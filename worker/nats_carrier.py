@@ -1,5 +1,10 @@
 """Commands over NATS: what comes on `cmd.{worker_id}.>` goes to the dispatcher, its answer to the reply
-subject."""
+subject.
+
+A command is a request, so what has no reply subject is none: it may be an *answer*, of JetStream or of
+another service, that somebody who may ask those had sent here. Nor is what JetStream delivers here and was
+published on another subject.
+"""
 
 import asyncio
 import logging
@@ -22,10 +27,15 @@ class NatsCarrier:
 
     async def serve(self, subject: str) -> None:
         """Answer what comes on `subject` (`cmd.{worker_id}.>`)."""
-        prefix = len(subject) - 1
+        prefix = subject.removesuffix(">")
 
         async def hand_over(message: Message) -> None:
-            task = asyncio.create_task(self._reply(message.subject[prefix:], message))
+            if not message.reply or not message.subject.startswith(prefix):
+                log.warning(
+                    "dropped a message on %s with reply %r: no command", message.subject, message.reply
+                )
+                return
+            task = asyncio.create_task(self._reply(message.subject.removeprefix(prefix), message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

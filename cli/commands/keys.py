@@ -39,6 +39,8 @@ def create(call: Invocation) -> int:
         "note": call.arguments["note"] or "",
         "expires_in_secs": int(call.arguments["expires_in"]),
     }
+    if call.arguments["worker"]:
+        body["worker"] = call.arguments["worker"]
     _free(call)
     with call.connect() as client:
         _hand_out(call, client.post("/keys", body))
@@ -53,6 +55,7 @@ def list_keys(call: Invocation) -> int:
         (
             key["id"],
             key["role"],
+            key.get("worker", ""),
             key["status"],
             key["note"],
             _date(key["created_at"]),
@@ -61,7 +64,7 @@ def list_keys(call: Invocation) -> int:
         for key in answer["keys"]
     ]
     title = "" if rows else "there are no keys"
-    call.show(answer, Rows(("KEY", "ROLE", "STATUS", "NOTE", "MADE", "EXPIRES"), rows, title))
+    call.show(answer, Rows(("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES"), rows, title))
     return OK
 
 

@@ -15,6 +15,7 @@ from coordinator.api.context import (
     read_body,
     request_id,
 )
+from coordinator.api.programs import QUEUE_GROUP, sharers_by_key
 from coordinator.security.sealing import REDACTED, SealError
 from coordinator.state.commands import DeleteConnector, SaveConnector
 from coordinator.state.model import Connector, State
@@ -86,6 +87,8 @@ async def _save(request: AnyRequest, context: Context, spec: ConnectorSpec, *, n
         raise WireError(ErrorCode.BAD_REQUEST, f"ConnectorSpec: {text}") from None
     except ValueError as error:
         raise WireError(ErrorCode.BAD_REQUEST, f"ConnectorSpec: {error}") from None
+    if QUEUE_GROUP in spec.params and not new:
+        await _refuse_for_keys(context.ledger.state, spec.name)
     await context.ledger.propose(
         SaveConnector(
             by="api",
@@ -107,6 +110,19 @@ async def _save(request: AnyRequest, context: Context, spec: ConnectorSpec, *, n
             "register it again with a new Idempotency-Key",
         )
     return _view(context.ledger.state, connector)
+
+
+async def _refuse_for_keys(state: State, name: str) -> None:
+    """A queue group gives an event to one instance, whether or not it owns the key: as deploys say."""
+    sharers = await sharers_by_key(list(state.groups.values()), name)
+    if sharers:
+        named = f"{', '.join(sharers[:5])}{' and others' * (len(sharers) > 5)}"
+        raise WireError(
+            ErrorCode.BAD_REQUEST,
+            f"ConnectorSpec: $.params.queue_group: {named} "
+            f"read from {name} and share it by partition_key, and a queue_group would give most events to an "
+            "instance that must not keep them: leave it out, or register a connector of another name",
+        )
 
 
 def _view(state: State, connector: Connector) -> ConnectorView:

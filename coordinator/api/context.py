@@ -20,6 +20,7 @@ from coordinator.metrics import HttpCounts
 from coordinator.nats_handlers import WorkerListener
 from coordinator.scaling import Scaling
 from coordinator.security.door import Door
+from coordinator.security.proof import Proof
 from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
 from coordinator.state.views import Observed
@@ -86,6 +87,7 @@ class Context:
     counts: HttpCounts
     streams: Streams
     door: Door
+    proof: Proof
     sealer: Sealer
     scaling: Scaling
     clock: Callable[[], float]

@@ -25,6 +25,7 @@ from coordinator.ledger import now_ms
 from coordinator.security.keys import Key, digest, new_key
 from coordinator.state.commands import CreateKey, RevokeKey
 from coordinator.state.model import ApiKey, KeyRole
+from coordinator.state.names import fault_of_binding
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import KeyCreated, KeyList, KeyRequest, KeyView, Revoked, RotateRequest
 
@@ -36,7 +37,16 @@ async def create_key(request: AnyRequest, context: Given) -> KeyCreated:
     """A new key; the answer holds it whole, for the only time."""
     asked = await read_body(request, KeyRequest)
     expires_at = now_ms() + asked.expires_in_secs * 1000 if asked.expires_in_secs else 0
-    return await _made(request, context, KeyRole(asked.role), note=asked.note, expires_at=expires_at)
+    role = KeyRole(asked.role)
+    if asked.worker:
+        fault = (
+            fault_of_binding(asked.worker)
+            if role is KeyRole.WORKER
+            else f"a key of role {role} speaks as no worker: leave it out, or make a key of role worker"
+        )
+        if fault is not None:
+            raise WireError(ErrorCode.BAD_REQUEST, f"KeyRequest: $.worker: {fault}")
+    return await _made(request, context, role, note=asked.note, expires_at=expires_at, worker=asked.worker)
 
 
 @get("/keys")
@@ -66,11 +76,17 @@ async def revoke_key(
 
 @post("/keys/{key_id:str}/rotate", opt={"body": RotateRequest, "repeatable": False})
 async def rotate_key(request: AnyRequest, context: Given, key_id: FromPath[str]) -> KeyCreated:
-    """A new key in place of another, which goes on counting for `overlap_secs`."""
+    """A new key in place of another, bound as that one was, which goes on counting for `overlap_secs`."""
     asked = await read_body(request, RotateRequest)
     old = _known(context, key_id)
     return await _made(
-        request, context, old.role, note=old.note, replaces=old.id, overlap_ms=asked.overlap_secs * 1000
+        request,
+        context,
+        old.role,
+        note=old.note,
+        replaces=old.id,
+        overlap_ms=asked.overlap_secs * 1000,
+        worker=old.worker,
     )
 
 
@@ -86,6 +102,7 @@ async def _made(
     expires_at: int = 0,
     replaces: str = "",
     overlap_ms: int = 0,
+    worker: str = "",
 ) -> KeyCreated:
     asked_as = request_id(request)
     key = Key(hashlib.blake2b(asked_as.encode(), digest_size=6).hexdigest(), new_key().secret)
@@ -101,6 +118,7 @@ async def _made(
         expires_at=expires_at,
         replaces=replaces,
         overlap_ms=overlap_ms,
+        worker=worker,
     )
     try:
         await context.ledger.propose(command)
@@ -131,4 +149,5 @@ def _view(key: ApiKey) -> KeyView:
         expires_at=key.expires_at or None,
         revoked_at=key.revoked_at or None,
         replaced_by=key.replaced_by,
+        worker=key.worker,
     )

@@ -4,15 +4,17 @@ Programs are compiled in a thread, so that a large one does not hold up heartbea
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
 
 from coordinator.api.shape import check_shape, refuse
-from coordinator.state.model import Connector
+from coordinator.state.model import Connector, Group
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from vpl import Diagnostic as Finding
 from vpl import Program, VplError, check_source, compile_source
+
+QUEUE_GROUP: Final = "queue_group"
 
 
 class Programs(NamedTuple):
@@ -41,15 +43,41 @@ async def diagnose(source: str, registered: Collection[str] = ()) -> list[Diagno
     return [_wire(finding) for finding in findings]
 
 
+async def sharers_by_key(groups: Iterable[Group], connector: str) -> list[str]:
+    """The pipelines, as `group/pipeline`, whose instances share by key what a registered connector brings: it
+    may have no queue group. Both versions of a group that is being updated are looked at."""
+    versions = [each for group in groups for each in (group, group.former) if each is not None]
+    asked = [
+        (f"{group.spec.name}/{pipeline.name}", pipeline.source, tuple(group.connectors[pipeline.name]))
+        for group in versions
+        for pipeline in group.spec.pipelines
+        if _shares_by_key(pipeline) and connector in group.connectors.get(pipeline.name, ())
+    ]
+    return await asyncio.to_thread(_readers, asked, connector) if asked else []
+
+
+def _readers(asked: list[tuple[str, str, tuple[str, ...]]], connector: str) -> list[str]:
+    found: dict[str, None] = {}
+    for name, source, registered in asked:
+        program = compile_source(source, frozenset(registered))
+        if any(each.connector == connector for each in program.sources):
+            found[name] = None
+    return list(found)
+
+
+def _shares_by_key(pipeline: PipelineSpec) -> bool:
+    return pipeline.partition_key is not None and pipeline.replicas > 1
+
+
 def _check_sources(
     number: int, pipeline: PipelineSpec, program: Program, registered: Mapping[str, Connector]
 ) -> None:
     """A queue group of the user's gives an event to one instance, whether or not it owns the key."""
-    if pipeline.partition_key is None or pipeline.replicas == 1:
+    if not _shares_by_key(pipeline):
         return
     for source in program.sources:
         connector = program.connectors.get(source.connector) or registered.get(source.connector)
-        if "queue_group" in source.params or (connector is not None and "queue_group" in connector.params):
+        if QUEUE_GROUP in source.params or (connector is not None and QUEUE_GROUP in connector.params):
             refuse(
                 f"$.pipelines[{number}].partition_key: the source on connector {source.connector} has a "
                 "queue_group, which would give most events to an instance that must not keep them: leave one "

@@ -22,6 +22,7 @@ from coordinator.api.context import (
     request_id,
 )
 from coordinator.nats_handlers import register
+from coordinator.security.actor import acting
 from coordinator.state.commands import RemoveWorker
 from coordinator.state.model import NATS, REST, WorkerStatus
 from coordinator.state.views import worker_view
@@ -49,7 +50,12 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
     if message.carrier == REST:
         check_registration(message, key, insecure=context.config.insecure)
         _refuse_older(context, message.worker_id, message.incarnation, while_alive=True)
-    joined = await register(context.ledger, context.config, message, request_id=request_id(request))
+    key_id = acting()
+    context.door.admit_name(message.worker_id, key_id)
+    await context.proof.demand(message, key_id)
+    joined = await register(
+        context.ledger, context.config, message, request_id=request_id(request), key_id=key_id
+    )
     context.by_rest.learn(message.worker_id, message.incarnation, key)
     return joined
 
@@ -71,6 +77,7 @@ async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str
     worker = context.ledger.state.workers.get(worker_id)
     if worker is None:
         raise not_found("worker", worker_id, "/workers")
+    context.door.admit_voice(worker_id)
     if worker.carrier == REST:
         _refuse_older(context, worker_id, message.incarnation)
         context.by_rest.learn(worker_id, message.incarnation, request.headers.get(WORKER_KEY_HEADER))

@@ -9,6 +9,8 @@ sorts into three:
     it cannot take any (quota_exceeded, unavailable), or not this one
     (carrier_missing), or our epoch is old                                 -> displaced, another is chosen
     it did not answer, or not yet                                          -> the same again, after a pause
+    nobody was reached there, time and again, though its heartbeats come
+    (a wrong certificate, a port that is closed)                           -> displaced, another is chosen
 
 A seed worker knows no request ids: each deploy it hears makes a copy. So it is asked **once per epoch**, by
 the action that committed the intent, and gets long to answer. When no answer comes, or the asker was not
@@ -67,6 +69,15 @@ NOT_SENT: Final = frozenset(
 )
 """Failures after which the worker surely did not hear the command."""
 
+UNREACHED: Final = frozenset({ErrorKind.DISCONNECTED, ErrorKind.NO_RESPONDERS, ErrorKind.UNAUTHORIZED})
+"""Failures in which no worker was reached, as far as can be known. A copy that was made all the same is
+listed by the next heartbeat, and ended by the answer to it."""
+UNREACHED_UNTIL_DISPLACED: Final = 7
+"""So many of them in a row, some 3 to 6 s with the pauses between them: a new leader learns a worker's key
+within one heartbeat, and whose heartbeat is late is found unhealthy in that time."""
+AVOID_UNREACHED_FOR: Final = 30.0
+"""Seconds a worker that could not be reached gets no pipeline to try it with, unless it registers anew."""
+
 FAILURES_UNTIL_GIVEN_UP: Final = 3
 """After so many failures in a row a final refusal to undeploy is believed."""
 
@@ -114,12 +125,13 @@ class Target:
 
 
 class WorkerRefused(Exception):
-    """A worker does not take the pipeline now; another may."""
+    """A worker does not take the pipeline now; another may. `unreached`: nor any other pipeline."""
 
-    def __init__(self, worker_id: str, avoid_for: float = AVOID_FOR) -> None:
+    def __init__(self, worker_id: str, avoid_for: float = AVOID_FOR, *, unreached: str = "") -> None:
         super().__init__(f"worker {worker_id} refused: choose another")
         self.worker_id = worker_id
         self.avoid_for = avoid_for
+        self.unreached = unreached
 
 
 class ProgramRefused(Exception):
@@ -145,8 +157,9 @@ class Deployment:
         if isinstance(placed, Placed):
             await self.deploy(replace(target, epoch=placed.epoch), worker)
 
-    async def deploy(self, target: Target, worker: Worker) -> None:
-        """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does."""
+    async def deploy(self, target: Target, worker: Worker, failures: int = 0) -> None:
+        """Send the deploy of an intent that is committed, and commit its outcome; raises as `place` does.
+        `failures`: how often this failed already."""
         placement = self._ledger.state.placement(target.group, target.pipeline)
         try:
             message = self.message(target, placement.queue) if placement is not None else None
@@ -163,7 +176,11 @@ class Deployment:
         except NatsTransportError as error:
             if worker.incarnation is None:
                 await self._unanswered(target, worker, error)
-            await self.explain(target, why(worker.id, error))
+            reason = why(worker.id, error)
+            if error.kind in UNREACHED and failures + 1 >= UNREACHED_UNTIL_DISPLACED:
+                await self.displace(target, reason)
+                raise WorkerRefused(worker.id, AVOID_UNREACHED_FOR, unreached=reason) from None
+            await self.explain(target, reason)
             raise
         else:
             await self._report(target, worker, deployed.id)
@@ -190,15 +207,21 @@ class Deployment:
     async def remove(
         self, target: Target, worker: Worker | None, pipeline_id: str | None, failures: int = 0
     ) -> None:
-        """Undeploy and let go; a worker that cannot be asked is let go at once, its copy remembered. In a
-        group that stays the copy first handles what it was sent: others of its kind may go on. `failures`:
-        how often this failed already."""
+        """Undeploy and let go; a worker that cannot be asked is let go at once, or after some tries when only
+        its heartbeats come: its copy is remembered, they list it, and the answers to them end it. In a group
+        that stays the copy first handles what it was sent: others of its kind may go on. `failures`: how
+        often this failed already."""
         group = self._ledger.state.groups.get(target.group)
         drain = group is not None and not group.deleting
         reachable = worker is not None and worker.status is not WorkerStatus.UNHEALTHY
         reason = ""
         if worker is not None and reachable and pipeline_id is not None:
-            reason = await self._end_or_give_up(worker.id, target, pipeline_id, failures, drain=drain)
+            try:
+                reason = await self._end_or_give_up(worker.id, target, pipeline_id, failures, drain=drain)
+            except NatsTransportError as error:
+                if error.kind not in UNREACHED or failures + 1 < UNREACHED_UNTIL_DISPLACED:
+                    raise
+                reachable, reason = False, why(worker.id, error)
         elif worker is not None and worker.incarnation is None and pipeline_id is None:
             reason = f"nobody heard what worker {worker.id} answered to its deploy: {_DOUBT}"
         await self._propose(LetGo, target, confirmed=reachable, reason=reason)

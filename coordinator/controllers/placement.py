@@ -9,7 +9,7 @@ same free slot: what is on its way is reserved until the state shows it.
 from collections.abc import Callable, Coroutine, Set
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.controllers.actions import MOST_DOUBLINGS, Actions, Key
 from coordinator.controllers.deployment import (
@@ -22,10 +22,19 @@ from coordinator.controllers.deployment import (
 )
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
+from coordinator.state.commands import MAX_REASON
 from coordinator.state.constraints import Wants
 from coordinator.state.model import Phase, Placement, Worker, WorkerStatus
 from coordinator.state.strategy import DEFAULT, Room, twins_of
 from proto_schemas.messages import RunningPipeline
+
+
+class _Unreached(NamedTuple):
+    """A worker whose commands reach nobody: in which session, until when that counts, and why."""
+
+    session: int
+    until: float
+    why: str
 
 
 class PlacementController:
@@ -51,16 +60,19 @@ class PlacementController:
         self._suspect_now: Set[str] = frozenset()
         self._reserved: dict[Target, str] = {}
         self._avoid: dict[Key, dict[str, float]] = {}
+        self._unreached: dict[str, _Unreached] = {}
 
     def forget(self) -> None:
         """Somebody else leads now."""
         self._reserved.clear()
         self._avoid.clear()
+        self._unreached.clear()
 
     def step(self) -> None:
         """Start what is needed, as far as it may start now."""
         room: Room | None = None
         self._suspect_now = self._suspects()
+        self._forgive()
         state = self._ledger.state
         moving = {(move.group, move.pipeline) for move in state.migrations.values()}
         for group, pipeline, placement in chain(state.unsettled(), state.stranded()):
@@ -95,6 +107,8 @@ class PlacementController:
         worker = state.ready(choice)
         if worker is None:
             reason = room.why_none(avoid, suspects=self._suspect_now, group=target.group, wants=wants)
+            if unreached := [self._unreached[name].why for name in avoid if name in self._unreached]:
+                reason = f"{reason}; {unreached[-1]}"[:MAX_REASON]
             if placement.phase is Phase.PENDING and placement.reason != reason:
                 self._actions.start(target.key, partial(self._do.explain, target, reason))
             return
@@ -150,7 +164,8 @@ class PlacementController:
             self._reserved.pop(target, None)
 
     async def _deploy(self, target: Target, worker: Worker) -> None:
-        await self._settle(target, self._do.deploy(target, worker))
+        failures = self._actions.failures(target.key)
+        await self._settle(target, self._do.deploy(target, worker, failures))
 
     async def _abandon(self, target: Target, worker: Worker) -> None:
         await self._settle(target, self._do.abandon(target, worker))
@@ -160,7 +175,12 @@ class PlacementController:
         try:
             await step
         except WorkerRefused as refusal:
-            self._avoid.setdefault(target.key, {})[refusal.worker_id] = self._clock() + refusal.avoid_for
+            until = self._clock() + refusal.avoid_for
+            worker = self._ledger.state.workers.get(refusal.worker_id)
+            if refusal.unreached and worker is not None:
+                self._unreached[worker.id] = _Unreached(worker.session, until, refusal.unreached)
+            else:
+                self._avoid.setdefault(target.key, {})[refusal.worker_id] = until
         except ProgramRefused:
             placement = self._ledger.state.placement(target.group, target.pipeline)
             doublings = min(placement.attempts - 1, MOST_DOUBLINGS) if placement is not None else 0
@@ -173,4 +193,13 @@ class PlacementController:
             self._avoid[target.key] = current
         else:
             self._avoid.pop(target.key, None)
-        return current.keys()
+        return current.keys() | self._unreached.keys()
+
+    def _forgive(self) -> None:
+        """Try those again that could not be reached long enough ago, or have registered anew."""
+        now, workers = self._clock(), self._ledger.state.workers
+        self._unreached = {
+            name: each
+            for name, each in self._unreached.items()
+            if each.until > now and name in workers and workers[name].session == each.session
+        }

@@ -4,6 +4,7 @@
     roles     one table: which role each route of the API takes
     throttle  token buckets: requests per key, failed attempts per address
     door      the one hook before every request: key, role, rate
+    proof     registrations under an id that is held: who listens to its commands?
     origin    browsers: requests of foreign pages are refused
     sealing   secrets of connectors, encrypted under the cluster key (`transport.keyring`)
 

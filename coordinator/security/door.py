@@ -11,11 +11,16 @@ A node may not have heard yet of a key that was just made. So an unknown one cos
 refused, one for all who wait; failed attempts per address are limited, and beyond that nobody waits. A key
 that counts is never held back by what others do from the same address.
 
+Who speaks as a worker (registers, sends heartbeats) must also be let speak under that id
+(`coordinator.state.names`). One that is not is told of in the trail, at most once a minute for a key and an
+id and a few times a second in all, so that a flood writes no log.
+
 Where no keys are asked for (`keys_required` off) everybody is an admin, and what is sent as a key is ignored.
 Nothing here says or logs more of a key than its id, and that only when the whole key was right.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -26,13 +31,19 @@ from coordinator.log import line
 from coordinator.security import keys, roles
 from coordinator.security.actor import acting, acts
 from coordinator.security.throttle import Throttle
-from coordinator.state.model import ApiKey, KeyRole, State
+from coordinator.state.commands import MAX_REASON, Command, NoteIntrusion
+from coordinator.state.model import AnyResult, ApiKey, KeyRole, State
+from coordinator.state.names import fault_in_name, fault_in_voice
 from proto_schemas.errors import ErrorCode, WireError
 
 HEADER: Final = "x-api-key"
 FAILURES_A_SECOND: Final = 1.0
 FAILURES_AT_ONCE: Final = 20.0
 """Failed attempts of one address that are answered with 401; more are 429 until it has been quiet."""
+TOLD_A_SECOND: Final = 1 / 60
+TOLD_IN_ALL_A_SECOND: Final = 1.0
+TOLD_IN_ALL_AT_ONCE: Final = 10.0
+"""How often the trail tells of a key and the id under which it was refused, and of all of them."""
 BARRIER: Final = 1.0
 """Seconds to wait for news of a key that is not known here."""
 
@@ -45,6 +56,7 @@ class Book(Protocol):
     @property
     def state(self) -> State: ...
     async def barrier(self, *, timeout: float) -> None: ...
+    async def propose(self, command: Command) -> AnyResult: ...
 
 
 def _now_ms() -> int:
@@ -78,6 +90,9 @@ class Door:
         self._ledger, self._clock, self._now_ms = ledger, clock, now_ms
         self._requests = Throttle(rate, burst)
         self._failures = Throttle(FAILURES_A_SECOND, FAILURES_AT_ONCE)
+        self._told = Throttle(TOLD_A_SECOND, 1.0)
+        self._told_in_all = Throttle(TOLD_IN_ALL_A_SECOND, TOLD_IN_ALL_AT_ONCE)
+        self._telling: set[asyncio.Task[None]] = set()
         self._news: asyncio.Task[None] | None = None
 
     async def admit(self, route: tuple[str, str], sent: str | None, address: str) -> KeyRole:
@@ -118,18 +133,59 @@ class Door:
         acts(key.id)
         return key.role
 
-    async def admit_worker(self, sent: str) -> None:
-        """Let a registration over NATS in, by the key it carries.
+    async def admit_worker(self, sent: str) -> str:
+        """Let a registration over NATS in, by the key it carries; the id of that key, empty where none is
+        asked for.
 
         Raises:
             WireError: `unauthorized`, `forbidden`.
         """
         if not self.required:
-            return
+            return ""
         key = await self._known(sent, "nats")
         if not roles.may(key.role, ("POST", "/workers/register")):
             text = f"key {key.id} is a {key.role} and cannot register workers: give the worker a worker key"
             raise self._refusal("forbidden", ErrorCode.FORBIDDEN, text)
+        return key.id
+
+    def admit_name(self, worker_id: str, key_id: str) -> None:
+        """Let a key register a worker under an id, as far as is known here; the state has the last word.
+
+        Raises:
+            WireError: `forbidden`, counted and told of.
+        """
+        self._admit_as(
+            worker_id, key_id, fault_in_name(self._ledger.state, worker_id, key_id, self._now_ms())
+        )
+
+    def admit_voice(self, worker_id: str) -> None:
+        """Let the present request speak for a worker that is registered; raises as `admit_name`."""
+        key_id = acting()
+        self._admit_as(worker_id, key_id, fault_in_voice(self._ledger.state, worker_id, key_id))
+
+    def intrusion(self, worker_id: str, key_id: str, why: str) -> WireError:
+        """The refusal of somebody who may not speak as a worker: counted, and told of in the trail."""
+        now = self._clock()
+        if not self._told.take(f"{key_id} {worker_id}", now) and not self._told_in_all.take("", now):
+            command = NoteIntrusion(
+                by=f"door:{key_id}" if key_id else "door",
+                worker_id=worker_id,
+                key_id=key_id,
+                reason=why[:MAX_REASON],
+            )
+            task = asyncio.get_running_loop().create_task(self._tell(command))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        return self._refusal("another_worker", ErrorCode.FORBIDDEN, why)
+
+    def _admit_as(self, worker_id: str, key_id: str, fault: str | None) -> None:
+        if fault is not None:
+            raise self.intrusion(worker_id, key_id, fault)
+
+    async def _tell(self, command: NoteIntrusion) -> None:
+        _log.warning("%s", line("worker_refused", worker=command.worker_id, reason=command.reason))
+        with contextlib.suppress(WireError):  # without a leader the log and the counter must do
+            await self._ledger.propose(command)
 
     def still(self) -> Callable[[], bool]:
         """Tells whether the key of the present request counts, for as long as its answer goes on."""

@@ -49,7 +49,8 @@ class Announce(Command, frozen=True, kw_only=True):
 
 
 class RegisterWorker(Command, frozen=True, kw_only=True):
-    """A worker joins, or joins again. `pipelines`: what it says it runs already."""
+    """A worker joins, or joins again. `pipelines`: what it says it runs already; `key_id`: the API key that
+    it showed; empty: none was asked for."""
 
     worker_id: str
     incarnation: str | None = None
@@ -60,6 +61,7 @@ class RegisterWorker(Command, frozen=True, kw_only=True):
     version: str | None = None
     pipelines: list[RunningPipeline] = []
     carrier: str = NATS
+    key_id: str = ""
 
     @property
     def about(self) -> str:
@@ -71,6 +73,18 @@ class RemoveWorker(Command, frozen=True, kw_only=True):
 
     worker_id: str
     force: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.worker_id
+
+
+class NoteIntrusion(Command, frozen=True, kw_only=True):
+    """Somebody was not let speak as a worker: for the trail. `key_id`: under which key; empty: none."""
+
+    worker_id: str
+    key_id: str
+    reason: Reason
 
     @property
     def about(self) -> str:
@@ -439,7 +453,7 @@ class EndDrain(Command, frozen=True, kw_only=True):
 class CreateKey(Command, frozen=True, kw_only=True):
     """An API key is made; its secret stays with who made it. `expires_at` and `overlap_ms` in ms, 0: never,
     and at once. `from_file`: a coordinator was started with it; one that is known already is none of its
-    business.
+    business. `worker`: as whom it may speak.
     """
 
     key_id: str
@@ -451,6 +465,7 @@ class CreateKey(Command, frozen=True, kw_only=True):
     replaces: str = ""
     overlap_ms: int = 0
     from_file: bool = False
+    worker: str = ""
 
     @property
     def about(self) -> str:
@@ -476,6 +491,7 @@ AnyCommand = (
     | RegisterWorker
     | RemoveWorker
     | MarkWorker
+    | NoteIntrusion
     | CreateGroup
     | UpdateGroup
     | ExplainUpdate

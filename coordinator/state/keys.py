@@ -36,6 +36,7 @@ def create_key(change: Change[CreateKey]) -> Result:
         note=command.note,
         created_at=command.at,
         expires_at=command.expires_at,
+        worker=command.worker,
     )
     why = f"in place of {command.replaces}" if command.replaces else ("key file" if command.from_file else "")
     change.tell("key_created", command.key_id, f"{command.role}{': ' if why else ''}{why}")

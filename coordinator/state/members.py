@@ -9,6 +9,7 @@ from coordinator.state.commands import (
     Announce,
     ForgetStray,
     MarkWorker,
+    NoteIntrusion,
     RaiseEpochs,
     RegisterWorker,
     RemoveWorker,
@@ -26,6 +27,7 @@ from coordinator.state.model import (
     Worker,
     WorkerStatus,
 )
+from coordinator.state.names import fault_in_name
 from proto_schemas.errors import ErrorCode
 from proto_schemas.messages import RunningPipeline
 
@@ -43,6 +45,8 @@ def register_worker(change: Change[RegisterWorker]) -> Result:
     carry epochs above ours, when our logs were lost: ours go on from there."""
     state, command = change.state, change.command
     known = state.workers.get(command.worker_id)
+    if (fault := fault_in_name(state, command.worker_id, command.key_id, command.at)) is not None:
+        refuse(ErrorCode.FORBIDDEN, fault)
     if known is None and len(state.workers) >= MAX_WORKERS:
         refuse(ErrorCode.QUOTA_EXCEEDED, f"the cluster has {MAX_WORKERS} workers: remove some first")
     same_process = (
@@ -64,6 +68,7 @@ def register_worker(change: Change[RegisterWorker]) -> Result:
         registered_at=command.at,
         cordoned=known is not None and known.cordoned,
         carrier=command.carrier,
+        key_id=command.key_id,
     )
     change.tell("worker_registered", command.worker_id, f"session {session}")
     _raise_epochs(change, newest_epoch(command.pipelines), f"worker {command.worker_id} runs that epoch")
@@ -149,6 +154,12 @@ def mark_worker(change: Change[MarkWorker]) -> Result:
     if worker.status is not command.status:
         state.workers[worker.id] = replace(worker, status=WorkerStatus(command.status))
         change.tell(f"worker_{command.status}", worker.id, command.reason)
+    return Done()
+
+
+def note_intrusion(change: Change[NoteIntrusion]) -> Result:
+    """Put it into the trail."""
+    change.tell("worker_refused", change.command.worker_id, change.command.reason)
     return Done()
 
 

@@ -130,7 +130,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 class Worker(Record, frozen=True, kw_only=True):
     """A member. `incarnation` is None for a seed worker; `registered_at` in ms since 1970; `carrier`: `nats`,
     or `rest` when it has no NATS and its commands go to its address. A `cordoned` one keeps what it has and
-    takes nothing new."""
+    takes nothing new. `key_id`: the API key under which it registered; empty: none was asked for."""
 
     id: str
     session: int
@@ -144,6 +144,7 @@ class Worker(Record, frozen=True, kw_only=True):
     registered_at: int
     cordoned: bool = False
     carrier: str = NATS
+    key_id: str = ""
 
 
 class Placement(Record, frozen=True, kw_only=True):
@@ -404,7 +405,7 @@ class KeyRole(StrEnum):
 
 class ApiKey(Record, frozen=True, kw_only=True):
     """An API key without its secret: `digest` is of the secret with `salt`. Times in ms since 1970, 0:
-    never."""
+    never. `worker`: the one worker, or with `*` at its end the workers, as which it may speak; empty: any."""
 
     id: str
     role: KeyRole
@@ -415,6 +416,7 @@ class ApiKey(Record, frozen=True, kw_only=True):
     expires_at: int = 0
     revoked_at: int = 0
     replaced_by: str | None = None
+    worker: str = ""
 
     def counts(self, at: int) -> bool:
         """Whether it is neither revoked nor expired at a time."""

@@ -151,6 +151,47 @@ async def test_a_worker_registers_with_its_key_and_with_no_other(
     assert (await stage.ask("POST", "/workers/w1/heartbeat", beat, **under(WORKER))).status_code == 200
 
 
+async def test_a_bound_key_speaks_as_its_worker_over_both_carriers_and_as_nobody_else(
+    stage: Three, nats_server: NatsServer
+) -> None:
+    assert (await stage.ask("POST", "/keys", {"role": "viewer", "worker": "w1"})).status_code == 400
+    odd = await stage.ask("POST", "/keys", {"role": "worker", "worker": "a.b"})
+    assert odd.status_code == 400 and "$.worker" in odd.json()["error"]
+    bound = await made(stage, "worker", worker="edge-*")
+    capacity = {"cpu_cores": 1, "pipelines_running": 0, "max_pipelines": 1}
+    body = {"address": "x", "api_key": "", "capacity": capacity}
+    beat = {"events_processed": 0, "pipelines_running": 0}
+
+    async def joins(worker_id: str, key: keys.Key, node: Coordinator) -> int:
+        asked = {**body, "worker_id": worker_id}
+        return (await stage.ask("POST", "/workers/register", asked, node=node, **under(key))).status_code
+
+    async def beats(worker_id: str, key: keys.Key, node: Coordinator) -> int:
+        path = f"/workers/{worker_id}/heartbeat"
+        return (await stage.ask("POST", path, beat, node=node, **under(key))).status_code
+
+    for node in stage.nodes.values():
+        assert await joins("edge-1", bound, node) == 201 and await beats("edge-1", bound, node) == 200
+        assert await joins("core-1", bound, node) == 403
+        assert await joins("core-1", WORKER, node) == 201 and await beats("core-1", WORKER, node) == 200
+        assert await beats("core-1", bound, node) == 403
+        assert await joins("edge-1", WORKER, node) == 403, "it lives, and came under the other key"
+        assert await beats("edge-1", WORKER, node) == 403
+    over_nats = await register(nats_server.url, "core-1", bound.text)
+    assert over_nats["code"] == "forbidden" and "bound to worker edge-*" in over_nats["error"]
+    rotated = (await stage.ask("POST", f"/keys/{bound.id}/rotate", {"overlap_secs": 60})).json()
+    assert (await stage.ask("GET", f"/keys/{rotated['id']}")).json()["worker"] == "edge-*"
+    assert (await register(nats_server.url, "edge-1", rotated["key"]))["status"] == "registered"
+
+    async def in_the_trail() -> bool:
+        events = (await stage.ask("GET", "/events?what=worker_refused")).json()["events"]
+        return {event["about"] for event in events} == {"core-1", "edge-1"}
+
+    await until(in_the_trail, timeout=5, what="both are told of")
+    pages = [(await stage.http.get(node.url + "/metrics")).text for node in stage.nodes.values()]
+    assert any('auth_refused_total{reason="another_worker"}' in page for page in pages)
+
+
 async def test_no_secret_is_in_a_log_a_listing_an_error_or_the_trail(
     stage: Three, nats_server: NatsServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

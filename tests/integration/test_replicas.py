@@ -12,7 +12,7 @@ from proto_schemas.partition import Owners
 from proto_schemas.subjects import Subjects
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from tests.unit.coordinator.fake_worker import SeedWorker
+from tests.unit.coordinator.fake_worker import FakeWorker, SeedWorker
 from tests.unit.coordinator.three import Three, three
 from tests.unit.worker.support import bare_client, collect, running
 from worker.app import Worker
@@ -251,3 +251,15 @@ async def test_a_user_s_queue_group_and_a_partition_key_contradict_each_other(
         answer = await stage.ask("POST", GROUPS, {"name": "g", "pipelines": [keyed]})
         assert answer.status_code == 400
         assert "$.pipelines[0].partition_key" in answer.json()["error"]
+        bus = {"name": "Shared", "connector_type": "nats", "params": {"servers": nats_server.url}}
+        assert (await stage.ask("POST", "/connectors", bus)).status_code == 201
+        keyed["source"] = 'stream Taken = Order.from(Shared, topic: "t").emit(n: n)'
+        async with FakeWorker("w1", nats_server.url):
+            made = await stage.ask("POST", GROUPS, {"name": "g", "pipelines": [keyed]})
+            assert made.status_code == 201, made.text
+            bus["params"] = {"servers": nats_server.url, "queue_group": "cell"}
+            refused = await stage.ask("PUT", "/connectors/Shared", bus)
+            assert refused.status_code == 400, refused.text
+            said = refused.json()["error"]
+            assert "queue_group: g/orders" in said and "partition_key" in said
+            assert (await stage.ask("GET", "/connectors/Shared")).json()["version"] == 1

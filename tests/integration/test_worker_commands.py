@@ -288,7 +288,9 @@ async def test_foreign_bytes_on_the_command_subject_are_answered_and_hurt_nobody
             for name in ("deploy", "inject", "inject_batch", "restore", "a.b", "\u00e4"):
                 answer = await command(client, name, data)
                 assert answer["code"] in ("bad_request", "unknown_command")
-        await client.publish("varpulis.cluster.cmd.worker-0.deploy", b"nobody waits for the answer")
+        await client.publish(
+            "varpulis.cluster.cmd.worker-0.drain", b"{}"
+        )  # an answer of somebody to somebody
         assert (await deploy(client))["status"] == "running"
 
 

@@ -35,6 +35,10 @@ def coordinator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Coo
             ["create", "admin", "--note", "n", "--expires-in", "60"],
             ("POST", "/keys", {"role": "admin", "note": "n", "expires_in_secs": 60}),
         ),
+        (
+            ["create", "worker", "--worker", "edge-*"],
+            ("POST", "/keys", {"role": "worker", "note": "", "expires_in_secs": 0, "worker": "edge-*"}),
+        ),
         (["rotate", "abcd"], ("POST", "/keys/abcd/rotate", {"overlap_secs": 86400})),
         (["rotate", "a/b", "--overlap", "0"], ("POST", "/keys/a%2Fb/rotate", {"overlap_secs": 0})),
     ],

@@ -169,6 +169,7 @@ class FakeWorker(SeedWorker):
         return {
             **super().registration(),
             "incarnation": self.incarnation,
+            "attempt": f"attempt of {self.incarnation}",
             "labels": self.labels,
             "pipelines": self.running(),
         }
@@ -199,6 +200,9 @@ class FakeWorker(SeedWorker):
 
     def answer(self, command: str, body: dict[str, Any]) -> dict[str, Any]:
         request_id = body.get("request_id")
+        if command == "hello":
+            own = body.get("attempt") == f"attempt of {self.incarnation}"
+            return {"ok": True, "incarnation": self.incarnation, "registers": own}
         if request_id is None:
             return super().answer(command, body)
         first = self._first_answers.get(request_id)

@@ -12,8 +12,8 @@ from coordinator.security import keys, roles
 from coordinator.security.actor import signed
 from coordinator.security.door import FAILURES_AT_ONCE, Door
 from coordinator.state.apply import apply
-from coordinator.state.commands import CreateKey, RevokeKey, encode_command
-from coordinator.state.model import MAX_KEYS, ApiKey, KeyRole, Refused, State
+from coordinator.state.commands import Command, CreateKey, RevokeKey, decode_command, encode_command
+from coordinator.state.model import MAX_KEYS, AnyResult, ApiKey, KeyRole, Refused, State
 from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import WireError
 
@@ -47,6 +47,10 @@ class Book:
         await asyncio.sleep(0)
         for item in self.news:
             apply(self.state, item)
+
+    async def propose(self, command: Command) -> AnyResult:
+        await asyncio.sleep(0)
+        return apply(self.state, decode_command(encode_command(command))).result
 
     def make(self, role: KeyRole = KeyRole.ADMIN, **more: Any) -> keys.Key:
         key = keys.new_key()

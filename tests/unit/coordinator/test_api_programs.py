@@ -1,10 +1,12 @@
 """Which subjects a route may name."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
-from coordinator.api.programs import check_group
-from coordinator.state.model import Connector
+from coordinator.api.programs import check_group, sharers_by_key
+from coordinator.state.model import Connector, Group
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Route
 from proto_schemas.rest import GroupSpec, PipelineSpec
@@ -53,3 +55,23 @@ async def test_a_queue_group_of_a_registered_connector_contradicts_a_partition_k
     sharing = {"Bus": replace(bus, params={"queue_group": "cell"})}
     with pytest.raises(WireError, match=r"\$\.pipelines\[0\]\.partition_key: .*Bus has a queue_group"):
         await check_group(group, PREFIX, sharing)
+
+
+async def test_who_reads_from_a_connector_and_shares_by_key_is_found_and_nobody_else() -> None:
+    reads = 'stream Out = In.from(Bus, topic: "t").emit(x: x)'
+    writes = 'stream Out = In.emit(x: x).to(Bus, topic: "t")'
+    keyed: dict[str, Any] = {"replicas": 2, "partition_key": "x"}
+
+    def found(name: str, source: str, **more: Any) -> Group:
+        pipelines = [PipelineSpec(name="p", source=source, **more)]
+        spec = GroupSpec(name=name, pipelines=pipelines)
+        return Group(spec=spec, consumes={}, connectors={"p": ["Bus"]}, created_at=1)
+
+    groups = [
+        found("reads", reads, **keyed),
+        found("writes", writes, **keyed),
+        found("alone", reads, partition_key="x"),
+        found("any", reads, replicas=2),
+    ]
+    assert await sharers_by_key(groups, "Bus") == ["reads/p"]
+    assert await sharers_by_key(groups, "Other") == []

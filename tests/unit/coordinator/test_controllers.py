@@ -11,6 +11,7 @@ from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import RunningPipeline
 from raft.errors import Unavailable
 from tests.unit.coordinator.stage import Stage, silent
+from transport.errors import ErrorKind, NatsTransportError
 
 
 async def running(*workers: str, pipelines: tuple[str, ...] = ("p",)) -> Stage:
@@ -78,6 +79,58 @@ async def test_a_silent_worker_is_asked_again_with_the_same_id_after_a_pause_and
     del stage.workers.answers["w1"]
     await stage.later(LONGEST_PAUSE, "w1")
     assert stage.placed("g", "p").phase is Phase.RUNNING
+
+
+def unreached(kind: ErrorKind) -> NatsTransportError:
+    return NatsTransportError(kind, "no connection (CERTIFICATE_VERIFY_FAILED)", subject="https://w1:9000")
+
+
+UNREACHED = [ErrorKind.DISCONNECTED, ErrorKind.UNAUTHORIZED, ErrorKind.NO_RESPONDERS]
+
+
+@pytest.mark.parametrize("kind", UNREACHED)
+async def test_a_worker_that_beats_and_is_not_reached_loses_what_it_was_to_run(kind: ErrorKind) -> None:
+    stage = Stage()
+    await stage.join("w1", "w2")
+    stage.workers.answers["w1"] = unreached(kind)
+    await stage.create("g", "p", worker_affinity="w1")
+    await stage.settle()
+    assert stage.placed("g", "p").worker_id == "w1", "it may be back in a moment"
+    await stage.later(10, "w1", "w2")
+    assert stage.placed("g", "p").worker_id == "w2" and stage.placed("g", "p").phase is Phase.RUNNING
+    asked = len(stage.workers.deploys())
+    await stage.create("h", "p", worker_affinity="w1")
+    await stage.settle()
+    assert stage.placed("h", "p").worker_id == "w2", "and it is not tried again with the next one"
+    assert len(stage.workers.deploys()) == asked + 1
+
+
+async def test_when_no_other_worker_is_left_the_reason_says_why_this_one_is_not_reached() -> None:
+    stage = Stage()
+    await stage.join("w1")
+    stage.workers.answers["w1"] = unreached(ErrorKind.DISCONNECTED)
+    await stage.create("g", "p")
+    await stage.later(10, "w1")
+    placement = stage.placed("g", "p")
+    assert placement.phase is Phase.PENDING and placement.worker_id is None
+    assert "refused it lately" in (placement.reason or "")
+    assert "CERTIFICATE_VERIFY_FAILED" in (placement.reason or "")
+    stage.workers.answers.clear()
+    await stage.join("w1", incarnation="i2")
+    await stage.settle()
+    assert stage.placed("g", "p").phase is Phase.RUNNING, "a restart is a new chance at once"
+
+
+async def test_a_worker_that_only_beats_cannot_keep_a_group_from_being_removed() -> None:
+    stage = await running("w1")
+    copy = stage.copy("g", "p")
+    stage.workers.answers["w1"] = unreached(ErrorKind.DISCONNECTED)
+    await stage.say(DeleteGroup, group="g")
+    await stage.later(15, "w1")
+    state = stage.machine.state
+    assert "g" not in state.groups and [stray.pipeline for stray in state.strays.values()] == ["p"]
+    stage.beat("w1", copy)
+    assert stage.loop.convergence.stale_copies("w1") == [copy], "the answer to its heartbeat ends it"
 
 
 @pytest.mark.parametrize("code", [ErrorCode.PARSE_ERROR, ErrorCode.ENGINE_ERROR, ErrorCode.BAD_REQUEST])

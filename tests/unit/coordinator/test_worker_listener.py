@@ -9,10 +9,13 @@ import pytest
 from coordinator.config import CoordinatorConfig
 from coordinator.nats_handlers import WorkerListener
 from coordinator.security.door import Door
+from coordinator.security.proof import Proof
 from coordinator.state.commands import MarkWorker
 from coordinator.state.model import WorkerStatus
+from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import encode
 from proto_schemas.messages import Heartbeat, HeartbeatAck, RunningPipeline
+from proto_schemas.subjects import Subjects
 from tests.unit.coordinator.stage import Stage
 from transport.nats import Message
 
@@ -35,6 +38,7 @@ class Ears:
         self.nats = FakeNats()
         config = CoordinatorConfig(node_id="c0", members=("c0",), cluster_id="x", data_dir=Path("/nowhere"))
         nats: Any = self.nats
+        door = Door(stage.ledger, required=False)
         self.listener = WorkerListener(
             config,
             nats,
@@ -42,7 +46,8 @@ class Ears:
             stage.table,
             stage.loop,
             lambda: stage.time,
-            Door(stage.ledger, required=False),
+            door,
+            Proof(stage.ledger, WorkerCommands(stage.workers, Subjects()), door),
         )
         stage.loop.leads = True
         self.seq = 0
@@ -126,7 +131,12 @@ async def test_a_seed_heartbeat_without_a_reply_subject_is_heard_and_not_answere
     stage = Stage()
     await stage.join("w1", incarnation=None)
     ears = Ears(stage)
-    assert await ears.raw("p.heartbeat.w1", b'{"events_processed":3,"pipelines_running":0}', reply="") is None
+    assert (
+        await ears.raw(
+            "varpulis.cluster.heartbeat.w1", b'{"events_processed":3,"pipelines_running":0}', reply=""
+        )
+        is None
+    )
     heard = stage.table.get("w1")
     assert heard is not None and heard.events_processed == 3
 
@@ -134,13 +144,15 @@ async def test_a_seed_heartbeat_without_a_reply_subject_is_heard_and_not_answere
 @pytest.mark.parametrize(
     ("subject", "data", "reason"),
     [
-        ("p.heartbeat.w1", b"", "bad_request"),
-        ("p.heartbeat.w1", b"\xff", "bad_request"),
-        ("p.heartbeat.w1", b'{"events_processed":"3","pipelines_running":0}', "bad_request"),
-        ("p.heartbeat.w1", b"[" * 100_000, "bad_request"),
-        ("p.heartbeat.w1", b" " * 1_100_000, "bad_request"),
-        ("p.heartbeat.w$1", b"{}", "bad_subject"),
-        ("p.heartbeat." + "w" * 65, b"{}", "bad_subject"),
+        ("varpulis.cluster.heartbeat.w1", b"", "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b"\xff", "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b'{"events_processed":"3","pipelines_running":0}', "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b"[" * 100_000, "bad_request"),
+        ("varpulis.cluster.heartbeat.w1", b" " * 1_100_000, "bad_request"),
+        ("varpulis.cluster.heartbeat.w$1", b"{}", "bad_subject"),
+        ("events.w1", b'{"events_processed":3,"pipelines_running":0}', "bad_subject"),
+        ("varpulis.cluster.heartbeat.x.w1", b'{"events_processed":3,"pipelines_running":0}', "bad_subject"),
+        ("varpulis.cluster.heartbeat." + "w" * 65, b"{}", "bad_subject"),
     ],
 )
 async def test_what_cannot_be_read_is_counted_and_changes_nothing(
