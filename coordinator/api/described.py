@@ -81,7 +81,8 @@ GIVEN_WITH: Final[Mapping[str, tuple[str, ...]]] = {
 REFUSALS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "400": ("something in the request does not hold: `error` names it", ()),
     "401": ("there is no key, or one that does not count", ("WWW-Authenticate",)),
-    "403": ("the key's role may not do this, or another site's page asked", ()),
+    "403": ("the key's role may not do this, the key may not speak as that worker, or another site's page "
+            "asked", ()),
     "404": ("what the request names is not there", ()),
     "409": ("it does not go with how things are, or the Idempotency-Key is of another request", ()),
     "413": ("the body is too large", ()),

@@ -1,5 +1,6 @@
 """`POST /rebalance`, from any node."""
 
+from functools import partial
 from pathlib import Path
 
 from tests.support.nats_server import NatsServer
@@ -43,16 +44,17 @@ async def test_what_a_rebalance_starts_is_moved_and_the_same_request_again_start
         first, second = (
             Worker(config(nats_server, tmp_path, name, cpu_cores=10_000)) for name in ("w1", "w2")
         )
+
+        async def known(workers: int) -> bool:
+            return len((await stage.ask("GET", "/workers")).json()["workers"]) == workers
+
         await first.start()
         try:
+            await until(partial(known, 1), what="the first worker registered")
             names = ("a", "b", "c", "d")
             assert (await stage.ask("POST", "/pipeline-groups", group("g", *names))).status_code == 201
             await second.start()
-
-            async def known() -> bool:
-                return len((await stage.ask("GET", "/workers")).json()["workers"]) == 2
-
-            await until(known, what="both workers registered")
+            await until(partial(known, 2), what="both workers registered")
             headers = {"idempotency-key": "k"}
             answers = [
                 await stage.ask("POST", "/rebalance", node=node, headers=dict(headers))

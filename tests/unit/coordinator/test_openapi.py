@@ -123,6 +123,15 @@ def test_every_refusal_has_the_one_error_body_and_the_headers_of_its_status(docu
     assert error["required"] == ["error", "code", "retryable"]
 
 
+def test_keys_that_are_bound_to_a_worker_are_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    asked = document["paths"][f"{API_BASE}/keys"]["post"]["requestBody"]
+    assert asked["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/KeyRequest"}
+    assert schemas["KeyRequest"]["properties"]["worker"]["maxLength"] == 65
+    assert "worker" not in schemas["KeyRequest"]["required"] and "worker" in schemas["KeyView"]["properties"]
+    assert "as that worker" in document["components"]["responses"]["403"]["description"]
+
+
 def test_every_answer_has_a_schema(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         answers = [told for status, told in operation["responses"].items() if status < "300"]

@@ -12,6 +12,7 @@ from coordinator.state.commands import DeleteGroup, RemoveWorker
 from coordinator.state.model import Phase, State, Stray
 from proto_schemas.messages import Heartbeat, RunningPipeline
 from tests.unit.coordinator.stage import Stage
+from transport.errors import ErrorKind, NatsTransportError
 
 
 class Counted(dict[str, Stray]):
@@ -83,6 +84,27 @@ async def test_a_settled_worker_is_compared_again_once_its_list_or_what_it_holds
     await stage.settle()
     stage.beat("w1", *listed)
     assert stage.loop.convergence.stale_copies("w1") == listed, "its list is the same, the state is not"
+
+
+async def test_a_copy_on_a_settled_worker_that_was_not_reached_is_ended_once_it_is_listed() -> None:
+    stage = Stage()
+    await stage.join("w1", "w2")
+    await stage.create("g", "p", worker_affinity="w1")
+    await stage.settle()
+    await stage.later(1.0, "w1", "w2")
+    listed = stage.truth("w1")
+    refused = NatsTransportError(ErrorKind.DISCONNECTED, "no connection", subject="https://w1:9000")
+    stage.workers.answers["w1"] = refused
+    await stage.create("h", "p", worker_affinity="w1")
+    await stage.settle()
+    made = RunningPipeline(pipeline_id="unheard", group="h", name="p", epoch=stage.placed("h", "p").epoch)
+    await stage.later(10, "w1", "w2")
+    assert stage.placed("h", "p").worker_id == "w2" and stage.placed("h", "p").epoch > made.epoch
+    stage.beat("w1", *listed)
+    assert stage.loop.convergence.stale_copies("w1") == [], "what it runs it shall run"
+    stage.beat("w1", *listed, made)
+    assert stage.loop.convergence.stale_copies("w1") == [made], "it heard the deploy all the same"
+    assert stage.placed("g", "p").worker_id == "w1"
 
 
 async def test_a_worker_that_was_removed_and_came_back_is_compared_anew() -> None:
