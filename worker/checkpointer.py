@@ -28,8 +28,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from msgspec.structs import replace
-
 from proto_schemas.errors import ErrorCode, WireError
 from worker import checkpoints
 from worker.checkpoints import Checkpoint
@@ -293,8 +291,7 @@ class Checkpointer:
 
         if not _is_of(before, pipeline):
             return None
-        fitting = [each for each in before.checkpoints if _fits(each, pipeline)]
-        return await self.archive.newest(pipeline.owner.place, replace(before, checkpoints=fitting), accept)
+        return await self.archive.newest(pipeline.owner.place, before, accept)
 
     async def _patiently(self, deadline: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `ask` gives, asked until the deadline (monotonic) while the store is down."""
@@ -326,21 +323,14 @@ class Checkpointer:
 
 
 def _is_of(manifest: Manifest, pipeline: Pipeline) -> bool:
-    """The newest checkpoint there is fits the pipeline."""
-    return bool(manifest.checkpoints) and _fits(manifest.checkpoints[0], pipeline)
-
-
-def _fits(stored: Stored, pipeline: Pipeline) -> bool:
-    """It is of the same program, and of as many instances, which own the same keys."""
-    same_keys = stored.shared_by == pipeline.owner.shared_by
-    return same_keys and stored.source_sha256 == pipeline.program.source_sha256
+    """The newest checkpoint there is of the pipeline's program."""
+    found = manifest.checkpoints
+    return bool(found) and found[0].source_sha256 == pipeline.program.source_sha256
 
 
 def _nothing(manifest: Manifest, pipeline: Pipeline) -> str:
     if not manifest.checkpoints:
         return "began without state: no checkpoint had been taken"
     if not _is_of(manifest, pipeline):
-        if manifest.checkpoints[0].source_sha256 == pipeline.program.source_sha256:
-            return "began without state: its last checkpoint is of another number of instances"
         return "began without state: its last checkpoint is of another program"
     return "began without state: none of its checkpoints can be read"

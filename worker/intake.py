@@ -32,7 +32,6 @@ class Intake:
 
     Attributes:
         number: of the instance; 0 where there is but one.
-        shared_by: how many instances share the keys; 0: they are not shared by key.
         others: messages left to other instances.
         without_key: events kept that have no key field.
         no_route: events from outside that no route leads here.
@@ -59,9 +58,7 @@ class Intake:
         before, _, after = subjects.pipeline_inputs(group, name).partition("*")
         self._before = before
         self._after: tuple[str, ...] = (after,)
-        self.shared_by = 0
         if instance is not None and self._key is not None:
-            self.shared_by = instance.count
             self._owners = self._shares = Owners(instance.count)
             if instance.shares is not None and instance.shares != instance.count:
                 self._shares, self._passes_on = Owners(instance.shares), True

@@ -128,9 +128,7 @@ class Pipeline:
         self.witness = Witness()
         self.joined = False
         self.held_since: float | None = None
-        self.owner = Owner(
-            _place(identity), identity.epoch, life, intake.shared_by if intake is not None else 0
-        )
+        self.owner = Owner(_place(identity), identity.epoch, life)
         self.checkpoint_secs = checkpoint_secs
         self.safety = Safety(time.monotonic())
         self.begun = ""

@@ -103,7 +103,6 @@ class Archive:
                 size=sum(chunk.size for chunk in chunks),
                 sha256=digest,
                 chunks=chunks,
-                shared_by=owner.shared_by,
             )
             _, kept = await self._change(owner, lambda now: [stored, *now][:KEPT])
             await self._tidy(owner, kept)

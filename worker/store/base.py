@@ -75,14 +75,11 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A copy that writes: its place, the epoch of its placement, and the life of its group (when it was
-    created, ms): a group that is made again under a name does not go on from the state of the first.
-    `shared_by`: how many instances share the keys; 0: its state is of all keys. State of one number of
-    instances is nothing to those of another: they own other keys."""
+    created, ms): a group that is made again under a name does not go on from the state of the first."""
 
     place: Place
     epoch: int = 0
     life: int = 0
-    shared_by: int = 0
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
@@ -94,8 +91,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """One whole checkpoint. `seq` grows from one to the next, and is never given twice (it is the time it was
-    taken at, or just above the one before); `size`: bytes of its chunks; `sha256`: of all of them, in hex;
-    `shared_by`: as of its owner."""
+    taken at, or just above the one before); `size`: bytes of its chunks; `sha256`: of all of them, in hex."""
 
     epoch: Count
     seq: Count
@@ -104,7 +100,6 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     size: Count
     sha256: str
     chunks: Annotated[list[Chunk], msgspec.Meta(max_length=MAX_CHUNKS)]
-    shared_by: Count = 0
 
     @property
     def name(self) -> str:

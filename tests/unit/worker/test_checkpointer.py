@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Instance, RunningPipeline
-from proto_schemas.subjects import Subjects
+from proto_schemas.messages import RunningPipeline
 from tests.support.poll import until
 from vpl import compile_source
 from worker import checkpointer as module
@@ -17,7 +16,6 @@ from worker import cut as cuts
 from worker.checkpointer import Checkpointer
 from worker.connectors.registry import ConnectorRegistry
 from worker.inputs import Inputs
-from worker.intake import Intake
 from worker.lease import Lease
 from worker.pipeline import Pipeline, State
 from worker.safety import Safety
@@ -30,14 +28,7 @@ PASS = "stream Out = In.emit(n: n)"
 PLACE = Place("g", "p")
 
 
-def pipeline(
-    epoch: int = 1,
-    source: str = SUM,
-    *,
-    life: int = 1,
-    secs: float | None = None,
-    instances: int = 0,
-) -> Pipeline:
+def pipeline(epoch: int = 1, source: str = SUM, *, life: int = 1, secs: float | None = None) -> Pipeline:
     """A copy that hears nothing but what a test gives it."""
     program, connectors = compile_source(source), ConnectorRegistry.from_configs({})
     return Pipeline(
@@ -47,9 +38,6 @@ def pipeline(
         Inputs(None, connectors, program.sources, ()),
         None,
         Lease(),
-        intake=Intake(Subjects(), "g", "p", (), Instance(of="p", number=0, count=instances, key="k"))
-        if instances
-        else None,
         life=life,
         checkpoint_secs=secs,
     )
@@ -178,22 +166,6 @@ async def test_a_new_copy_counts_on_and_says_how_old_its_state_is() -> None:
     assert new.begun.startswith("went on from a checkpoint 0.") and checkpoints.restored == 1
     assert new.loss_window(time.monotonic()) == 0
     assert event(new, 100) == [111]
-
-
-async def test_what_was_kept_by_another_number_of_instances_is_not_gone_on_from() -> None:
-    """They own other keys: what one of two held is not what one of three holds."""
-    store, of_two, of_three = MemoryStore(), pipeline(1, instances=2), pipeline(2, instances=3)
-    event(of_two, 1)
-    await taking(store).save(of_two)
-    checkpoints = taking(store)
-    assert await checkpoints.recover(of_three) is None
-    assert of_three.begun == "began without state: its last checkpoint is of another number of instances"
-    event(of_three, 10)
-    await checkpoints.save(of_three)
-    again = pipeline(3, instances=3)
-    assert await taking(store).recover(again) is not None
-    assert event(again, 100) == [] and event(again, 1_000) == [1_110]
-    assert await taking(store).recover(pipeline(4, instances=2)) is None, "nor an older one behind the newest"
 
 
 async def test_the_first_copy_of_a_pipeline_has_nothing_to_say() -> None:
