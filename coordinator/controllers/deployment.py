@@ -392,9 +392,15 @@ class Deployment:
             instance=instance_of(group, pipeline, number, self.lines_of(target, queue)),
             partitions=partitions_of(group, pipeline),
             restore_from=None if hold else LATEST,
-            life=target.life,
+            life=self.life_of(target),
             checkpoint_secs=pipeline.checkpoint_secs,
         )
+
+    def life_of(self, target: Target) -> int:
+        """Whose checkpoints an instance goes on from, of all that ever had its name: when its group was created
+        (ms), plus the version that made it or gave it other keys."""
+        placement = self._ledger.state.placement(target.group, target.pipeline)
+        return target.life + (placement.since if placement is not None else 0)
 
     def connectors_of(self, group: Group, pipeline: str) -> list[ConnectorParams]:
         """The registered connectors that a pipeline names, opened.

@@ -184,6 +184,8 @@ class Divisions:
             hold=True,
             instance=instance_of(wanted, pipeline, number, lines),
             partitions=partitions_of(wanted, pipeline),
+            life=target.life + division.wanted.version,
+            checkpoint_secs=pipeline.checkpoint_secs,
         )
 
     async def _hand_over(self, group: Group, division: Division) -> None:
@@ -221,7 +223,7 @@ class Divisions:
     async def _go_live(self, group: Group, division: Division) -> None:
         """Best effort: what is left of it convergence does."""
         await asyncio.gather(*(self._resume(group, each) for each in division.new))
-        await asyncio.gather(*(self._end_copy(group, each) for each in division.old))
+        await asyncio.gather(*(self._end_copy(group, each, besides=division.new) for each in division.old))
 
     async def _resume(self, group: Group, part: Part) -> None:
         with contextlib.suppress(WireError, NatsTransportError):
@@ -254,7 +256,7 @@ class Divisions:
         given = [each for each in taken if each is not None]
         if division.held:
             await asyncio.gather(*(self._let_go_on(group, division, each, given) for each in division.old))
-        await asyncio.gather(*(self._end_copy(group, each) for each in division.new))
+        await asyncio.gather(*(self._end_copy(group, each, besides=division.old) for each in division.new))
 
     async def _come_back(self, part: Part) -> None:
         """Before the new ones leave, or what comes between would reach nobody."""
@@ -289,10 +291,13 @@ class Divisions:
         with contextlib.suppress(WireError, NatsTransportError):
             await self._commands.restore(part.worker, message)
 
-    async def _end_copy(self, group: Group, part: Part) -> None:
+    async def _end_copy(self, group: Group, part: Part, *, besides: tuple[Part, ...]) -> None:
+        """With its checkpoints, where none of `besides` has its name: there is no such instance any more."""
         if part.pipeline_id is not None:
+            gone = part.instance not in {each.instance for each in besides}
+            target = self._target(group, part)
             with contextlib.suppress(WireError, NatsTransportError):
-                await self._do.undeploy(part.worker, self._target(group, part), part.pipeline_id)
+                await self._do.undeploy(part.worker, target, part.pipeline_id, forget=gone)
 
     # -- words
 

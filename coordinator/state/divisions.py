@@ -12,6 +12,8 @@ lines of the shares stay as well: share `i` is taken over by instance `i`, or by
   update beside it.
 - It is about old copies that all run, under the epochs they had at its begin, and about new ones on workers
   in the sessions that were meant. Whatever breaks that before `Finish` fails it in the same command.
+- What the old copies left in the store of checkpoints is of other keys: with `Finish` each placement begins
+  another life there (`Placement.since`), so nobody goes on from it.
 - Epochs of new copies come from the one counter, and are the placements' with `Finish` and not before.
 """
 
@@ -227,6 +229,7 @@ def finish_division(change: Change[FinishDivision]) -> Result:
             pipeline_id=part.pipeline_id,
             queue=part.queue,
             lines=part.lines,
+            since=wanted.version,
         )
         change.write(name, part.instance, placement)
     for part in division.old:

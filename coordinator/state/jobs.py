@@ -231,6 +231,7 @@ def finish_migration(change: Change[FinishMigration]) -> Result:
     placement = Placement(
         phase=Phase.RUNNING,
         lines={} if command.new_line else before.lines,
+        since=before.since,
         epoch=move.to_epoch,
         worker_id=move.to_worker,
         pipeline_id=move.to_pipeline_id,

@@ -154,7 +154,8 @@ class Placement(Record, frozen=True, kw_only=True):
     began where its predecessor's last was lost, else None.
     `attempts` counts the placements since it last ran. `queue` is the epoch under which its line of copies
     began; 0: it was placed by a version that knew no lines, and cannot be moved without loss. `lines`: the
-    same of further shares that it takes, by their numbers, where it is not `queue`.
+    same of further shares that it takes, by their numbers, where it is not `queue`. `since`: the version of
+    the group that made it, or gave it other keys; 0: the first. A checkpoint from before is not for it.
     """
 
     phase: Phase = Phase.PENDING
@@ -165,6 +166,7 @@ class Placement(Record, frozen=True, kw_only=True):
     attempts: int = 0
     queue: int = 0
     lines: dict[str, int] = {}
+    since: int = 0
 
 
 class Instance(NamedTuple):

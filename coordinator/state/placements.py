@@ -91,6 +91,8 @@ def report_running(change: Change[ReportRunning]) -> Result:
         queue=placement.queue,
         lines=placement.lines,
         reason=command.reason or None,
+        lines=placement.lines,
+        since=placement.since,
     )
     change.write(command.group, command.pipeline, running)
     began = f": {command.reason}" if command.reason else ""

@@ -104,7 +104,7 @@ def _begin(change: Change[Any], group: Group, what: str, why: str) -> None:
     state.write_group(group)
     for instance in group.instances:
         if instance not in state.placements[name]:
-            change.write(name, instance, Placement())
+            change.write(name, instance, Placement(since=group.version))
     if update is None:
         return
     versions = f"version {update.from_version} to {update.to_version}"

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from proto_schemas.partition import Owners
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.worker.support import Collected, bare_client, collect, command, running
-from worker import handover, held
+from worker import checkpoints, handover, held
 
 PASS = "stream Out = In.emit(n: n)"
 LINE = "g.p.1"
@@ -277,3 +278,48 @@ async def test_a_copy_that_a_newer_one_replaces_on_its_own_worker_gives_it_all_i
         new = (await deploy(client, "w-0", text, 2, restore_from="latest"))["id"]
         answer = await command(client, "inject", {"pipeline_id": new, **event}, "w-0")
     assert answer["output_events"] == [{"event_type": "Sum", "fields": {"n": 3}}]
+
+
+async def test_state_too_large_for_a_message_divides_through_the_store(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two instances become three; each key's window goes on where the key belongs now."""
+    monkeypatch.setattr(checkpoints, "INLINE_LIMIT", 10)
+    text = "stream Sum = In.partition_by(k).window(3).aggregate(n: sum(n), k: first(k)).emit(n: n, k: k)"
+    shared, keys = f"dir:{tmp_path / 'shared'}", [f"k{number}" for number in range(12)]
+    owners = {count: Owners(count) for count in (2, 3)}
+
+    def of(number: int, count: int) -> dict[str, Any]:
+        instance = {"of": "p", "number": number, "count": count, "key": "k"}
+        cut = {"shares": 2} if count != 2 else {}
+        return {"name": f"p-{number}", "queue": f"g.p-{number}.1", "instance": {**instance, **cut}}
+
+    def event(key: str) -> dict[str, Any]:
+        return {"event_type": "In", "fields": {"k": key, "n": 1}}
+
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0", checkpoint_store=shared),
+        running(nats_server, tmp_path, worker_id="w-1", checkpoint_store=shared),
+        bare_client(nats_server) as client,
+    ):
+        old = [(await deploy(client, "w-0", text, n + 1, life=1, **of(n, 2)))["id"] for n in range(2)]
+        for key in keys * 2:
+            await command(client, "inject", {"pipeline_id": old[owners[2].of(key)], **event(key)}, "w-0")
+        new = [
+            (await deploy(client, "w-1", text, n + 3, life=3, hold=True, **of(n, 3)))["id"] for n in range(3)
+        ]
+        for copy in old:
+            await command(client, "hold", {"pipeline_id": copy, "relayed": True}, "w-0")
+        for copy in new:
+            await command(client, "hold", {"pipeline_id": copy}, "w-1")
+        for copy in old:
+            given = await command(client, "checkpoint", {"pipeline_id": copy, "handover": True}, "w-0")
+            for receiver in new:
+                piece = {"pipeline_id": receiver, "piece": copy, **given}
+                assert (await command(client, "restore", piece, "w-1"))["ok"] and "checkpoint_ref" in given
+        for copy in new:
+            await command(client, "restore", {"pipeline_id": copy, "resume": True}, "w-1")
+        for key in keys:
+            at = {"pipeline_id": new[owners[3].of(key)], **event(key)}
+            answer = await command(client, "inject", at, "w-1")
+            assert answer["output_events"] == [{"event_type": "Sum", "fields": {"n": 3, "k": key}}]

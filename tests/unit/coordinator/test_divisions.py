@@ -212,3 +212,34 @@ def test_a_dry_run_tells_of_each_instance() -> None:
     assert wanted is not None and group(world).division is None
     steps = {step.instance: step.change for step in plan(world.state, wanted, Room(world.state))}
     assert steps == {"q": "unchanged", "p-0": "updated", "p-1": "updated", "p-2": "removed"}
+
+
+def since(world: World) -> dict[str, int]:
+    return {name: placement.since for name, placement in world.state.placements["g"].items()}
+
+
+def test_a_checkpoint_of_another_number_of_instances_is_for_none_of_the_new_ones() -> None:
+    world = running(keyed(2))
+    assert since(world) == {"p-0": 0, "p-1": 0, "q": 0}
+    divided(world, 3)
+    assert since(world) == {"p-0": 2, "p-1": 2, "p-2": 2, "q": 0}
+    divided(world, 2)
+    assert since(world) == {"p-0": 3, "p-1": 3, "q": 0}, "as many as at first, of other checkpoints"
+    world.state.become(snapshot.read(b"".join(snapshot.frames(world.state))))
+    world.step(Displace, "g", "p-0", reason="x")
+    world.run("g", "p-0", "w2")
+    assert since(world)["p-0"] == 3, "wherever it is placed later"
+
+
+def test_where_the_old_instances_stay_their_checkpoints_are_still_theirs() -> None:
+    world = running(keyed(2))
+    put(world, keyed(3))
+    held(world)
+    assert say(world, FailDivision, reason="no") == Done()
+    assert since(world) == {"p-0": 0, "p-1": 0, "q": 0}
+
+
+def test_an_instance_that_an_update_brings_back_is_not_the_one_that_was_there_before() -> None:
+    world = running(spec(PipelineSpec(name="p", source="-", replicas=2), "q"))
+    put(world, spec(PipelineSpec(name="p", source="-", replicas=3), "q"))
+    assert since(world) == {"p-0": 0, "p-1": 0, "p-2": 2, "q": 0}

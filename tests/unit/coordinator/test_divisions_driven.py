@@ -8,7 +8,7 @@ import pytest
 from coordinator.state.commands import CreateGroup, UpdateGroup
 from coordinator.state.model import Group, Phase, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore
+from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore, Undeploy
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving
 
@@ -191,3 +191,25 @@ async def test_whatever_is_lost_and_whoever_leads_it_ends_with_one_live_copy_of_
             await divide(stage, count)
             await stage.pass_time(6)
             assert await is_whole(stage, count) and len(live(stage)) == count
+
+
+async def test_no_new_instance_goes_on_from_what_an_old_one_left_in_the_store() -> None:
+    stage = await running(3)
+    created = group(stage).created_at
+    await divide(stage, 2)
+    await stage.pass_time(4)
+    assert await is_whole(stage, 2)
+    made = [each for _, each in stage.sim.sent if isinstance(each, Deploy)]
+    assert {(each.name, each.life, each.restore_from) for each in made} == {
+        ("p-0", created + 2, None),
+        ("p-1", created + 2, None),
+    }
+    ends = [each for _, each in stage.sim.sent if isinstance(each, Undeploy)]
+    assert {each.pipeline_id[:3] for each in ends if each.forget} == {"p-2"}, "the others have a successor"
+    stage.sim.sent.clear()
+    worker = stage.placed("g", "p-0").worker_id
+    assert worker is not None
+    stage.sim.frozen.add(worker)
+    await stage.pass_time(8)
+    again = next(each for _, each in stage.sim.sent if isinstance(each, Deploy) and each.name == "p-0")
+    assert (again.life, again.restore_from) == (created + 2, "latest")

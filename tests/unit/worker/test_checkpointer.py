@@ -20,7 +20,7 @@ from worker.lease import Lease
 from worker.pipeline import Pipeline, State
 from worker.safety import Safety
 from worker.store.archive import Archive
-from worker.store.base import Place
+from worker.store.base import Fenced, Place
 from worker.store.memory import MemoryStore
 
 SUM = "stream Sum = In.partition_by(k).window(3).aggregate(total: sum(n)).emit(total: total)"
@@ -203,6 +203,21 @@ async def test_a_group_made_again_begins_with_nothing() -> None:
     new = pipeline(2, life=2)
     assert await taking(store).recover(new) is None
     assert new.begun == ""
+
+
+async def test_what_was_saved_under_another_number_of_instances_is_never_gone_on_from() -> None:
+    """`life` is another one once they are more or fewer: see `Placement.since` of the coordinator."""
+    store, old, divided = MemoryStore(), pipeline(1, life=1000), pipeline(2, life=1002)
+    event(old, 1)
+    await taking(store).save(old)
+    event(divided, 5)
+    lost = pipeline(3, life=1002)
+    assert await taking(store).recover(lost) is None, "the new ones had not saved anything yet"
+    await taking(store).save(lost)
+    with pytest.raises(Fenced):
+        await taking(store).save(old)
+    back = pipeline(4, life=1003)
+    assert await taking(store).recover(back) is None, "as many as at first, and not of the first ones' state"
 
 
 @pytest.mark.parametrize("how", ["down", "hangs"])
