@@ -133,7 +133,7 @@ class Checkpointer:
         own = pipeline.checkpoint_secs
         return own if own is not None else self._interval
 
-    async def save(self, pipeline: Pipeline, *, held: bool = False) -> Stored:
+    async def save(self, pipeline: Pipeline, *, held: bool = False) -> Ref:
         """Take a checkpoint now, with what the copy holds if `held`; it lies safely when this returns.
 
         Raises:
@@ -162,19 +162,21 @@ class Checkpointer:
             self._is_up()
             return stored
 
-    async def _write(self, pipeline: Pipeline, *, held: bool) -> Stored:
+    async def _write(self, pipeline: Pipeline, *, held: bool) -> Ref:
         events = pipeline.held.events if held else tuple
+        owner = pipeline.owner if pipeline.has_run else pipeline.aside
+        pipeline.saved_aside = pipeline.saved_aside or not pipeline.has_run
         async with cut(pipeline.engine, pipeline.name, now_ms, events) as taken:
             progress, at, taken_at = pipeline.progress, time.monotonic(), now_ms()
             self.longest_stall = max(self.longest_stall, taken.stall)
             stored = await self.archive.write(
-                pipeline.owner,
+                owner,
                 taken.pieces(),
                 taken_at=taken_at,
                 source_sha256=pipeline.program.source_sha256,
             )
         pipeline.safety.keep(progress, at)
-        return stored
+        return Ref(owner.place, stored.name)
 
     def _is_down(self, error: StoreDown) -> None:
         if not self._failures:
@@ -312,12 +314,14 @@ class Checkpointer:
         pipeline.begun = text
         log.warning("pipeline=%s epoch=%d %s", pipeline.id, pipeline.epoch, text)
 
-    async def forget(self, pipeline: Pipeline) -> None:
-        """Remove the checkpoints of a pipeline that is gone for good; a store that is down keeps them."""
-        if not pipeline.program.stateful:
-            return
+    async def forget(self, pipeline: Pipeline, *, all_of_it: bool) -> None:
+        """Remove what a copy that is gone wrote before it ran, and, of a pipeline that is gone for good,
+        `all_of_it`; a store that is down keeps them."""
         try:
-            await self.archive.forget(pipeline.owner)
+            if pipeline.saved_aside:
+                await self.archive.forget(pipeline.aside)
+            if all_of_it and pipeline.program.stateful:
+                await self.archive.forget(pipeline.owner)
         except StoreDown as error:
             log.warning("pipeline=%s its checkpoints are left behind: %s", pipeline.id, error)
 

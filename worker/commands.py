@@ -33,7 +33,7 @@ from worker.cut import SMALL, CutFailed
 from worker.payload import PayloadError, read_event
 from worker.pipeline import KEEPS, Output, Pipeline, State, now_ms
 from worker.pipelines import PipelineHost
-from worker.store.base import Fenced, Ref, StoreDown
+from worker.store.base import Fenced, StoreDown
 
 MAX_ERROR_TEXTS: Final = 100
 """Errors of a batch that are told in words; all are counted."""
@@ -123,10 +123,10 @@ class Commands:
             if len(data) <= checkpoints.INLINE_LIMIT:
                 return data
         try:
-            stored = await self._host.checkpoints.save(pipeline, held=request.handover)
+            saved = await self._host.checkpoints.save(pipeline, held=request.handover)
         except (StoreDown, Fenced, CutFailed, ValueError) as error:
             raise WireError(ErrorCode.UNAVAILABLE, f"checkpoint of {pipeline.id}: {error}") from None
-        return CheckpointRef(checkpoint_ref=str(Ref(pipeline.owner.place, stored.name)))
+        return CheckpointRef(checkpoint_ref=str(saved))
 
     async def restore(self, request: Restore) -> Ok:
         pipeline = self._host.get(request.pipeline_id)

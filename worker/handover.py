@@ -120,7 +120,7 @@ async def resume(
             old, new = (own, given) if only_held else (given, own)
             pipeline.held.replace(pipeline.witness.in_order(old, new))
         await pipeline.inputs.unwatch()
-        pipeline.state, pipeline.held_since = State.HELD, None
+        pipeline.state, pipeline.held_since, pipeline.has_run = State.HELD, None, True
         await _catch_up(pipeline)
 
 

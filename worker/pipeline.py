@@ -90,6 +90,7 @@ class Pipeline:
         held_since: monotonic seconds since when one that ran holds; else None.
         moving, timer: held by a step of a move, and while a window is closed.
         owner: as what it writes its checkpoints; `checkpoint_secs`: how often, None: as the worker does.
+        has_run: it is, or was, the one that runs; one that is deployed held is not yet.
         safety: which part of its state a checkpoint holds.
         begun: what it began from, where that was not nothing.
     """
@@ -129,6 +130,8 @@ class Pipeline:
         self.joined = False
         self.held_since: float | None = None
         self.owner = Owner(_place(identity), identity.epoch, life)
+        self.has_run = not held
+        self.saved_aside = False
         self.checkpoint_secs = checkpoint_secs
         self.safety = Safety(time.monotonic())
         self.begun = ""
@@ -285,6 +288,12 @@ class Pipeline:
         self.safety.saved = None
 
     # --- what a checkpoint holds
+
+    @property
+    def aside(self) -> Owner:
+        """As what it writes before it has run: the place is still another copy's, which needs what lies there
+        should it go on after all."""
+        return Owner(Place(NO_GROUP, self.id), self.epoch, self.owner.life)
 
     @property
     def progress(self) -> Progress:

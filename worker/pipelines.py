@@ -263,8 +263,7 @@ class PipelineHost:
         self._retired_losses += pipeline.losses()
         self._retired_shares += pipeline.shares()
         await pipeline.stop()
-        if forget:
-            await self.checkpoints.forget(pipeline)
+        await self.checkpoints.forget(pipeline, all_of_it=forget)
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
 
     async def drain(self) -> int:

@@ -397,7 +397,7 @@ class Deployment:
         )
 
     def life_of(self, target: Target) -> int:
-        """Whose checkpoints an instance goes on from, of all that ever had its name: when its group was created
+        """Whose checkpoints an instance goes on from, of all that ever had its name: when its group was made
         (ms), plus the version that made it or gave it other keys."""
         placement = self._ledger.state.placement(target.group, target.pipeline)
         return target.life + (placement.since if placement is not None else 0)

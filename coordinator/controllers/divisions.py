@@ -270,8 +270,8 @@ class Divisions:
             return None
 
     async def _let_go_on(self, group: Group, division: Division, part: Part, taken: list[HandedOver]) -> None:
-        """With what the new copies took in its lines. What lies in a file only its worker can read: that is
-        lost with the division."""
+        """With what the new copies took in its lines. What was too much for a message, and lies in the store,
+        is lost with the division."""
         shares = {int(part.instance.rpartition("-")[2]), *map(int, part.lines)}
         count = group.shares.get(division.pipeline, len(division.old))
         shares |= set(range(min(shares), count, len(division.old)))

@@ -323,3 +323,31 @@ async def test_state_too_large_for_a_message_divides_through_the_store(
             at = {"pipeline_id": new[owners[3].of(key)], **event(key)}
             answer = await command(client, "inject", at, "w-1")
             assert answer["output_events"] == [{"event_type": "Sum", "fields": {"n": 3, "k": key}}]
+
+
+async def test_a_copy_that_never_ran_leaves_the_checkpoints_to_the_one_that_goes_on(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "INLINE_LIMIT", 10)
+    text = "stream Sum = In.partition_by(k).window(3).aggregate(n: sum(n)).emit(n: n)"
+    shared = tmp_path / "shared"
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0", checkpoint_store=f"dir:{shared}") as source,
+        running(nats_server, tmp_path, worker_id="w-1", checkpoint_store=f"dir:{shared}"),
+        bare_client(nats_server) as client,
+    ):
+        old = (await deploy(client, "w-0", text, 1, life=1))["id"]
+        event = {"event_type": "In", "fields": {"k": "a", "n": 1}}
+        await command(client, "inject", {"pipeline_id": old, **event}, "w-0")
+        await source.host.save(source.host.get(old))
+        new = (await deploy(client, "w-1", text, 2, life=2, hold=True))["id"]
+        given = await command(client, "checkpoint", {"pipeline_id": new, "handover": True}, "w-1")
+        back = {"pipeline_id": old, "only_held": True, "resume": True, **given}
+        await command(client, "hold", {"pipeline_id": old}, "w-0")
+        assert (await command(client, "restore", back, "w-0"))["ok"] and "checkpoint_ref" in given
+        assert list(shared.rglob(f"*{new}*"))
+        await command(client, "undeploy", {"pipeline_id": new}, "w-1")
+        assert not list(shared.rglob(f"*{new}*")), "nothing is left of it"
+        await command(client, "inject", {"pipeline_id": old, **event}, "w-0")
+        await source.host.save(source.host.get(old))
+        assert source.host.checkpoints.counts == {"written": 2}, "and it was not fenced off"

@@ -74,8 +74,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A copy that writes: its place, the epoch of its placement, and its life there. That grows when a group is
-    made again under the name, and when instances become more or fewer: what lies there then is of another
+    """A copy that writes: its place, the epoch of its placement, and its life there. That grows when a group
+    is made again under the name, and when instances become more or fewer: what lies there then is of another
     group, or of other keys, and not to be gone on from."""
 
     place: Place
