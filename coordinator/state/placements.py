@@ -89,7 +89,6 @@ def report_running(change: Change[ReportRunning]) -> Result:
         worker_id=worker.id,
         pipeline_id=command.pipeline_id,
         queue=placement.queue,
-        lines=placement.lines,
         reason=command.reason or None,
         lines=placement.lines,
         since=placement.since,
