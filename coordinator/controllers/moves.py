@@ -212,8 +212,8 @@ class Moves:
         await self._propose(AdvanceMigration, move, phase=MovePhase.HANDED_OVER)
 
     async def _go_live(self, move: Migration) -> None:
-        given, lost = self._given.get(move.id), ""
-        if given is None and not _gone(self._ledger.state, move.from_worker):
+        given, lost = None if move.lost else self._given.get(move.id), ""
+        if given is None and not move.lost and not _gone(self._ledger.state, move.from_worker):
             try:
                 given = await self._hand_over(move)
             except WireError as error:
@@ -221,6 +221,10 @@ class Moves:
                     raise
         if given is None:
             lost = _without(move)
+            if not move.lost and not await self._propose(
+                AdvanceMigration, move, phase=MovePhase.HANDED_OVER, reason=lost, lost=True
+            ):
+                return  # it has ended meanwhile
         target, anew = _copy(self._ledger.state, move), _is_another_program(self._ledger.state, move)
         message = Restore(
             resume=True,

@@ -216,6 +216,7 @@ def advance_migration(change: Change[AdvanceMigration]) -> Result:
         phase=MovePhase(command.phase),
         to_pipeline_id=command.pipeline_id or move.to_pipeline_id,
         reason=command.reason or None,
+        lost=move.lost or command.lost,
     )
     change.state.migrations[move.id] = changed
     what = f"migration_{command.phase}" if command.phase is not move.phase else "migration_waits"

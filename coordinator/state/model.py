@@ -415,6 +415,9 @@ class Migration(Record, frozen=True, kw_only=True):
     reason: str | None = None
     started_at: int
     ended_at: int | None = None
+    lost: bool = False
+    """The source died before it handed over, and the target goes live without: decided once, for its first
+    order may have been carried out though nobody heard the answer."""
 
     @property
     def about(self) -> str:

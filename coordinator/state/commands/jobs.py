@@ -28,12 +28,13 @@ class MigrationCommand(Command, frozen=True, kw_only=True):
 
 class AdvanceMigration(MigrationCommand, frozen=True, kw_only=True):
     """The step to `phase` is done, or, with the same phase, a `reason` why it takes long. `pipeline_id`: of
-    the copy on the target, once it is known.
+    the copy on the target, once it is known. `lost`: the target goes live without what the source had.
     """
 
     phase: MovePhase
     pipeline_id: str | None = None
     reason: Reason = ""
+    lost: bool = False
 
 
 class FinishMigration(MigrationCommand, frozen=True, kw_only=True):
