@@ -40,6 +40,10 @@ class Option:
     def name(self) -> str:
         return self.flag.lstrip("-").replace("-", "_")
 
+    @property
+    def shown_default(self) -> str:
+        return self.default if isinstance(self.default, str) else f"{self.default:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -145,6 +149,8 @@ _KEY: Final = Argument("id", "id of the key, its middle part")
 _TO: Final = Option("--to", "write the key into this new file instead of showing it")
 _GROUP: Final = Argument("group", "name of the group")
 _WHY: Final = Option("--why", "why, for the history of the group")
+_REGISTERED: Final = Option("--connectors", "registered connectors it may name, comma-separated")
+_ONE_PIPELINE: Final = Option("--pipeline", "which one, where the file has several")
 _FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
 
 COMMANDS: Final = (
@@ -426,8 +432,45 @@ COMMANDS: Final = (
         "find the mistakes in a VPL program; exit code 1 when there are any",
         "cli.commands.programs:check",
         arguments=(_FILE,),
-        options=(Option("--connectors", "registered connectors it may name, comma-separated"),),
+        options=(_REGISTERED,),
         example="varpulis check deploy/examples/doors.vpl",
+    ),
+    Command(
+        "run",
+        "play events through a program here, without a cluster; exit code 1 when a line is no event",
+        "cli.commands.programs:run",
+        arguments=(_FILE,),
+        options=(
+            Option("--events", "JSON lines to play, - for standard input", default="-"),
+            Option("--then", "how long time goes on after the last event; windows close", default="0s"),
+            _ONE_PIPELINE,
+            _REGISTERED,
+        ),
+        example="varpulis run deploy/examples/doors.vpl --events deploy/examples/doors.jsonl",
+    ),
+    Command(
+        "explain",
+        "what the streams of a program take, do and keep, and the Python made of it",
+        "cli.commands.programs:explain",
+        arguments=(_FILE,),
+        options=(
+            Option("--code", "print the generated Python as well", bool, False),
+            _ONE_PIPELINE,
+            _REGISTERED,
+        ),
+        example="varpulis explain deploy/examples/doors.vpl --code",
+    ),
+    Command(
+        "fmt",
+        "write VPL programs the one way: spaces, indents, line breaks; - formats standard input",
+        "cli.commands.formatting:fmt",
+        arguments=(Argument("files", "the programs, *.vpl", many=True),),
+        options=(
+            Option("--check", "change nothing; exit code 1 when a file is not formatted", bool, False),
+            Option("--diff", "change nothing; show what would change", bool, False),
+        ),
+        shows=False,
+        example="varpulis fmt --check deploy/examples/doors.vpl",
     ),
     Command(
         "key new",

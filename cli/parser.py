@@ -115,7 +115,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     if option.kind is bool:
         parser.add_argument(*option.flags, dest=option.name, action="store_true", help=option.help)
         return
-    default = "" if option.default is None else f" (default: {option.default:g})"
+    default = "" if option.default is None else f" (default: {option.shown_default})"
     parser.add_argument(
         *option.flags, dest=option.name, type=option.kind, default=option.default, help=option.help + default
     )

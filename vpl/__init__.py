@@ -8,7 +8,7 @@
 Source text goes through `layout` (statements), `parser` (LALR, `grammar.lark`), `tree` (`ast`), `check` with
 `scope` and `operations` (names resolved, a `plan`), `compile` with `expressions` and `aggregates` (generated
 Python over `values` and `functions`), and runs in `engine` over `windows`; `snapshot` takes its state out
-and in.
+and in. `explain` tells people what a program does, `style` writes it the one way.
 """
 
 from vpl.diagnostics import Diagnostic, VplError, VplStateError

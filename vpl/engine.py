@@ -108,6 +108,15 @@ class Program:
         return frozenset(named) - self.connectors.keys()
 
     @property
+    def streams(self) -> tuple[StreamPlan, ...]:
+        """Its streams, in the order of the text."""
+        return self._streams
+
+    def keeps(self, stream: str) -> list[str]:
+        """The operations of a stream that have a state, by their names in a checkpoint."""
+        return [plan.operation for plan in self._windows if plan.stream == stream]
+
+    @property
     def stateful(self) -> bool:
         """Whether what it puts out depends on more than the event at hand."""
         return bool(self._windows)

@@ -80,6 +80,13 @@ def test_a_pipeline_moves_and_a_worker_is_drained_as_the_docs_tell(place: Path) 
     assert "worker-1 is uncordoned" in said
 
 
+def test_programs_are_tried_without_a_cluster_as_the_docs_tell(place: Path) -> None:
+    said = typed(script("programs"), place)
+    assert "doors.vpl: no mistakes found" in said
+    assert '"badge": "b-19", "secs": 120, "level": "high"' in said
+    assert "aggregate" in said and "def on_Held" in said
+
+
 def test_the_failovers_of_the_docs_happen_as_told(place: Path) -> None:
     said = typed(script("failover"), place)
     assert re.search(r"filter +running +worker-1", said)
