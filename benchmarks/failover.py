@@ -57,13 +57,13 @@ _writes = itertools.count()
 
 
 def registration() -> dict[str, Any]:
-    """A write that always counts: a worker that comes back as another incarnation."""
+    """A write that always counts: a worker of another program, which tells no incarnation and so need not
+    prove that it is the one before, comes back with another capacity."""
     return {
         "worker_id": "paper",
         "address": "",
         "api_key": "",
-        "capacity": {"cpu_cores": 1, "pipelines_running": 0, "max_pipelines": 0},
-        "incarnation": str(next(_writes)),
+        "capacity": {"cpu_cores": next(_writes), "pipelines_running": 0, "max_pipelines": 0},
     }
 
 
