@@ -31,12 +31,14 @@ class Capacity(Message, frozen=True, kw_only=True):
 
 
 class RunningPipeline(Message, frozen=True, kw_only=True):
-    """A copy that really runs on a worker. `epoch` 0: deployed by a coordinator that knows no epochs."""
+    """A copy that really runs on a worker. `epoch` 0: deployed by a coordinator that knows no epochs.
+    `queue`: the number of the line of copies in which it listens; 0 when it is in none of its own."""
 
     pipeline_id: str
     group: str = ""
     name: str = ""
     epoch: Count = 0
+    queue: Count = 0
     state: str = "running"
     reason: str | None = None
 

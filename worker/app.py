@@ -80,6 +80,7 @@ class Worker:
         self._cleanup = contextlib.AsyncExitStack()
         self._url = ""
         self._ring: KeyRing | None = None
+        self._work: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -234,7 +235,9 @@ class Worker:
                     return
 
     async def stop(self) -> None:
-        """Drain, within `STOP_WAIT`, and let go of everything."""
+        """Drain, within `STOP_WAIT`, and let go of everything; nothing where it did not start."""
+        if not self._work:
+            return
         try:
             async with asyncio.timeout(STOP_WAIT):
                 await self.host.drain()

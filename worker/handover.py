@@ -26,6 +26,7 @@ from transport.errors import NatsTransportError
 from transport.subscription import BURST, Message
 from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
+from worker.held import Witness
 from worker.pipeline import Pipeline, State, breathe
 from worker.takeover import put_together
 
@@ -35,12 +36,13 @@ LEAVE_WAIT: Final = 2.0
 """Seconds for a server to confirm that it sends no more, and for what it sent to be taken."""
 JOIN_WAIT: Final = 3.0
 """Seconds in which all subscriptions must stand."""
+_MAY_RESUME: Final = frozenset((State.RUNNING, State.HELD, State.HANDED_OVER))
 
 
 async def hold(pipeline: Pipeline, *, relayed: bool = False, back: bool = False) -> None:
     """Keep events instead of handling them; a copy deployed held joins its line. `relayed`: but handle what
     others pass on, until it hands over; and on return all that this one passed on is on the servers. `back`:
-    one that handed over joins its lines again, and keeps what comes.
+    one that handed over joins its lines again, watches the order, and keeps what comes.
 
     Raises:
         WireError: `conflict`, it is in no state for that; `unavailable`, it could not subscribe in time.
@@ -50,7 +52,9 @@ async def hold(pipeline: Pipeline, *, relayed: bool = False, back: bool = False)
             pipeline.state = State.HELD
             pipeline.held_since = time.monotonic()
         elif not pipeline.joined and (pipeline.state is State.HELD or back):
-            await _join(pipeline)
+            if back:
+                pipeline.back_since, pipeline.witness = len(pipeline.held), Witness()
+            await _join(pipeline, watch=back)
         elif pipeline.state not in (State.HELD, State.HANDED_OVER):
             raise _unfit(pipeline, "hold")
         if relayed and pipeline.state is State.HELD and pipeline.joined:
@@ -92,20 +96,25 @@ async def resume(
     """Go live: from `checkpoint` (or from its events alone), then what was held, in order.
 
     Args:
-        only_held: of the checkpoint take the events alone, which came after those held here.
+        only_held: of the checkpoint take the events alone, which came after those held here, or, of a copy
+            that came back to its line, after those that it held before.
         anew: likewise, but they came before those.
-        queue: a line to begin; None: stay in the present one. `lines`: those of its further shares.
+        queue: a line to begin, also by a copy that runs, which is all that is asked of that one; None: stay
+            in the present one. `lines`: those of its further shares.
 
     Raises:
         WireError: `conflict`, the checkpoint does not fit or the copy is not held; `unavailable`, it could
             not subscribe in time. The copy is as it was then.
     """
     async with pipeline.moving:
+        begins_line = pipeline.state in _MAY_RESUME and pipeline.inputs.change_lines(queue, lines or {})
         if pipeline.state is State.RUNNING:
-            return
-        if pipeline.state not in (State.HELD, State.HANDED_OVER):
+            if not begins_line:
+                return
+            pipeline.state, pipeline.held_since, checkpoint = State.HELD, time.monotonic(), None
+        elif pipeline.state not in _MAY_RESUME:
             raise _unfit(pipeline, "resume")
-        if pipeline.inputs.change_lines(queue, lines or {}):
+        if begins_line:
             await pipeline.inputs.leave(LEAVE_WAIT)
             pipeline.joined = False
         if not pipeline.joined:
@@ -116,10 +125,12 @@ async def resume(
         elif checkpoint is not None:
             if not only_held and not anew:
                 pipeline.restore(checkpoint)
-            given, own = checkpoint.held, pipeline.held.events()
-            old, new = (own, given) if only_held else (given, own)
-            pipeline.held.replace(pipeline.witness.in_order(old, new))
+            own = pipeline.held.events()
+            before = (len(own) if pipeline.back_since is None else pipeline.back_since) if only_held else 0
+            since = pipeline.witness.in_order(checkpoint.held, own[before:])
+            pipeline.held.replace([*own[:before], *since])
         await pipeline.inputs.unwatch()
+        pipeline.back_since = None
         pipeline.state, pipeline.held_since, pipeline.has_run = State.HELD, None, True
         await _catch_up(pipeline)
 
@@ -142,8 +153,10 @@ def is_overdue(pipeline: Pipeline) -> bool:
     return since is not None and time.monotonic() - since > HOLD_LIMIT
 
 
-async def _join(pipeline: Pipeline) -> None:
+async def _join(pipeline: Pipeline, *, watch: bool = False) -> None:
     try:
+        if watch:
+            await pipeline.inputs.watch(pipeline.witness.see, JOIN_WAIT)
         await pipeline.inputs.open(pipeline.receive, JOIN_WAIT)
     except (ConnectorError, NatsTransportError) as error:
         await pipeline.inputs.leave(LEAVE_WAIT)

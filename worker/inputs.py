@@ -58,6 +58,11 @@ class Inputs:
         return self._dropped + sum(each.dropped for each in self._subscriptions) + self._connectors.dropped
 
     @property
+    def queue(self) -> str:
+        """The queue group of its line; empty when it is in none."""
+        return self._lines[0].queue if self._lines else ""
+
+    @property
     def shares(self) -> frozenset[int]:
         """The shares whose events it hears."""
         return frozenset(line.share for line in self._lines if line.share is not None and line.sources)

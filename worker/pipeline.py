@@ -88,6 +88,7 @@ class Pipeline:
         pieces: of which copies it takes over what, when it resumes.
         joined: it is in its line; one that is deployed held is not yet.
         held_since: monotonic seconds since when one that ran holds; else None.
+        back_since: how many events it held when it came back to a line that it had handed over; else None.
         moving, timer: held by a step of a move, and while a window is closed.
         owner: as what it writes its checkpoints; `checkpoint_secs`: how often, None: as the worker does.
         has_run: it is, or was, the one that runs; one that is deployed held is not yet.
@@ -129,6 +130,7 @@ class Pipeline:
         self.witness = Witness()
         self.joined = False
         self.held_since: float | None = None
+        self.back_since: int | None = None
         self.owner = Owner(_place(identity), identity.epoch, life)
         self.has_run = not held
         self.saved_aside = False
@@ -344,9 +346,15 @@ class Pipeline:
             group=self.group,
             name=self.name,
             epoch=self.epoch,
+            queue=self._line(),
             state=self.state,
             reason=self.reason or self._news() or None,
         )
+
+    def _line(self) -> int:
+        """The number of its line, which its queue group is named after (`Deploy.queue`)."""
+        before, _, number = self.inputs.queue.rpartition(".")
+        return int(number) if before == f"{self.group}.{self.name}" and number.isdecimal() else 0
 
     def _news(self) -> str:
         """What it began from, until every coordinator has heard it: heartbeats are many."""

@@ -4,9 +4,11 @@
   no leader, is left for the next; a request goes round once, and the next beat, or the next attempt to
   register, begins where the last one was answered.
 - A heartbeat that comes twice because the first answer was lost has the number of the first and counts once.
-- A heartbeat went out when the leader took it, or when a coordinator answered that nobody leads now: that is
-  no sign that we are cut off, and pipelines run on without coordinators, as over NATS (`worker.lease`). When
-  no coordinator answers at all, nothing tells their death from our being cut off, so the lease runs out.
+- A heartbeat went out when the leader took it, or when a coordinator answered that nobody leads now and most
+  of them cannot: they say so too, or no process listens there. That is no sign that we are cut off, and
+  pipelines run on without a leader, as over NATS (`worker.lease`). When more are silent, we may be cut off
+  together with the one that answers while the silent ones have a leader that places our pipelines elsewhere,
+  so the lease runs out. Who gives one URL of several trusts it in this.
 - 404: the cluster does not know us, so we register again. 409: another process has our id, and is newer.
 - The key for our commands goes with registrations and heartbeats in a header, so that each new leader learns
   it with the next beat and nobody has to store it.
@@ -107,11 +109,13 @@ class RestLink:
         """The first answer that is one, from any of them.
 
         Raises:
-            WireError: one refused it; `unavailable` and the like only when none did better.
-            NatsTransportError: none answered.
+            WireError: one refused it; `unavailable` and the like only when none did better, and most are so.
+            NatsTransportError: too few answered.
         """
         body = encode(message)
-        failure: NatsTransportError | WireError | None = None
+        failure: WireError | None = None
+        silent: NatsTransportError | None = None
+        leading = len(self._urls)  # at most
         for url in list(self._urls):
             try:
                 answer = await self._http.send(
@@ -119,18 +123,21 @@ class RestLink:
                 )
                 found = message_of(answer, kind)
             except NatsTransportError as error:
-                failure = failure or error
+                silent = silent or error
+                leading -= error.kind is ErrorKind.NO_RESPONDERS
                 continue
             except WireError as error:
                 if error.code not in _NOBODY_LEADS:
                     self._answered(url)
                     raise
-                failure = error
+                failure, leading = error, leading - 1
                 continue
             self._answered(url)
             return found
+        self.connected = failure is not None
+        if silent is not None and (failure is None or 2 * leading >= len(self._urls)):
+            raise silent
         assert failure is not None, "there is at least one URL"
-        self.connected = isinstance(failure, WireError)
         raise failure
 
     def _answered(self, url: str) -> None:

@@ -11,6 +11,8 @@ so:
 - a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
   because the first may have been sent before the deploy was done;
 - a copy that holds what comes to it, where no migration is under way: a move was given up, and it goes on;
+- a copy in another line than its placement's, likewise: a move was given up, the line is left to its target,
+  and the copy, which could not be told then, begins the new one;
 - the copy a migration makes is wanted on its target, though it is not the placement yet;
 - strays (see `state.model`) on workers that can be asked: ended;
 - an epoch above all we ever gave: the copy outlived the logs of its coordinators, and our counter is raised.
@@ -35,6 +37,7 @@ from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON, ReportRunning
 from coordinator.state.members import newest_epoch
 from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.next_version import line_for
 from proto_schemas.messages import RunningPipeline
 
 UNTIL_HEARD = 1.0
@@ -54,13 +57,13 @@ class _Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one worker's last heartbeat means."""
+    """What one worker's last heartbeat means. `astray`: copies to be told to go on in their line."""
 
     adopt: tuple[tuple[Target, RunningPipeline], ...] = ()
     failed: tuple[tuple[Target, str], ...] = ()
     stale: tuple[tuple[Target, RunningPipeline], ...] = ()
     missing: tuple[Target, ...] = ()
-    paused: tuple[tuple[Target, RunningPipeline], ...] = ()
+    astray: tuple[tuple[Target, RunningPipeline], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def examine(
     """Compare; pure. `missing` is what of `placed` this heartbeat does not list: wait for the next ones."""
     if heard.pipelines is None or heard.incarnation != worker.incarnation:
         return Findings()
-    adopt, failed, stale, paused = [], [], [], []
+    adopt, failed, stale, astray = [], [], [], []
     under_way = under_way or UnderWay.of(state)
     coming, moving = under_way.coming.get(worker.id, frozenset()), under_way.moving
     listed: set[Target] = set()
@@ -114,15 +117,27 @@ def examine(
             failed.append((target, copy.reason or f"worker {worker.id} says it failed"))
         elif placement.phase is not Phase.RUNNING or placement.pipeline_id != copy.pipeline_id:
             adopt.append((target, copy))
-        elif copy.state in _HOLDS and (copy.group, copy.name) not in moving:
-            paused.append((target, copy))
+        elif (copy.group, copy.name) not in moving and (
+            copy.state in _HOLDS or _is_in_another_line(state, placement, copy)
+        ):
+            astray.append((target, copy))
     missing = tuple(
         target
         for group, pipeline, placement in placed
         if placement.phase is Phase.RUNNING
         and (target := Target.of(state, group, pipeline, placement.epoch)) not in listed
     )
-    return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(paused))
+    return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(astray))
+
+
+def _is_in_another_line(state: State, placement: Placement, copy: RunningPipeline) -> bool:
+    """Of copies that have a line of their own, and tell it."""
+    if copy.queue in (0, placement.queue):
+        return False
+    group = state.groups[copy.group]
+    found = group.instance(copy.name)
+    shares = found is None or (found.pipeline.replicas > 1 and found.pipeline.partition_key is None)
+    return not shares and line_for(group, copy.name) is None
 
 
 def settled(worker: Worker, heard: Heard, placed: Iterable[tuple[str, str, Placement]]) -> bool:
@@ -131,16 +146,22 @@ def settled(worker: Worker, heard: Heard, placed: Iterable[tuple[str, str, Place
     if heard.pipelines is None or heard.incarnation != worker.incarnation:
         return False
     should = {
-        placement.pipeline_id: (group, pipeline, placement.epoch)
+        placement.pipeline_id: (group, pipeline, placement)
         for group, pipeline, placement in placed
         if placement.phase is Phase.RUNNING
     }
-    does = {
-        copy.pipeline_id: (copy.group, copy.name, copy.epoch)
+    return len(should) == len(heard.pipelines) and all(
+        copy.state not in _ATTENTION and _is_right(copy, should.get(copy.pipeline_id))
         for copy in heard.pipelines.values()
-        if copy.state not in _ATTENTION
-    }
-    return should == does and len(does) == len(heard.pipelines)
+    )
+
+
+def _is_right(copy: RunningPipeline, wanted: tuple[str, str, Placement] | None) -> bool:
+    if wanted is None:
+        return False
+    group, pipeline, placement = wanted
+    identity = (copy.group, copy.name, copy.epoch) == (group, pipeline, placement.epoch)
+    return identity and copy.queue in (0, placement.queue)
 
 
 def _wanted(state: State, placement: Placement, worker: Worker, copy: RunningPipeline) -> bool:
@@ -196,7 +217,7 @@ class Convergence:
                 self._start(target, partial(self._fail, target, reason))
             for target, copy in findings.stale:
                 self._end(worker, target, copy)
-            for target, copy in findings.paused:
+            for target, copy in findings.astray:
                 resume = partial(self._do.resume, worker.id, target, copy.pipeline_id)
                 self._once("resume", worker, copy, resume)
             for target in findings.missing:

@@ -12,9 +12,10 @@ What can go wrong:
 
 - *The target refuses, or dies, before the hand-over is committed*: cancelled; the source is told to go on,
   and takes what the target had taken.
-- *The same afterwards*: the migration failed, and that is committed before the source hears of it. A target
-  that may still listen keeps the old line; the source begins a new one, so that a zombie takes nothing away
-  from it.
+- *The same afterwards*: the migration failed. The source comes back to the line before the target leaves it,
+  and goes on once the failure is committed. A target that may still listen keeps the old line; the source
+  begins a new one, so that a zombie takes nothing away from it; should it not hear of that, convergence finds
+  it in the old line.
 - *The source dies first*: the target goes live without its state, in a line of its own, and the migration
   says so.
 - *The program is another one* (an update): the target takes the events that were held, and no state.
@@ -255,6 +256,9 @@ class Moves:
         """Commit it, then let the source go on with what the target had taken. Should we die between, or the
         source not answer, convergence finds a copy that holds, and lets it go on."""
         taken = None
+        if move.phase is MovePhase.HANDED_OVER and not _gone(self._ledger.state, move.from_worker):
+            with contextlib.suppress(WireError, NatsTransportError):
+                await self._commands.hold(move.from_worker, Hold(back=True, **self._fence(move, "from")))
         if move.to_pipeline_id is not None and not _gone(self._ledger.state, move.to_worker):
             with contextlib.suppress(WireError, NatsTransportError):
                 request = CheckpointRequest(handover=True, **self._fence(move, "to"))

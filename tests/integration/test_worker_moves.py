@@ -117,8 +117,8 @@ async def test_a_copy_takes_over_from_another_on_the_same_worker(
 async def test_a_move_that_is_given_up_leaves_the_old_copy_as_if_nothing_had_been(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """After the hand-over: what the new copy took is given back, and the old one begins a line of its own."""
-    text, count = program(nats_server), 1_500
+    """After the hand-over: the old copy comes back beside the new one, which then gives back what it took."""
+    text, count = program(nats_server), 3_000
     async with (
         running(nats_server, tmp_path, worker_id="w-0"),
         running(nats_server, tmp_path, worker_id="w-1"),
@@ -134,14 +134,37 @@ async def test_a_move_that_is_given_up_leaves_the_old_copy_as_if_nothing_had_bee
         await command(client, "hold", {"pipeline_id": old}, "w-0")
         await command(client, "hold", {"pipeline_id": new}, "w-1")
         await command(client, "checkpoint", {"pipeline_id": old, "handover": True}, "w-0")
-        await sending
+        assert (await command(client, "hold", {"pipeline_id": old, "back": True}, "w-0"))["ok"]
         taken = await command(client, "checkpoint", {"pipeline_id": new, "handover": True}, "w-1")
-        back = {"pipeline_id": old, "checkpoint": taken, "only_held": True, "resume": True, "queue": "g.p.2"}
+        assert not sending.done(), "events came all the time"
+        back = {"pipeline_id": old, "checkpoint": taken, "only_held": True, "resume": True}
         assert (await command(client, "restore", back, "w-0"))["ok"]
+        await sending
         await until(lambda: len(heard.messages) >= count)
-        await publish(publisher, range(count, count + 10))
-        await until(lambda: len(heard.messages) >= count + 10)
-    assert sorted(numbers(heard)) == list(range(count + 10))
+    assert numbers(heard) == list(range(count)), "each once, in its order"
+
+
+async def test_a_copy_that_runs_and_is_told_of_another_line_begins_that_one(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """A move was given up while the source could not be told; a zombie still takes from the old line."""
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0") as worker,
+        bare_client(nats_server) as client,
+        bare_client(nats_server) as zombie,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "w-0", program(nats_server), 3, queue="g.p.3"))["id"]
+        await zombie.subscribe("in.>", queue="g.p.3")
+        await zombie.flush()
+        assert [each.queue for each in worker.host.running()] == [3]
+        told = {"pipeline_id": copy, "resume": True, "queue": "g.p.15"}
+        assert (await command(client, "restore", told, "w-0"))["ok"]
+        assert (await command(client, "restore", told, "w-0"))["ok"], "repeated, it has no effect"
+        assert [(each.queue, each.state) for each in worker.host.running()] == [(15, "running")]
+        await publish(client, range(50))
+        await until(lambda: len(heard.messages) >= 50, what="all that the zombie would have shared")
+    assert numbers(heard) == list(range(50))
 
 
 async def test_a_copy_that_holds_goes_on_by_itself_when_it_hears_no_more_of_the_move(

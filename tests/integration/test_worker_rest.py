@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -46,6 +46,25 @@ def nowhere() -> str:
     return f"http://127.0.0.1:{free_port()}"
 
 
+class Silent(NamedTuple):
+    """A server that accepts and says nothing, as one that is frozen; what it was sent."""
+
+    url: str
+    asked: list[bytes]
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[Silent]:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(100))
+        await reader.read()
+        writer.close()
+
+    asked: list[bytes] = []
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield Silent(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked)
+
+
 async def test_coordinators_are_tried_in_turn_and_the_one_that_answered_stays_first(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -73,19 +92,53 @@ async def test_one_that_knows_of_no_leader_is_left_for_the_next(
             await until(lambda: second.heartbeats, what="heartbeats at the other")
 
 
+async def leases_pass(coordinator: FakeRestCoordinator) -> None:
+    """More than two of half a second, for an interval of 0.05 s."""
+    asked = len(coordinator.paths)
+    await until(lambda: len(coordinator.paths) > asked + 30, what="heartbeats for more than two leases")
+
+
+async def test_a_lease_outlives_the_leader_where_most_coordinators_cannot_lead(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with coordinated_over_rest(lease_secs=0.5) as first, coordinated_over_rest() as second:
+        given = over_rest(tmp_path, first.url, second.url, nowhere())
+        async with running(nats_server, tmp_path, **given) as worker:
+            await until(lambda: first.heartbeats, what="a heartbeat")
+            first.refusal = second.refusal = DOWN
+            await leases_pass(first)
+            assert worker.health()["lease_open"], "two say that nobody leads, and nobody listens at the third"
+            await second.server.stop(0.1)
+            await leases_pass(first)
+            assert worker.health()["lease_open"], "one says so, and nobody listens at the others"
+
+
+async def test_a_lease_ends_where_most_coordinators_are_silent_and_may_have_a_leader(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """The one that answers may be cut off from them together with us."""
+    async with silent() as one, silent() as other, coordinated_over_rest(lease_secs=1.0) as first:
+        given = over_rest(tmp_path, first.url, one.url, other.url)
+        async with running(nats_server, tmp_path, **given) as worker:
+            await until(lambda: first.heartbeats, what="a heartbeat")
+            assert worker.health()["lease_open"]
+            first.refusal = DOWN
+            await until(lambda: not worker.health()["lease_open"], what="the end of the lease")
+            first.refusal = None
+            await until(lambda: worker.health()["lease_open"], what="the next lease")
+
+
+async def test_a_worker_that_did_not_start_has_nothing_to_stop(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    await Worker(config(nats_server, tmp_path)).stop()
+
+
 async def test_one_that_froze_costs_a_heartbeat_its_patience_and_no_more(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    async def accept_and_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.read(100))
-        await reader.read()
-        writer.close()
-
-    asked: list[bytes] = []
-    frozen = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{frozen.sockets[0].getsockname()[1]}"
-    async with frozen, coordinated_over_rest(lease_secs=5) as coordinator:
-        link = RestLink(HttpClient(), (url, coordinator.url), "w", api_key="", worker_key=KEY)
+    async with silent() as frozen, coordinated_over_rest(lease_secs=5) as coordinator:
+        link = RestLink(HttpClient(), (frozen.url, coordinator.url), "w", api_key="", worker_key=KEY)
         acks: list[HeartbeatAck] = []
 
         async def acknowledged(seq: int, ack: HeartbeatAck) -> None:
@@ -97,7 +150,7 @@ async def test_one_that_froze_costs_a_heartbeat_its_patience_and_no_more(
         await link.beat(1, beat, 0.2)
         await link.beat(2, beat, 0.2)
         await link._http.close()
-    assert len(asked) == 1 and len(acks) == 2 and link.coordinator == coordinator.url
+    assert len(frozen.asked) == 1 and len(acks) == 2 and link.coordinator == coordinator.url
 
 
 @asynccontextmanager

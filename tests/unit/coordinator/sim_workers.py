@@ -49,6 +49,7 @@ class Copy:
             group=self.group,
             name=self.name,
             epoch=self.epoch,
+            queue=int(self.line.rpartition(".")[2] or 0),
             state=self.state,
             reason=self.fault,
         )
@@ -159,6 +160,7 @@ class SimWorkers:
     @staticmethod
     def _restore(copy: Copy, message: Restore) -> None:
         if copy.state == "running":
+            copy.line = message.queue or copy.line
             return
         if message.piece is not None:
             copy.pieces[message.piece] = (message.checkpoint or {}).get("pipeline", "")

@@ -370,7 +370,11 @@ async def test_a_drained_worker_that_dies_is_empty_too() -> None:
 # -- whatever happens
 
 
-@pytest.mark.parametrize(("seed", "jitter"), [*((seed, seed) for seed in range(40)), (34, 50), (34, 125)])
+CAUGHT = ((34, 50), (34, 125), (34, 158), (34, 161))
+"""Pairs that once found a fault."""
+
+
+@pytest.mark.parametrize(("seed", "jitter"), [*((seed, seed) for seed in range(40)), *CAUGHT])
 async def test_whatever_is_asked_and_whatever_fails_everything_runs_once_in_the_end(
     seed: int, jitter: int
 ) -> None:
