@@ -1,10 +1,15 @@
-"""The two subjects workers speak on: `register` and `heartbeat.>`.
+"""The two subjects workers speak on, `register` and `heartbeat.>`, and that on which coordinators tell each
+other of workers that speak REST, `relay.>`.
 
 `register` is answered once: every coordinator that is a member subscribes in one queue group, and whichever
 gets it takes it through Raft, leader or not. A heartbeat is heard by all; only the leader answers, and only
 one that has a reply subject (a seed worker's has none): with its term, the lease, and what the worker is to
 do. Answering renews the lease, so a node answers only while it leads, and not while the worker counts as
 unhealthy: its pipelines may be on their way to others.
+
+What comes over REST reaches the leader alone, which relays it, so that every coordinator shows the same and
+the next leader knows who is alive. What is relayed is noted only of workers that have no NATS, and answered
+by nobody.
 
 A callback hands over and returns. What cannot be read is answered with an error where there is somebody to
 answer, and counted by kind and reason; it never reaches its neighbours.
@@ -28,7 +33,7 @@ from coordinator.log import line
 from coordinator.security.door import Door
 from coordinator.security.proof import Proof
 from coordinator.state.commands import RegisterWorker
-from coordinator.state.model import NATS, WorkerStatus
+from coordinator.state.model import NATS, REST, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
@@ -106,6 +111,7 @@ class WorkerListener:
         self._proof = proof
         self._subjects = Subjects(config.prefix)
         self._heartbeats: Subscription | None = None
+        self._relays: Subscription | None = None
         self._register_queue: Subscription | None = None
         self._registrations: set[asyncio.Task[None]] = set()
         self.bad_messages: Counter[tuple[str, str]] = Counter()
@@ -113,6 +119,7 @@ class WorkerListener:
     async def start(self) -> None:
         """Hear heartbeats; who may become the leader knows then who is alive."""
         self._heartbeats = await self._nats.subscribe(self._subjects.heartbeats, self._on_heartbeat)
+        self._relays = await self._nats.subscribe(self._subjects.relays, self._on_relay)
 
     async def take_registrations(self, wanted: bool) -> None:
         """Join or leave the queue group that shares the registrations out; nothing when that is done already.
@@ -130,7 +137,7 @@ class WorkerListener:
 
     async def stop(self) -> None:
         """Hear no more; what is under way is cut off."""
-        for subscription in (self._heartbeats, self._register_queue):
+        for subscription in (self._heartbeats, self._relays, self._register_queue):
             if subscription is not None:
                 with contextlib.suppress(NatsTransportError):
                     await subscription.unsubscribe()
@@ -188,24 +195,48 @@ class WorkerListener:
     # -- heartbeats
 
     async def _on_heartbeat(self, message: Message) -> None:
-        try:
-            # What JetStream delivers to a subject carries the one it was published on.
-            if not message.subject.startswith(self._subjects.heartbeat_prefix):
-                raise ValueError("it was published elsewhere")
-            worker_id = check_id(message.subject.removeprefix(self._subjects.heartbeat_prefix), "worker id")
-            heartbeat = decode(message.data, Heartbeat)
-        except ValueError as error:
-            self._count("heartbeat", "bad_subject")
-            _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
+        found = self._read(message, "heartbeat", self._subjects.heartbeat_prefix)
+        if found is None:
             return
-        except WireError as error:
-            self._count("heartbeat", error.code)
-            _log.debug("%s", line("heartbeat_dropped", subject=message.subject, reason=error))
-            return
-        self.hear(worker_id, heartbeat)
-        ack = self.answer(worker_id, heartbeat) if message.reply else None
+        self.hear(*found)
+        ack = self.answer(*found) if message.reply else None
         if ack is not None:
             await self._reply(message, ack)
+
+    async def _on_relay(self, message: Message) -> None:
+        found = self._read(message, "relay", self._subjects.relay_prefix)
+        if found is None or self._leading():
+            return  # who leads hears workers themselves, and his own relays
+        worker_id, heartbeat = found
+        worker = self._ledger.state.workers.get(worker_id)
+        if worker is None or worker.carrier != REST:
+            self._count("relay", "unknown_worker")
+        else:
+            self._table.heard(worker_id, heartbeat, self._clock())
+
+    async def relay(self, worker_id: str, heartbeat: Heartbeat) -> None:
+        """Tell the other coordinators of a heartbeat that came over REST; what cannot be told is counted."""
+        try:
+            await self._nats.publish(self._subjects.relay(worker_id), encode(heartbeat))
+        except NatsTransportError as error:
+            self._count("relay", error.kind)
+
+    def _read(self, message: Message, kind: str, prefix: str) -> tuple[str, Heartbeat] | None:
+        """Who says what; None when it cannot be read, which is counted."""
+        try:
+            # What JetStream delivers to a subject carries the one it was published on.
+            if not message.subject.startswith(prefix):
+                raise ValueError("it was published elsewhere")
+            return check_id(message.subject.removeprefix(prefix), "worker id"), decode(
+                message.data, Heartbeat
+            )
+        except ValueError as error:
+            self._count(kind, "bad_subject")
+            _log.debug("%s", line(f"{kind}_dropped", subject=message.subject, reason=error))
+        except WireError as error:
+            self._count(kind, error.code)
+            _log.debug("%s", line(f"{kind}_dropped", subject=message.subject, reason=error))
+        return None
 
     def hear(self, worker_id: str, heartbeat: Heartbeat) -> None:
         """Note a heartbeat, whoever carried it."""

@@ -47,6 +47,11 @@ def _channel_rows() -> dict[str, tuple[str, str, tuple[str, ...]]]:
             "the leader's answer to a heartbeat that has a reply subject",
             ("HeartbeatAck",),
         ),
+        "relay": (
+            "relay.{worker_id}",
+            "the heartbeat of a worker that speaks REST, for the coordinators that did not take it",
+            ("Heartbeat",),
+        ),
         "pipeline": (
             "pipeline.{group}.{from}.{to}",
             "events from one pipeline of a group to another; `_external` as {from} for events from outside",
@@ -85,6 +90,7 @@ def _operations() -> list[tuple[str, dict[str, Any]]]:
     return [
         ("register", operation("receive", "register", "registered")),
         ("heartbeat", operation("receive", "heartbeat", "heartbeat_ack")),
+        ("relay", operation("send", "relay")),
         ("pipeline", operation("send", "pipeline")),
         *((command, operation("send", command, f"{command}_answer")) for command in COMMANDS),
     ]

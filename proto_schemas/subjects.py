@@ -74,6 +74,20 @@ class Subjects:
         """Worker -> every coordinator."""
         return f"{self.prefix}.heartbeat.{check_id(worker_id, 'worker id')}"
 
+    @property
+    def relays(self) -> str:
+        """What every coordinator subscribes to hear, from the leader, of workers without NATS."""
+        return f"{self.prefix}.relay.>"
+
+    @property
+    def relay_prefix(self) -> str:
+        """What the subjects of relayed heartbeats begin with; the worker's id follows."""
+        return f"{self.prefix}.relay."
+
+    def relay(self, worker_id: str) -> str:
+        """Leader -> every coordinator: the heartbeat of a worker without NATS."""
+        return f"{self.prefix}.relay.{check_id(worker_id, 'worker id')}"
+
     def command(self, worker_id: str, command: str) -> str:
         """Leader -> worker, request."""
         return f"{self.prefix}.cmd.{check_id(worker_id, 'worker id')}.{check_id(command, 'command')}"

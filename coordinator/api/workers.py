@@ -1,8 +1,7 @@
 """`/workers`: join, heartbeat, look, take out.
 
 Registrations and heartbeats are writes like others, so whichever node a worker asks, the leader hears it and
-answers: a worker that speaks REST is heard by the leader alone, and a new leader grants everybody a full
-timeout before it judges (`controllers.liveness`).
+answers. What a worker that speaks REST says there, the leader relays to the other coordinators.
 """
 
 from typing import Annotated, Final
@@ -82,6 +81,8 @@ async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str
         _refuse_older(context, worker_id, message.incarnation)
         context.by_rest.learn(worker_id, message.incarnation, request.headers.get(WORKER_KEY_HEADER))
     context.listener.hear(worker_id, message)
+    if worker.carrier == REST:
+        await context.listener.relay(worker_id, message)
     ack = context.listener.answer(worker_id, message)
     return Acknowledged(
         acknowledged=True,

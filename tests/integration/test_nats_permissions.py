@@ -94,6 +94,8 @@ class Intruder:
 FORBIDDEN = {
     "worker-0": [
         ("publish", f"{P}.heartbeat.worker-1"),
+        ("publish", f"{P}.relay.worker-1"),
+        ("subscribe", f"{P}.relay.>"),
         ("publish", f"{P}.raft.coordinator-0.append"),
         ("publish", f"{P}.cmd.worker-1.deploy"),
         ("publish", f"{P}.cmd.worker-1.hello"),
@@ -154,6 +156,7 @@ FORBIDDEN = {
         ("subscribe", ">"),
     ],
     "client": [
+        ("publish", f"{P}.relay.worker-0"),
         ("publish", f"{P}.pipeline.g.p.q"),
         ("publish", f"{P}.cmd.worker-0.inject"),
         ("publish", f"{P}.register"),
@@ -203,6 +206,8 @@ ALLOWED = {
     "coordinator-0": [
         ("publish", f"{P}.raft.coordinator-1.append"),
         ("publish", f"{P}.cmd.worker-0.deploy"),
+        ("publish", f"{P}.relay.worker-0"),
+        ("subscribe", f"{P}.relay.>"),
         ("publish", "_INBOX.worker-0.abc.1"),
         ("subscribe", f"{P}.raft.coordinator-0.*"),
         ("subscribe", f"{P}.heartbeat.>"),

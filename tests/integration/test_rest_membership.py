@@ -3,6 +3,7 @@ goes.
 """
 
 import contextlib
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.app import Coordinator
+from coordinator.heartbeats import HeartbeatTable
 from coordinator.security import keys
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Capacity, Register, Registered
@@ -19,7 +22,7 @@ from tests.support.certificates import Authority
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.coordinator.three import NODES, Three, group, three
-from tests.unit.worker.support import KEY, config, over_rest
+from tests.unit.worker.support import KEY, bare_client, config, over_rest
 from transport.config import NatsConfig
 from transport.keyring import new_key
 from transport.nats import NatsTransport
@@ -48,6 +51,11 @@ def beat(incarnation: str, seq: int, *pipelines: dict[str, Any]) -> dict[str, An
         "seq": seq,
         "pipelines": list(pipelines),
     }
+
+
+def table_of(node: Coordinator) -> HeartbeatTable:
+    assert node._listener is not None
+    return node._listener._table
 
 
 def shown(key: str | None) -> dict[str, str]:
@@ -94,6 +102,52 @@ async def test_heartbeats_to_a_follower_count_at_the_leader_and_bring_its_word(
         await until(unhealthy, what="silence counts")
         told = await stage.ask("POST", "/workers/r/heartbeat", beat("a", 2), node=follower)
         assert told.json()["lease_secs"] is None, "its pipelines may be on their way to others"
+
+
+async def test_every_coordinator_knows_what_a_worker_said_to_the_leader(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """Read from each alone, without the leader; and the next leader knows it from its first moment."""
+    async with three(nats_server.url, tmp_path) as stage:
+        await stage.ask("POST", "/workers/register", registration("a"), headers=shown(KEY))
+        told = {"pipelines_running": 2, "events_processed": 77, "load": 0.5}
+        for seq in (1, 2):
+            answer = await stage.ask("POST", "/workers/r/heartbeat", {**beat("a", seq), **told})
+            assert answer.status_code == 200, answer.text
+        views: list[dict[str, Any]] = []
+
+        async def same() -> bool:
+            views[:] = [
+                (await stage.ask("GET", "/workers/r?consistency=stale", node=node)).json()
+                for node in stage.nodes.values()
+            ]
+            return all((each["pipelines_running"], each["events_processed"]) == (2, 77) for each in views)
+
+        await until(same, what="all three show it")
+        assert len(views) == 3 and {each["status"] for each in views} == {"ready"}
+        tables = [table_of(node) for node in stage.nodes.values()]
+        assert {table.loads().get("r") for table in tables} == {0.5}
+        assert all(table.out_of_order == 0 for table in tables), "the leader does not hear itself"
+
+
+async def test_a_relay_of_a_stranger_or_of_a_worker_that_nats_reaches_is_not_noted(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with three(nats_server.url, tmp_path) as stage, bare_client(nats_server) as client:
+        body = {**registration("n1", worker_id="n", carrier="nats")}
+        await stage.ask("POST", "/workers/register", body)
+        follower = stage.follower
+        listener = follower._listener
+        assert listener is not None
+        for name, data in (("nobody", b"{}"), ("n", b"not json"), ("n.x", b"{}"), ("n", b"")):
+            await client.publish(f"varpulis.cluster.relay.{name}", data)
+        good = json.dumps({**beat("n1", 5), "events_processed": 9}).encode()
+        await client.publish("varpulis.cluster.relay.n", good)
+        bad = listener.bad_messages
+        await until(lambda: bad["relay", "unknown_worker"] >= 1, what="it came")
+        heard = table_of(follower).get("n")
+        assert heard is None or heard.events_processed == 0
+        assert bad["relay", "bad_subject"] == 1 and bad["relay", "bad_request"] >= 2
 
 
 async def test_an_older_process_is_told_so_as_long_as_the_newer_one_lives(

@@ -18,6 +18,8 @@ HOSTILE = ["", "a.b", "*", ">", "a b", "a\n", "a\tb", "worker-ä", "a" * 65, "."
     [
         (subjects.register, "varpulis.cluster.register"),
         (subjects.heartbeats, "varpulis.cluster.heartbeat.>"),
+        (subjects.relays, "varpulis.cluster.relay.>"),
+        (subjects.relay("w-1"), "varpulis.cluster.relay.w-1"),
         (subjects.heartbeat("worker-0"), "varpulis.cluster.heartbeat.worker-0"),
         (subjects.command("worker-0", "deploy"), "varpulis.cluster.cmd.worker-0.deploy"),
         (subjects.commands("worker-0"), "varpulis.cluster.cmd.worker-0.>"),
