@@ -306,8 +306,8 @@ SETTINGS: Final = (
         "scaling.webhook",
         "text",
         "",
-        "URL that is told of each change of the scaling advice; empty: none",
-        "--scaling-webhook",
+        "URL that is told of each change of the scaling advice; empty: none. Such URLs often hold a token",
+        secret=True,
     ),
     Setting(
         "scaling.high", "number", 0.8, "part of slots or cores above which more are wanted", low=0.01, high=1

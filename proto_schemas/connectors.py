@@ -75,6 +75,9 @@ def check_connector(name: str, connector_type: str, params: Mapping[str, Any]) -
         _check_value(key, known[key], value)
 
 
+_URLS: Final = ("servers", "server", "url")
+
+
 def is_reference(value: Any) -> bool:
     """Whether a value says where the worker is to read it."""
     return isinstance(value, str) and value.startswith(("env:", "file:"))
@@ -86,6 +89,12 @@ def secret_names(connector_type: str, params: Mapping[str, Any]) -> list[str]:
     return [
         key for key, value in params.items() if key in known and known[key].secret and not is_reference(value)
     ]
+
+
+def written_secrets(connector_type: str, params: Mapping[str, Any]) -> list[str]:
+    """The parameters of a connector that is declared in a program, in which a secret is written out."""
+    urls = [key for key in _URLS if not is_reference(params.get(key)) and "@" in str(params.get(key))]
+    return [*secret_names(connector_type, params), *urls]
 
 
 def _check_value(key: str, param: Param, value: Any) -> None:

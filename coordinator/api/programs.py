@@ -4,11 +4,13 @@ Programs are compiled in a thread, so that a large one does not hold up heartbea
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from coordinator.api.shape import check_shape, refuse
 from coordinator.state.model import Connector, Group
+from proto_schemas.connectors import written_secrets
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from vpl import Diagnostic as Finding
@@ -37,7 +39,7 @@ async def check_group(
         WireError: 400 for a shape that does not hold, 422 `parse_error` with every finding in every program.
     """
     check_shape(spec, prefix)
-    return await asyncio.to_thread(_compile, spec, registered or {})
+    return await asyncio.to_thread(_compile, spec, registered or {}, new=True)
 
 
 async def undivided(spec: GroupSpec, registered: Mapping[str, Connector]) -> dict[str, str]:
@@ -106,13 +108,36 @@ def _undivided(program: Program, key: str) -> str:
     return ""
 
 
-def _compile(spec: GroupSpec, registered: Mapping[str, Connector]) -> Programs:
+def _written_secrets(source: str, program: Program) -> Iterator[Finding]:
+    """Programs are replicated and shown as they are."""
+    for connector in program.connectors.values():
+        for name in written_secrets(connector.type, connector.params):
+            before, _, _ = source.partition(_declaration(source, connector.name))
+            yield Finding(
+                "error",
+                before.count("\n") + 1,
+                len(before) - (before.rfind("\n") + 1) + 1,
+                f"the {name} of connector {connector.name} holds a secret: who may read a group reads its "
+                "programs",
+                f'write {name}: "env:NAME" or "file:PATH", or register it: varpulis connector create',
+            )
+
+
+def _declaration(source: str, name: str) -> str:
+    found = re.search(rf"\bconnector\s+{re.escape(name)}\b", source)
+    return found[0] if found is not None else source
+
+
+def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool = False) -> Programs:
+    """`new`: what is refused in a program that comes, too."""
     found = Programs({}, {}, {})
     findings: list[Diagnostic] = []
     broken: list[str] = []
     for number, pipeline in enumerate(spec.pipelines):
         try:
             program = compile_source(pipeline.source, frozenset(registered))
+            if new and (written := list(_written_secrets(pipeline.source, program))):
+                raise VplError(written)
             _check_sources(number, pipeline, program, registered)
             found.consumes[pipeline.name] = sorted(program.consumes)
             if pipeline.partition_key is not None and (why := _undivided(program, pipeline.partition_key)):

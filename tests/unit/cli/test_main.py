@@ -39,7 +39,6 @@ def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         (["status", "--config", "nowhere.toml"], "no configuration file at nowhere.toml"),
         (["worker"], "worker.id is missing"),
         (["coordinator", "--id", "a"], "coordinator.members is missing"),
-        (["coordinator", "--id", "a", "--members", "a", "--scaling-webhook", "ftp://x"], "is no URL"),
         (["events", "--limit", "0"], "--limit 0 is out of range"),
         (["worker", "--id", "w", "--label", "zone"], "is not key=value"),
         (["worker", "--id", "a.b", "--http-port", "0"], "'a.b'"),
@@ -60,6 +59,15 @@ def test_a_contradiction_between_nats_settings_is_wrong_usage(
     monkeypatch.setenv("VARPULIS_NATS_USER", "me")
     assert main(["worker", "--id", "w"]) == 2
     assert "user is given without password" in capsys.readouterr().err
+
+
+def test_a_webhook_that_is_no_url_is_wrong_usage_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VARPULIS_SCALING_WEBHOOK", "ftp://x/hunter2")
+    assert main(["coordinator", "--id", "a", "--members", "a"]) == 2
+    said = capsys.readouterr().err
+    assert "is no URL" in said and "hunter2" not in said
 
 
 def test_a_cluster_that_is_not_there_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,3 +75,33 @@ async def test_who_reads_from_a_connector_and_shares_by_key_is_found_and_nobody_
     ]
     assert await sharers_by_key(groups, "Bus") == ["reads/p"]
     assert await sharers_by_key(groups, "Other") == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "names"),
+    [
+        ('nats(servers: "nats://h:4222", password: "hunter2", user: "u")', "password"),
+        ('nats(servers: ["nats://h:4222", "nats://u:hunter2@h:4222"])', "servers"),
+        ('nats(url: "nats://hunter2@h:4222")', "url"),
+        ('nats(servers: "nats://h:4222", token: "hunter2")', "token"),
+    ],
+)
+async def test_a_program_in_which_a_secret_is_written_is_refused_with_its_line_and_without_it(
+    declared: str, names: str
+) -> None:
+    source = f'# a\nconnector Bus = {declared}\nstream Out = In.from(Bus, topic: "t").emit(x: x)'
+    group = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source)])
+    with pytest.raises(WireError, match=f"the {names} of connector Bus holds a secret") as caught:
+        await check_group(group, PREFIX)
+    assert caught.value.status == 422
+    [found] = list(caught.value.diagnostics or [])
+    assert (found.line, found.column) == (2, 1) and "env:NAME" in (found.hint or "")
+    assert "hunter2" not in str(caught.value) + str(found)
+
+
+async def test_a_reference_to_a_secret_is_none() -> None:
+    source = (
+        'connector Bus = nats(servers: "env:HOSTS", token: "file:/run/token")\n'
+        'stream Out = In.from(Bus, topic: "t").emit(x: x)'
+    )
+    assert await check_group(GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source)]), PREFIX)
