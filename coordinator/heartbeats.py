@@ -11,10 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from msgspec.structs import replace as replace_struct
+
 from coordinator.loads import Load, first
 from proto_schemas.messages import Heartbeat, RunningPipeline
 
-MAX_TRACKED: Final = 20_000
+MAX_STRANGERS: Final = 10_000
+"""Names tracked that no state here knows: as many as there may be workers, for to a coordinator that has not
+caught up yet all of them are strangers."""
 SUSPECT_INTERVALS: Final = 2.0
 """Heartbeat intervals without a word (one was missed) after which a worker is suspect."""
 
@@ -43,12 +47,13 @@ class Heard:
 
 
 class HeartbeatTable:
-    """The last word of each worker. Bounded: beyond `MAX_TRACKED` names, new ones are not tracked but
-    counted. Kept in the order in which they were heard, so that who is silent is found without a look at the
-    others."""
+    """The last word of each worker. Members are always tracked; of strangers at most `MAX_STRANGERS`, and
+    only that they were heard, so a flood of names takes neither memory nor anybody's place. Kept in the order
+    in which they were heard, so that who is silent is found without a look at the others."""
 
     def __init__(self) -> None:
         self._heard: OrderedDict[str, Heard] = OrderedDict()
+        self._strangers: set[str] = set()
         self.received = 0
         self.out_of_order = 0
         self.untracked = 0
@@ -71,9 +76,11 @@ class HeartbeatTable:
     def forget(self, worker_id: str) -> None:
         """The worker was removed."""
         self._heard.pop(worker_id, None)
+        self._strangers.discard(worker_id)
 
     def registered(self, worker_id: str, incarnation: str | None, at: float) -> None:
         """A registration is a sign of life too; a new process starts a new count."""
+        self._strangers.discard(worker_id)
         last = self._heard.get(worker_id)
         if last is not None and incarnation is not None and last.incarnation == incarnation:
             self._heard[worker_id] = replace(last, at=at)
@@ -81,13 +88,19 @@ class HeartbeatTable:
             self._heard[worker_id] = Heard(at=at, incarnation=incarnation)
         self._heard.move_to_end(worker_id)
 
-    def heard(self, worker_id: str, heartbeat: Heartbeat, at: float) -> bool:
-        """Note a heartbeat; True when it tells something new beside "alive"."""
+    def heard(self, worker_id: str, heartbeat: Heartbeat, at: float, *, member: bool = True) -> bool:
+        """Note a heartbeat; True when it tells something new beside "alive". `member`: the state here knows
+        this worker."""
         self.received += 1
         last = self._heard.get(worker_id)
-        if last is None and len(self._heard) >= MAX_TRACKED:
+        if member:
+            self._strangers.discard(worker_id)
+        elif last is None and len(self._strangers) >= MAX_STRANGERS:
             self.untracked += 1
             return False
+        else:
+            self._strangers.add(worker_id)
+            heartbeat = replace_struct(heartbeat, pipelines=None, load=None, loss_windows=None)
         same = last is not None and last.incarnation == heartbeat.incarnation
         if last is not None and same and _not_after(heartbeat.seq, last.seq):
             self.out_of_order += 1

@@ -243,7 +243,7 @@ class WorkerListener:
         worker = self._ledger.state.workers.get(worker_id)
         if worker is None:
             self._count("heartbeat", "unknown_worker")
-        news = self._table.heard(worker_id, heartbeat, self._clock())
+        news = self._table.heard(worker_id, heartbeat, self._clock(), member=worker is not None)
         if (news or self._unhealthy(worker_id)) and self._leading():
             self._loop.wake()
 

@@ -29,6 +29,8 @@ from coordinator.state.model import MAX_AUDIT, Event, State
 from proto_schemas.errors import ErrorCode, WireError
 
 MAX_CLIENTS: Final = 200
+MAX_OF_ONE: Final = 50
+"""Clients with one API key, so that none of them keeps the others out."""
 HEARTBEAT: Final = 15.0
 """Seconds; below what proxies take for an idle connection (30 to 60 s, mostly)."""
 PATIENCE: Final = 30.0
@@ -52,8 +54,11 @@ class Client:
     """One listener: how far it is. `admitted`: whether it may still listen. `sent`: events; `resets`: how
     often it was told to load anew."""
 
-    def __init__(self, cursor: int | None, heartbeat: float, admitted: Callable[[], bool]) -> None:
+    def __init__(
+        self, cursor: int | None, heartbeat: float, admitted: Callable[[], bool], holder: str
+    ) -> None:
         self.cursor = cursor
+        self.holder = holder
         self.heartbeat = heartbeat
         self.admitted = admitted
         self.summary = 0
@@ -67,7 +72,7 @@ class Streams:
 
     Args:
         state: the state as applied here.
-        max_clients: more are told to come back.
+        max_clients, max_of_one: more, in all or with one key, are told to come back.
         heartbeat: seconds between signs of life.
         patience: seconds until a client that takes nothing is let go.
 
@@ -80,11 +85,13 @@ class Streams:
         state: Callable[[], State],
         *,
         max_clients: int = MAX_CLIENTS,
+        max_of_one: int = MAX_OF_ONE,
         heartbeat: float = HEARTBEAT,
         patience: float = PATIENCE,
     ) -> None:
         self._state = state
         self._max_clients = max_clients
+        self._max_of_one = max_of_one
         self._heartbeat = heartbeat
         self._patience = patience
         self._clients: set[Client] = set()
@@ -120,9 +127,10 @@ class Streams:
             await asyncio.sleep(SUMMARY_EVERY)
 
     def open(
-        self, last_event_id: str | None, admitted: Callable[[], bool] = lambda: True
+        self, last_event_id: str | None, admitted: Callable[[], bool] = lambda: True, holder: str = ""
     ) -> "Callable[[Any, Receive, Send], Any]":
-        """An ASGI application that streams to one client, for as long as it is `admitted`.
+        """An ASGI application that streams to one client, for as long as it is `admitted`; `holder`: the id
+        of its key, where there is one.
 
         Raises:
             WireError: `unavailable`, there are too many, or we stop.
@@ -131,9 +139,13 @@ class Streams:
             self.refused += 1
             why = "this coordinator stops" if self._closed else f"{self._max_clients} clients listen already"
             raise WireError(ErrorCode.UNAVAILABLE, f"{why}: ask another coordinator, or later")
+        if holder and sum(client.holder == holder for client in self._clients) >= self._max_of_one:
+            self.refused += 1
+            why = f"{self._max_of_one} clients listen already with key {holder}"
+            raise WireError(ErrorCode.RATE_LIMITED, f"{why}: close some, or share one", retry_after=1.0)
         audit = self._state().audit
         cursor = trail.newest(audit) if last_event_id is None else _number(last_event_id)
-        client = Client(cursor, self._heartbeat, admitted)
+        client = Client(cursor, self._heartbeat, admitted, holder)
 
         async def stream(scope: Any, receive: Receive, send: Send) -> None:
             self._clients.add(client)

@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 from litestar.types import ASGIApp
 
 from coordinator.api.context import AnyRequest, Context, Given
+from coordinator.security.actor import acting
 from coordinator.state.views import summary_view
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import LiveSummary, StreamEvent
@@ -33,7 +34,8 @@ async def stream(request: AnyRequest, context: Given, since: Since = None) -> AS
     reason = context.outside()
     if reason is not None:
         raise WireError(ErrorCode.UNAVAILABLE, reason)
-    return context.streams.open(request.headers.get("last-event-id", since), context.door.still())
+    last = request.headers.get("last-event-id", since)
+    return context.streams.open(last, context.door.still(), acting())
 
 
 def live_summary(context: Context) -> Callable[[], bytes]:

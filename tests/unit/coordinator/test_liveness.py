@@ -126,15 +126,22 @@ def test_registering_again_is_a_sign_of_life_and_keeps_what_was_heard() -> None:
     assert last is not None and last.at == 5.0 and last.pipelines is not None and "p-1" in last.pipelines
 
 
-def test_the_table_is_bounded_and_counts_whom_it_does_not_track(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.heartbeats.MAX_TRACKED", 2)
+def test_a_flood_of_strangers_takes_neither_memory_nor_the_place_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("coordinator.heartbeats.MAX_STRANGERS", 2)
     table = HeartbeatTable()
-    for name in ("w1", "w2", "w3"):
-        table.heard(name, beat(1), 1.0)
-    assert table.get("w3") is None and table.untracked == 1
-    table.forget("w1")
-    table.heard("w3", beat(1), 2.0)
-    assert table.get("w3") is not None
+    for number in range(5):
+        table.heard(f"s{number}", beat(1, "i1", "p-1"), 1.0, member=False)
+    assert table.untracked == 3 and [table.get(f"s{number}") is None for number in range(5)].count(True) == 3
+    kept = table.get("s0")
+    assert kept is not None and kept.pipelines is None, "only that it was heard"
+    assert table.heard("w1", beat(1, "i1", "p-1"), 2.0)
+    known = table.get("w1")
+    assert known is not None and known.pipelines is not None
+    assert table.heard("s0", beat(2, "i1", "p-1"), 3.0), "a stranger who is taken in makes room for another"
+    table.heard("s9", beat(1), 3.0, member=False)
+    assert table.get("s9") is not None
 
 
 # -- suspects
