@@ -2,9 +2,10 @@
 
 Inputs (frames, calls) only wake; the step runs when the event loop comes round, so whatever came in meanwhile
 shares one tick and one sync. In a step a follower's answers are given to the socket before it applies, and a
-leader's appends before its own sync: the followers work while this disk does. News of a commit alone leaves
-up to `NEWS_SECONDS` later: who was told of the commit may send the next command, whose append says it too. A
-follower whose caller waits for the news gets it with the call's answer.
+leader's appends before its own sync: the followers work while this disk does. News of a commit alone, and
+what no commit waits for (`raft.replication`, spare peers), leave up to `NEWS_SECONDS` later: who was told of
+the commit may send the next command, whose append says it too. A follower whose caller waits for the news
+gets it with the call's answer.
 
 A core that raises is withdrawn: it says why and stays alive.
 """
@@ -17,8 +18,9 @@ from raft.bus import Bus
 from raft.outbox import Outgoing
 from raft.succession import Succession
 
-NEWS_SECONDS = 0.002
-"""What a client takes for its next command; short beside what anybody reads at a follower."""
+NEWS_SECONDS = 0.02
+"""Longer saves frames, and work of the followers that no commit waits for; shorter lets those lag less: they
+cannot be elected meanwhile, nor show what was written last. Beside an election it is short."""
 EARLY_SECONDS = 0.0015
 """A timer of the loop is as good as on time."""
 LONGEST_REST_SECONDS = 0.25

@@ -166,6 +166,10 @@ class Journal(EngineJournal):  # type: ignore[misc]
             found.append(from_engine(raw))
         return found
 
+    def bytes_from(self, start: int) -> int:
+        """Bytes of the commands from index `start` to the end."""
+        return sum(len(raw[0]) for raw in self._entries[start - self._entries[0][1] :])
+
     def sync(self) -> None:
         """Make everything queued durable. Once an OSError came up, here or in `add`, it comes up again each
         time.

@@ -90,8 +90,9 @@ class Leader:
             return
         term, commit = engine.raftCurrentTerm, engine.raftCommitIndex
         news, self._commit_told = commit != self._commit_told, commit
+        spares = self.replication.spares(self._config.peers, now)
         for peer in self._config.peers:
-            plan = self.replication.plan(peer, now, due=due, news=news)
+            plan = self.replication.plan(peer, now, due=due, news=news, spare=peer in spares)
             if plan is not None:
                 yield self._planned(peer, plan, term, now)
         for learner in self.replication.learners:

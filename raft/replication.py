@@ -9,6 +9,10 @@ under plain load. Per peer, after etcd's `Progress`:
 - **streaming** (after a success): frames follow each other without waiting, up to `MAX_IN_FLIGHT` frames and
   `MAX_BYTES_IN_FLIGHT`.
 - **snapshot** (the next entry is no longer in the journal): chunks, one in flight, and no appends meanwhile.
+- **spare** (a majority streams without it, and answers within `PROMPT_SECONDS`): a few new entries wait for
+  its next frame, for as long as news of a commit does. So the work of those whose answer no commit waits for
+  is shared by several commits, and takes no processor and no disk from the others meanwhile. Whoever falls
+  silent is not waited for: the next step sends to those that answer, or to all.
 - **absent** (the bus says that nobody listens): empty probes at the end of the log, until one is answered.
   Likewise for a while after the peer declined a snapshot for its size.
 
@@ -19,7 +23,7 @@ within `resend_after` counts as lost: back to probing behind the last match. A l
 still counts; a late refusal of something older than the last match is ignored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from raft.codec import MAX_ENTRIES
@@ -31,6 +35,11 @@ MAX_IN_FLIGHT = 64
 MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 APPEND_BYTES = 256 * 1024
 """A frame's entries stay below this, unless a single command is larger."""
+MAX_WAITING = 64
+MAX_WAITING_BYTES = 64 * 1024
+"""What may wait for a spare peer's next frame."""
+PROMPT_SECONDS = 0.01
+"""A peer that has not answered for this long is not waited for alone any more."""
 DECLINED_SECONDS = 10.0
 """A peer that finds the snapshot too large is not offered one again for this long; it gets heartbeats."""
 
@@ -64,6 +73,19 @@ class Progress:
     def settled(self) -> bool:
         """Whether the peer has answered all it was sent, and nobody waits for another answer."""
         waits = self.probing or self.in_flight or self.absent or self.declined or self.must_ask
+        return not waits and self.transfer is None
+
+    def answers(self, now: float) -> bool:
+        """Whether it follows at once: it has answered what was sent to it a while ago."""
+        if self.probing or self.absent or self.declined or self.transfer is not None:
+            return False
+        oldest = next(iter(self.in_flight.values()), None)
+        return oldest is None or now - oldest.at < PROMPT_SECONDS
+
+    @property
+    def follows(self) -> bool:
+        """Whether its log goes on where the last frame ended, and nobody waits for its answer."""
+        waits = self.probing or self.absent or self.declined or self.must_ask
         return not waits and self.transfer is None
 
     @property
@@ -112,6 +134,7 @@ class Replication:
         self._resend_after = 2 * heartbeat_interval
         self._read: tuple[int, int, list[Entry]] = (0, 0, [])
         self.progress = {peer: Progress() for peer in peers}
+        self._prompt: list[str] = []
         self.learners: tuple[str, ...] = ()
         """Who follows without being counted; the engine does not know of them."""
 
@@ -120,6 +143,7 @@ class Replication:
         begins.
         """
         self._read = (0, 0, [])
+        self._prompt = []
         for peer in self.progress:
             self.progress[peer] = Progress(next_index=self._journal.last_index + 1)
 
@@ -149,14 +173,19 @@ class Replication:
         for progress in self.progress.values():
             progress.must_ask = True
 
-    def plan(self, peer: str, now: float, *, due: bool, news: bool = False) -> AppendPlan | ChunkPlan | None:
+    def plan(
+        self, peer: str, now: float, *, due: bool, news: bool = False, spare: bool = False
+    ) -> AppendPlan | ChunkPlan | None:
         """What to send to `peer` now, if anything; `due`: it is to hear from us; `news`: the commit index is
-        another one, which it may hear later.
+        another one, which it may hear later; `spare`: so may it what is new in the journal.
         """
         progress = self.progress[peer]
         has_all = progress.settled and progress.next_index > self._journal.last_index
         if has_all and not due and now < progress.asked_at + self._ask_interval:
             progress.has_news = progress.has_news or news
+            return None
+        if spare and not due and progress.follows and self._may_wait(progress.next_index):
+            progress.has_news = True
             return None
         if progress.declined:
             progress.declined, progress.no_snapshot_before = False, now + DECLINED_SECONDS
@@ -188,12 +217,32 @@ class Replication:
         have refused an append.
         """
         progress = self.progress[peer]
-        if not progress.has_news or progress.transfer is not None:
+        if not progress.has_news or progress.transfer is not None or progress.full:
             return None
         if progress.next_index <= self._journal.first_index:
             return None
         prev_index = progress.next_index - 1
-        return AppendPlan(prev_index, self._journal.term_at(prev_index), [], wants_reply=False)
+        behind = not progress.absent and progress.next_index <= self._journal.last_index
+        entries = self._entries_from(progress.next_index) if behind else []
+        return AppendPlan(prev_index, self._journal.term_at(prev_index), entries, wants_reply=bool(entries))
+
+    def spares(self, peers: tuple[str, ...], now: float) -> Set[str]:
+        """The peers that no commit waits for now: those beyond a majority, which is the rest as long as it
+        answers."""
+        if len(peers) < 2:
+            return frozenset()
+        needed = (len(peers) + 1) // 2
+        prompt = [peer for peer in self._prompt if self.progress[peer].answers(now)]
+        if len(prompt) < needed:
+            others = sorted(
+                (peer for peer in peers if peer not in prompt and self.progress[peer].answers(now)),
+                key=lambda peer: -self.progress[peer].match_index,
+            )
+            prompt += others[: needed - len(prompt)]
+            self._prompt = prompt
+            if len(prompt) < needed:
+                return frozenset()
+        return frozenset(peers).difference(prompt)
 
     @property
     def keeps_news(self) -> bool:
@@ -269,6 +318,12 @@ class Replication:
         progress = self.progress[peer]
         if progress.transfer is transfer:
             progress.transfer, progress.declined = None, True
+
+    def _may_wait(self, index: int) -> bool:
+        """Whether something begins there, and little."""
+        first, last = self._journal.first_index, self._journal.last_index
+        some = first < index <= last < index + MAX_WAITING
+        return some and self._journal.bytes_from(index) < MAX_WAITING_BYTES
 
     def _next_chunk(self, transfer: OutgoingSnapshot, now: float) -> ChunkPlan | None:
         number = transfer.due(now)

@@ -55,6 +55,8 @@ class Machine:
     asleep: bool = False
     """The process does not read its inbox: it waits for its disk, or stands still."""
     steps: int = 0
+    will_tell: Succession | None = None
+    """The core that is going to tell news."""
     half: bool = False
     """`early` has been called, and `flush` not yet."""
     wakes_at: float = 0.0

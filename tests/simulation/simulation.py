@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raft.compaction import Background
+from raft.driver import NEWS_SECONDS
 from raft.outbox import Outgoing
 from raft.succession import Succession
 from tests.linearizability.checker import check
@@ -26,7 +27,6 @@ from tests.simulation.ledger import Broken
 from tests.simulation.store import Command, encode
 from tests.simulation.weather import Weather
 
-A_TURN = 0.0001
 """Of a process's event loop."""
 INBOX = 2_000
 """Frames that wait for a process that stands still; more are lost."""
@@ -166,11 +166,14 @@ class Simulation(Cluster):
             return
         rest = 0.0 if core.wants_tick else machine.clock.world_seconds(core.rest())
         self.at(self.now + spent + rest, lambda: self._tick(machine, core, steps))
-        if core.is_leader:
-            self.at(self.now + spent + A_TURN, lambda: self._tell_news(machine, core, steps))
+        if core.keeps_news and machine.will_tell is not core:
+            machine.will_tell = core
+            self.at(self.now + spent + NEWS_SECONDS, lambda: self._tell_news(machine, core))
 
-    def _tell_news(self, machine: Machine, core: Succession, steps: int) -> None:
-        if machine.core is core and machine.steps == steps and not machine.asleep:
+    def _tell_news(self, machine: Machine, core: Succession) -> None:
+        if machine.will_tell is core:
+            machine.will_tell = None
+        if machine.core is core and not machine.asleep and not machine.half:
             for frame in core.news():
                 self.post(machine, core, frame, 0.0)
 

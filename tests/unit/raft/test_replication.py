@@ -12,6 +12,9 @@ from raft.replication import (
     DECLINED_SECONDS,
     MAX_BYTES_IN_FLIGHT,
     MAX_IN_FLIGHT,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    PROMPT_SECONDS,
     AppendPlan,
     ChunkPlan,
     Replication,
@@ -220,3 +223,84 @@ def test_a_peer_that_declines_a_snapshot_gets_heartbeats_and_later_another_offer
         assert heartbeat is not None and (heartbeat.prev_index, heartbeat.entries) == (10, [])
         replication.refused("n2", prev_index=10, hint=3)
     assert isinstance(replication.plan("n2", 0.1 + DECLINED_SECONDS, due=True), ChunkPlan)
+
+
+# -- spare peers
+
+
+def no_snapshot() -> OutgoingSnapshot:
+    raise AssertionError("no snapshot is wanted")
+
+
+@pytest.fixture
+def three(journal: Journal, tmp_path: Path) -> Replication:
+    """A leader's view of two peers that stream, of which n2 answered first."""
+    made = Replication(("n2", "n3"), journal, no_snapshot, heartbeat_interval=HEARTBEAT, ask_interval=ASK)
+    made.begin_term()
+    for peer in ("n2", "n3"):
+        made.agreed(peer, journal.last_index + 1)
+    return made
+
+
+def test_of_two_followers_one_is_waited_for_and_the_other_gets_the_rest_with_the_news(
+    three: Replication, journal: Journal
+) -> None:
+    assert three.spares(("n2", "n3"), 0.0) == {"n3"}
+    seen = []
+    for number in range(3):
+        add(journal, journal.last_index + 1)
+        assert send(three, number, due=False)
+        plan = three.plan("n3", 0.0, due=False, spare=True)
+        assert plan is None and three.keeps_news
+        seen.append(journal.last_index)
+    news = three.news("n3")
+    assert news is not None and news.wants_reply
+    assert [entry.index for entry in news.entries] == seen == [11, 12, 13]
+    three.sent("n3", 9, news, 0.0)
+    assert three.news("n3") is None and not three.keeps_news
+
+
+def test_a_spare_follower_is_sent_at_once_what_is_much_or_waited_for(
+    three: Replication, journal: Journal
+) -> None:
+    add(journal, journal.last_index + 1)
+    three.ask_all()
+    plan = three.plan("n3", 0.0, due=False, spare=True)
+    assert isinstance(plan, AppendPlan) and len(plan.entries) == 1, "a reader waits"
+    three.sent("n3", 1, plan, 0.0)
+    three.agreed("n3", journal.last_index + 1)
+    add(journal, *range(journal.last_index + 1, journal.last_index + 1 + MAX_WAITING))
+    assert three.plan("n3", 0.0, due=False, spare=True) is None
+    add(journal, journal.last_index + 1)
+    plan = three.plan("n3", 0.0, due=False, spare=True)
+    assert isinstance(plan, AppendPlan) and len(plan.entries) == MAX_WAITING + 1
+    three.sent("n3", 2, plan, 0.0)
+    journal.add(command_bytes(b"x" * MAX_WAITING_BYTES), journal.last_index + 1, 1)
+    assert three.plan("n3", 0.0, due=False, spare=True) is not None
+
+
+def test_who_falls_silent_is_not_waited_for_and_nobody_is_spare_while_there_is_no_other(
+    three: Replication, journal: Journal
+) -> None:
+    assert three.spares(("n2", "n3"), 0.0) == {"n3"}
+    add(journal, journal.last_index + 1)
+    assert send(three, 1, due=False)
+    assert three.spares(("n2", "n3"), PROMPT_SECONDS / 2) == {"n3"}
+    assert three.spares(("n2", "n3"), PROMPT_SECONDS) == {"n2"}, "n3 answers"
+    three.unheard("n3")
+    assert three.spares(("n2", "n3"), PROMPT_SECONDS) == set(), "all are asked"
+    three.agreed("n2", journal.last_index + 1)
+    assert three.spares(("n2", "n3"), 1.0) == {"n3"}
+
+
+def test_of_four_followers_two_are_waited_for_and_of_one_none_is_spare(
+    journal: Journal, tmp_path: Path
+) -> None:
+    peers = ("n2", "n3", "n4", "n5")
+    five = Replication(peers, journal, no_snapshot, heartbeat_interval=HEARTBEAT, ask_interval=ASK)
+    five.begin_term()
+    assert five.spares(peers, 0.0) == set(), "nobody has answered yet"
+    for peer in peers:
+        five.agreed(peer, journal.last_index + 1)
+    assert len(five.spares(peers, 0.0)) == 2
+    assert five.spares(("n2",), 0.0) == set()
