@@ -64,7 +64,8 @@ class JetStream:
     async def api(self, verb: str, query: Any = None, *, none: Collection[int] = ()) -> dict[str, Any] | None:
         """What the API answers; None where it refuses with one of the codes `none`."""
         data = orjson.dumps(query) if query is not None else b""
-        return await self._ask(f"$JS.API.{verb}", data, none=none)
+        answer: dict[str, Any] | None = await self._ask(f"$JS.API.{verb}", data, none=none)
+        return answer
 
     async def last(self, stream: str, subject: str) -> tuple[bytes, int] | None:
         """The last message on `subject` and its sequence; None: there is none. The stream's leader answers,

@@ -342,7 +342,9 @@ def _went_on(pipeline: Pipeline, checkpoint: Checkpoint, age: float) -> str:
     if pipeline.feed is None:
         return f"went on from a checkpoint {age:.1f} s old; what came after it is lost"
     if checkpoint.source_sha256 != pipeline.program.source_sha256:
-        return f"began without state where a checkpoint of another program, {age:.1f} s old, was in its stream"
+        return (
+            f"began without state where a checkpoint of another program, {age:.1f} s old, was in its stream"
+        )
     return f"went on from a checkpoint {age:.1f} s old, and read what came after it again"
 
 

@@ -195,9 +195,7 @@ def from_object(data: dict[str, Any]) -> Checkpoint:
         raise WireError(ErrorCode.BAD_REQUEST, f"checkpoint: {error}") from None
 
 
-def _whole(
-    engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent], at: At
-) -> dict[str, Any]:
+def _whole(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent], at: At) -> dict[str, Any]:
     snapshot = engine.snapshot()
     return {
         "v": VERSION,

@@ -15,6 +15,7 @@ import logging
 import math
 import time
 from collections import Counter
+from functools import reduce
 from typing import Final
 
 from proto_schemas.errors import ErrorCode, WireError
@@ -30,6 +31,7 @@ from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
 from worker.cut import CutFailed
 from worker.delivery.assembly import check_worker
+from worker.delivery.feed import Counts
 from worker.lease import Lease
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
 from worker.store.archive import Archive
@@ -96,6 +98,7 @@ class PipelineHost:
         self._retired_out = 0
         self._retired_losses: Counter[str] = Counter()
         self._retired_shares: Counter[str] = Counter()
+        self._retired_feeds = Counts()
 
     # --- finding
 
@@ -170,6 +173,17 @@ class PipelineHost:
     def shares(self) -> Counter[str]:
         """What instances that share by key saw: `others`, left to another one; `without_key`."""
         return sum((pipeline.shares() for pipeline in self._pipelines.values()), self._retired_shares.copy())
+
+    def feeds(self) -> Counts:
+        """What the feeds of all copies there were did."""
+        feeds = (pipeline.feed.counts for pipeline in self._pipelines.values() if pipeline.feed is not None)
+        return reduce(Counts.plus, feeds, self._retired_feeds)
+
+    @property
+    def lag(self) -> int:
+        """Events that are in streams, and were not handled by the copies that run here: the most of any."""
+        feeds = (pipeline.feed.lag for pipeline in self._pipelines.values() if pipeline.feed is not None)
+        return max(feeds, default=0)
 
     # --- deploying
 
@@ -267,6 +281,8 @@ class PipelineHost:
         self._retired_out += pipeline.events_out
         self._retired_losses += pipeline.losses()
         self._retired_shares += pipeline.shares()
+        if pipeline.feed is not None:
+            self._retired_feeds = self._retired_feeds.plus(pipeline.feed.counts)
         await pipeline.stop()
         await self.checkpoints.forget(pipeline, all_of_it=forget)
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)

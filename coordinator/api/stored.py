@@ -8,7 +8,7 @@ that was not answered may be sent again whole, and what was stored of it is not 
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from itertools import batched
+from itertools import islice
 from typing import Any, Final
 
 from coordinator.api.context import Context
@@ -50,7 +50,9 @@ async def store(context: Context, group: Group, event: InjectRequest, key: str |
     )
 
 
-async def store_batch(context: Context, group: Group, events: Iterable[Any], key: str | None) -> InjectBatchResponse:
+async def store_batch(
+    context: Context, group: Group, events: Iterable[Any], key: str | None
+) -> InjectBatchResponse:
     """Store the events of a batch, in order; answers true counts, without `processing_time_us`."""
     sent = failed = 0
     errors: list[str] = []
@@ -75,7 +77,8 @@ async def store_batch(context: Context, group: Group, events: Iterable[Any], key
             for name in names:
                 yield number, name, event_type, data
 
-    for part in batched(readable(), AT_ONCE):
+    waiting = readable()
+    while part := list(islice(waiting, AT_ONCE)):
         outcomes = await asyncio.gather(
             *(
                 _publish(context, group, name, event_type, data, _id(key, name, number))

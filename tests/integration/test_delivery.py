@@ -1,8 +1,8 @@
-"""A pipeline on a stream: what it puts out when copies die, move, are fenced off, and when the server restarts."""
+"""A pipeline on a stream: what comes out when copies die, move, are fenced off, and when the server restarts."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from transport.config import NatsConfig
 from transport.jetstream import JetStream, Outgoing
 from transport.nats import NatsTransport
 from worker.app import Worker
+from worker.delivery.feed import Feed
+from worker.delivery.reader import Reader
+from worker.pipeline import Pipeline
 
 SUBJECTS = Subjects()
 STREAM = SUBJECTS.stream("g")
@@ -33,7 +36,7 @@ stream Ins = In
 
 
 @pytest.fixture
-def jetstream_server() -> Any:
+def jetstream_server() -> Iterator[NatsServer]:
     with NatsServer(jetstream=True) as server:
         yield server
 
@@ -84,8 +87,6 @@ async def deploy(client: Client, worker: str, epoch: int, **more: Any) -> dict[s
 
 async def outputs(jetstream: JetStream, subject: str = EXIT) -> list[dict[str, Any]]:
     """What lies on a subject of the stream, in order."""
-    from worker.delivery.reader import Reader
-
     reader, found = Reader(jetstream, STREAM, [subject], 0), []
     while True:
         taken = await reader.take(500, 0.2)
@@ -111,6 +112,35 @@ def expected(count: int) -> list[dict[str, Any]]:
     return closed
 
 
+async def come_out(jetstream: JetStream, wanted: list[dict[str, Any]]) -> None:
+    """Wait until as much has come out, and have it be what was wanted, event for event."""
+
+    async def complete() -> bool:
+        return len(await outputs(jetstream)) >= len(wanted)
+
+    await until(complete, what="every window")
+    assert await outputs(jetstream) == wanted
+
+
+def copy_of(worker: Worker) -> Pipeline:
+    (pipeline,) = worker.host.pipelines
+    return pipeline
+
+
+def feed_of(worker: Worker) -> Feed:
+    feed = copy_of(worker).feed
+    assert feed is not None
+    return feed
+
+
+async def has_taken(worker: Worker, count: int) -> None:
+    await until(lambda: copy_of(worker).events_in >= count, what=f"{count} events taken")
+
+
+async def has_saved(worker: Worker) -> None:
+    await until(lambda: worker.host.checkpoints.counts["written"] > 0, what="a checkpoint")
+
+
 async def test_what_was_sent_before_anything_ran_is_handled(
     jetstream_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -120,12 +150,242 @@ async def test_what_was_sent_before_anything_ran_is_handled(
         bare_client(jetstream_server) as client,
     ):
         await send(jetstream, range(5000))
-        made = await deploy(client, "worker-0", 1)
-        assert made["status"] == "running", made
-        wanted = expected(5000)
+        assert (await deploy(client, "worker-0", 1))["status"] == "running"
+        await come_out(jetstream, expected(5000))
+
+
+async def test_a_copy_goes_on_where_a_dead_one_was_and_puts_out_nothing_twice(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    shared = on_a_shared_store(tmp_path)
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared) as dead,
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared) as heir,
+        bare_client(jetstream_server) as client,
+    ):
+        await deploy(client, "w-0", 1)
+        await send(jetstream, range(2500))
+        await has_taken(dead, 2500)
+        await has_saved(dead)
+        await send(jetstream, range(2500, 6000))
+        await has_taken(dead, 6000)
+        await until(lambda: dead_settled(dead), what="the outputs stored")
+        await dead.abandon()  # as kill -9 does: it says nothing, and saves nothing
+        made = await deploy(client, "w-1", 2)
+        assert "read what came after it again" in made["begun"], made
+        await send(jetstream, range(6000, 8000))
+        await come_out(jetstream, expected(8000))
+        assert feed_of(heir).replayed > 0, "what came after the checkpoint was made again, and left out"
+
+
+def dead_settled(worker: Worker) -> bool:
+    feed = feed_of(worker)
+    return feed.lag == 0 and not feed.waiting
+
+
+async def test_a_copy_that_lives_on_is_refused_by_the_stream_and_stops(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    shared = on_a_shared_store(tmp_path)
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared) as zombie,
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared),
+        bare_client(jetstream_server) as client,
+    ):
+        await deploy(client, "w-0", 1)
+        await send(jetstream, range(3000))
+        await has_taken(zombie, 3000)
+        await deploy(client, "w-1", 2)  # nobody told the first one
+        await send(jetstream, range(3000, 7000))
+        await come_out(jetstream, expected(7000))
+        await until(lambda: copy_of(zombie).state == "failed", what="the zombie's end")
+        assert feed_of(zombie).fenced
+        assert "fenced off" in (copy_of(zombie).reason or "")
+
+
+async def test_a_move_needs_no_held_events_and_changes_no_output(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    shared = on_a_shared_store(tmp_path)
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared),
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared),
+        bare_client(jetstream_server) as client,
+    ):
+        copy = (await deploy(client, "w-0", 1))["id"]
+        sending = asyncio.create_task(send(jetstream, range(20_000)))
+        source, target = "w-0", "w-1"
+        for epoch in range(2, 8):
+            copy = await move(client, copy, source, target, epoch)
+            source, target = target, source
+        await sending
+        await come_out(jetstream, expected(20_000))
+
+
+async def move(client: Client, copy: str, source: str, target: str, epoch: int) -> str:
+    """The whole of a move, as the coordinator does it; the id of the new copy."""
+    new = await deploy(client, target, epoch, hold=True, restore_from=None)
+    assert new["status"] == "held", new
+    assert (await command(client, "hold", {"pipeline_id": copy}, source))["ok"]
+    assert (await command(client, "hold", {"pipeline_id": new["id"]}, target))["ok"]
+    given = await command(client, "checkpoint", {"pipeline_id": copy, "handover": True}, source)
+    assert given["positions"][STREAM] >= 0 and "held" not in given
+    back = {"pipeline_id": new["id"], "checkpoint": given, "resume": True, "queue": f"g.p.{epoch}"}
+    assert (await command(client, "restore", back, target))["ok"]
+    assert (await command(client, "restore", back, target))["ok"], "repeated, it has no effect"
+    assert (await command(client, "undeploy", {"pipeline_id": copy}, source))["ok"]
+    return str(new["id"])
+
+
+async def test_a_move_that_is_given_up_after_the_hand_over_lets_the_source_go_on(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    shared = on_a_shared_store(tmp_path)
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared),
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared),
+        bare_client(jetstream_server) as client,
+    ):
+        copy = (await deploy(client, "w-0", 1))["id"]
+        await send(jetstream, range(2000))
+        new = await deploy(client, "w-1", 2, hold=True, restore_from=None)
+        await command(client, "hold", {"pipeline_id": copy}, "w-0")
+        await command(client, "checkpoint", {"pipeline_id": copy, "handover": True}, "w-0")
+        await send(jetstream, range(2000, 4000))
+        assert (await command(client, "restore", {"pipeline_id": copy, "resume": True}, "w-0"))["ok"]
+        assert (await command(client, "undeploy", {"pipeline_id": new["id"]}, "w-1"))["ok"]
+        await come_out(jetstream, expected(4000))
+
+
+async def test_a_restart_of_the_server_costs_no_event_and_doubles_none(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, **on_a_shared_store(tmp_path)) as worker,
+        bare_client(jetstream_server) as client,
+    ):
+        await deploy(client, "worker-0", 1)
+        await send(jetstream, range(10_000))
+        await has_taken(worker, 1000)
+        jetstream_server.restart()
+        await until(lambda: jetstream.bus.stats.reconnects and jetstream.bus.connected)
+        await send(jetstream, range(10_000, 12_000))
+        await come_out(jetstream, expected(12_000))
+
+
+async def test_a_closing_by_the_timer_is_closed_again_where_it_was(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    """What came after it belongs to the next window, also where all of it is read again at once."""
+    source = "stream Ins = In.window(300ms).aggregate(n: count(), total: sum(n)).emit(n: n, total: total)"
+    shared = {"checkpoint_store": f"dir:{tmp_path / 'checkpoints'}", "checkpoint_interval": 0.0}
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared) as dead,
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared) as heir,
+        bare_client(jetstream_server) as client,
+    ):
+        await deploy(client, "w-0", 1, source=source)
+        for number in range(3):
+            same_time = json.dumps({"event_type": "In", "timestamp": 1000, "fields": {"n": number}}).encode()
+            await jetstream.publish(Outgoing(ENTRY, same_time))
+            await until(lambda: feed_of(dead).counts.outputs > number, what="the timer closed it")  # noqa: B023
+        await dead.abandon()
+        await deploy(client, "w-1", 2, source=source)
+        await until(lambda: copy_of(heir).events_in == 3, what="all was read again")
+        await jetstream.publish(Outgoing(ENTRY, same_time))
+        await until(lambda: feed_of(heir).counts.outputs > 0, what="one more window")
+    wanted = [{"n": 1, "total": number} for number in (0, 1, 2, 2)]
+    async with streaming(jetstream_server) as jetstream:
+        assert await outputs(jetstream) == wanted
+
+
+async def test_at_least_once_repeats_what_came_after_the_checkpoint_and_loses_nothing(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    shared = on_a_shared_store(tmp_path)
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared) as dead,
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared) as heir,
+        bare_client(jetstream_server) as client,
+    ):
+        await deploy(client, "w-0", 1, delivery="at_least_once")
+        await send(jetstream, range(2500))
+        await has_taken(dead, 2500)
+        await has_saved(dead)
+        await send(jetstream, range(2500, 6000))
+        await has_taken(dead, 6000)
+        await until(lambda: dead_settled(dead), what="the outputs stored")
+        await dead.abandon()
+        await deploy(client, "w-1", 2, delivery="at_least_once")
+        await has_taken(heir, 1000)
+        await send(jetstream, range(6000, 8000))
+        wanted, found = expected(8000), []
 
         async def complete() -> bool:
-            return len(await outputs(jetstream)) >= len(wanted)
+            found[:] = await outputs(jetstream)
+            return bool(found) and found[-1] == wanted[-1]
 
-        await until(complete, what="every window")
-        assert await outputs(jetstream) == wanted
+        await until(complete, what="the last window")
+    assert [each for number, each in enumerate(found) if each not in found[:number]] == wanted
+    assert len(found) > len(wanted), "what came out after the checkpoint came out again"
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "text"),
+    [
+        (
+            {"source": 'stream Ins = In.emit(n: n).to(B, topic: "x")', "connectors": "B"},
+            "bad_request",
+            "twice",
+        ),
+        (
+            {"source": 'stream Ins = In.from(B, topic: "x").emit(n: n)', "connectors": "B"},
+            "bad_request",
+            "in no stream",
+        ),
+        ({"delivery": "twice"}, "bad_request", "not known"),
+    ],
+)
+async def test_what_cannot_be_promised_is_refused(
+    jetstream_server: NatsServer, tmp_path: Path, more: dict[str, Any], code: str, text: str
+) -> None:
+    if name := more.pop("connectors", None):
+        params = {"servers": jetstream_server.url}
+        more = {**more, "connectors": [{"name": name, "connector_type": "nats", "params": params}]}
+    async with (
+        running(jetstream_server, tmp_path, **on_a_shared_store(tmp_path)) as worker,
+        bare_client(jetstream_server) as client,
+    ):
+        refused = await deploy(client, "worker-0", 1, **more)
+        assert refused["code"] == code and text in refused["error"], refused
+        assert worker.host.pipelines == []
+
+
+async def test_a_worker_whose_checkpoints_nobody_else_can_read_refuses(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        running(jetstream_server, tmp_path),
+        bare_client(jetstream_server) as client,
+    ):
+        refused = await deploy(client, "worker-0", 1)
+    assert refused["code"] == "unavailable" and "--checkpoint-store" in refused["error"]
+
+
+async def test_without_its_stream_a_deploy_is_refused_for_now(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        running(jetstream_server, tmp_path, **on_a_shared_store(tmp_path)),
+        bare_client(jetstream_server) as client,
+    ):
+        refused = await deploy(client, "worker-0", 1)
+    assert refused["code"] == "engine_error" and refused["retryable"], refused
+    assert "stream not found" in refused["error"]

@@ -4,7 +4,6 @@ What cannot keep the promise is refused when it is deployed, with the reason, an
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from proto_schemas.delivery import AT_MOST_ONCE, EXACTLY_ONCE, unfit
 from proto_schemas.errors import ErrorCode, WireError
@@ -33,7 +32,8 @@ def check_worker(wanted: Deploy, bus: NatsTransport | None, *, shared_store: boo
         return
     if not wanted.group:
         raise WireError(
-            ErrorCode.BAD_REQUEST, f"{wanted.name}: delivery {wanted.delivery} needs a group, which has the stream"
+            ErrorCode.BAD_REQUEST,
+            f"{wanted.name}: delivery {wanted.delivery} needs a group, which has the stream",
         )
     if bus is None:
         raise WireError(
@@ -77,5 +77,3 @@ def _inputs(subjects: Subjects, wanted: Deploy, routes: Sequence[Route]) -> Sequ
         return input_subjects(subjects, wanted.group or "", wanted.name, routes, wanted.instance)
     except ValueError as error:
         raise WireError(ErrorCode.BAD_REQUEST, f"{wanted.name}: {error}") from None
-
-

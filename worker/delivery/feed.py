@@ -7,8 +7,8 @@ position, does the same:
   checkpoint beside the state of that moment.
 - The processing time is that at which the server stored the input, and never goes back. Windows that are due
   then close before the input is handled.
-- Where no input comes the timer closes what is due by the clock of the worker, which is no such thing: so each
-  such *closing* is noted in the stream, before or with the outputs that came of it (`worker.delivery.marks`).
+- Where no input comes the timer closes what is due by the clock of the worker, which is no such thing: so
+  each such *closing* is noted in the stream, before or with what came of it (`worker.delivery.marks`).
   A copy that goes on closes what its forerunner noted, where that noted it, and decides on its own only when
   it has read all there is.
 - Outputs are numbered by what they came of. A copy that goes on makes again what was stored already, and
@@ -71,6 +71,21 @@ class Unsettled(Exception):
     """What was put out is not stored yet; the text says why."""
 
 
+class Counts(NamedTuple):
+    """What feeds did, for metrics: outputs and batches stored, attempts to store one that failed, outputs
+    that a copy before had stored, those that went through connectors again, copies that were fenced off."""
+
+    outputs: int = 0
+    batches: int = 0
+    attempts_failed: int = 0
+    replayed: int = 0
+    sent_again: int = 0
+    fenced: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        return Counts(*(one + more for one, more in zip(self, other, strict=True)))
+
+
 class _Put(NamedTuple):
     """One output on its way: into the stream, or, where `sink` is given, through a connector."""
 
@@ -82,8 +97,8 @@ class _Put(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a copy reads and writes: its `stream`; the subjects of its inputs; of its marks; and of what leaves
-    the group."""
+    """What a copy reads and writes: its `stream`; the subjects of its inputs, of its marks, and of what
+    leaves the group."""
 
     stream: str
     inputs: Sequence[str]
@@ -159,9 +174,22 @@ class Feed:
         return self._reader.lag if self._reader is not None else 0
 
     @property
-    def batches(self) -> tuple[int, int]:
-        """Batches that were stored, and outputs in them."""
-        return self._writer.batches, self._writer.outputs
+    def waiting(self) -> int:
+        """Outputs that are not in a batch yet, and the batch that is not stored yet."""
+        return len(self._outputs) + (self._storing is not None and not self._storing.done())
+
+    @property
+    def counts(self) -> Counts:
+        """As of now."""
+        writer = self._writer
+        return Counts(
+            outputs=writer.outputs,
+            batches=writer.batches,
+            attempts_failed=writer.repeated,
+            replayed=self.replayed,
+            sent_again=self.sent_again,
+            fenced=self.fenced,
+        )
 
     @property
     def error(self) -> str:
@@ -382,7 +410,8 @@ class Feed:
         decided = self._decided
         if not self._outputs and not (decided and (flush or len(decided) >= MAX_CLOSINGS)):
             return
-        batch, size = [], 0
+        batch: list[_Put] = []
+        size = 0
         while self._outputs and len(batch) < BATCH and size < BATCH_BYTES:
             put = self._outputs.popleft()
             batch.append(put)

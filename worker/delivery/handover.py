@@ -63,8 +63,8 @@ async def resume(pipeline: Pipeline, feed: Feed, checkpoint: Checkpoint | None, 
     one, from where it is.
 
     Raises:
-        WireError: `conflict`, the checkpoint does not fit, or the copy is in no state for that; `stale_epoch`,
-            a newer one has taken over; `unavailable`, its stream does not answer.
+        WireError: `conflict`, the checkpoint does not fit, or the copy is in no state for that;
+            `stale_epoch`, a newer one has taken over; `unavailable`, its stream does not answer.
     """
     async with pipeline.moving:
         if pipeline.state is State.RUNNING:

@@ -1,7 +1,7 @@
 """Stores outputs in the stream, a batch at a time: all of it or nothing, one in flight.
 
-A *fenced* writer stores a mark with each batch (`worker.delivery.marks`), which expects to follow the last mark
-that this writer stored. When the stream refuses it, the last mark says why:
+A *fenced* writer stores a mark with each batch (`worker.delivery.marks`), which expects to follow the last
+mark that this writer stored. When the stream refuses it, the last mark says why:
 
     it is this very batch        an answer was lost: it is stored
     it is a newer epoch's        `Fenced`: another copy has taken over, and nothing of ours was stored
@@ -56,9 +56,7 @@ class Writer:
         error: why the last attempt failed; empty when it did not.
     """
 
-    def __init__(
-        self, jetstream: JetStream, stream: str, subject: str | None, copy: str, epoch: int
-    ) -> None:
+    def __init__(self, jetstream: JetStream, stream: str, subject: str | None, copy: str, epoch: int) -> None:
         self._jetstream = jetstream
         self._stream = stream
         self._subject = subject
@@ -164,4 +162,3 @@ class Writer:
         assert self._subject is not None
         mark = Mark(self._copy, self._epoch, self._number, done, closings)
         return Outgoing(self._subject, encode(mark), {EXPECTED: str(expected)})
-
