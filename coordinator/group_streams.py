@@ -2,11 +2,12 @@
 
 The leader makes the stream of a group before the first copy is deployed, and looks at it before each that
 follows: it may be gone, or a route may have a new subject. It removes it with the group. One that was left
-behind, as no leader was there to remove it, says in its metadata which life of the group it is of, and is made
-anew for the next.
+behind, as no leader was there to remove it, says in its metadata which life of the group it is of, and is
+made anew for the next.
 
 `discard: new`: what finds the stream full is refused, so that whoever sends knows, and nothing is lost that
-was taken. What is older than `max_age` is removed, read or not: that is the longest outage that costs nothing.
+was taken. What is older than `max_age` is removed, read or not: that is the longest outage that costs
+nothing.
 """
 
 import logging
@@ -97,7 +98,8 @@ class GroupStreams:
         if not present.get("allow_atomic"):
             raise WireError(
                 ErrorCode.UNAVAILABLE,
-                f"stream {name} takes no batches: delivery {group.spec.delivery} needs nats-server 2.12 or later",
+                f"stream {name} takes no batches: delivery {group.spec.delivery} needs nats-server 2.12 or "
+                "later",
                 retryable=True,
             )
 

@@ -20,8 +20,8 @@ def unfit(delivery: str, sources: Sequence[str], sinks: Sequence[str]) -> str:
         return f"delivery {delivery!r} is not known: use {AT_MOST_ONCE}, {AT_LEAST_ONCE} or {EXACTLY_ONCE}"
     if sources:
         return (
-            f"delivery {delivery}: what .from({sources[0]}) brings is in no stream, and cannot be read again: "
-            "lead the subject in by a route from _external with nats_subject"
+            f"delivery {delivery}: what .from({sources[0]}) brings is in no stream, and cannot be read "
+            "again: lead the subject in by a route from _external with nats_subject"
         )
     if sinks and delivery == EXACTLY_ONCE:
         return (

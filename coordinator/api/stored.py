@@ -1,9 +1,9 @@
 """Events from outside into a group whose events are in a stream: stored, and answered when they are.
 
-No worker is asked: whichever runs the pipelines, now or later, finds them in the stream. So what comes out is
-not known here. With the client's `Idempotency-Key` each event has a message id made of the key, the pipeline
-and its number, under which JetStream stores it once (`coordinator.group_streams.DUPLICATES_FOR`); so a request
-that was not answered may be sent again whole, and what was stored of it is not doubled.
+No worker is asked: whichever runs the pipelines, now or later, finds them in the stream. So what comes out
+is not known here. With the client's `Idempotency-Key` each event has a message id made of the key, the
+pipeline and its number, under which JetStream stores it once (`coordinator.group_streams.DUPLICATES_FOR`); so
+a request that was not answered may be sent again whole, and what was stored of it is not doubled.
 """
 
 import asyncio

@@ -54,8 +54,8 @@ async def streaming(server: NatsServer) -> AsyncIterator[JetStream]:
         await bus.close()
 
 
-def on_a_shared_store(tmp_path: Path, **more: Any) -> dict[str, Any]:
-    return {"checkpoint_store": f"dir:{tmp_path / 'checkpoints'}", "checkpoint_interval": 0.5, **more}
+def on_a_shared_store(tmp_path: Path, interval: float = 0.5) -> dict[str, Any]:
+    return {"checkpoint_store": f"dir:{tmp_path / 'checkpoints'}", "checkpoint_interval": interval}
 
 
 def event(number: int) -> bytes:
@@ -283,7 +283,7 @@ async def test_a_closing_by_the_timer_is_closed_again_where_it_was(
 ) -> None:
     """What came after it belongs to the next window, also where all of it is read again at once."""
     source = "stream Ins = In.window(300ms).aggregate(n: count(), total: sum(n)).emit(n: n, total: total)"
-    shared = {"checkpoint_store": f"dir:{tmp_path / 'checkpoints'}", "checkpoint_interval": 0.0}
+    shared = on_a_shared_store(tmp_path, 0.0)
     async with (
         streaming(jetstream_server) as jetstream,
         running(jetstream_server, tmp_path, worker_id="w-0", **shared) as dead,
@@ -326,7 +326,8 @@ async def test_at_least_once_repeats_what_came_after_the_checkpoint_and_loses_no
         await deploy(client, "w-1", 2, delivery="at_least_once")
         await has_taken(heir, 1000)
         await send(jetstream, range(6000, 8000))
-        wanted, found = expected(8000), []
+        wanted = expected(8000)
+        found: list[dict[str, Any]] = []
 
         async def complete() -> bool:
             found[:] = await outputs(jetstream)
