@@ -1,5 +1,5 @@
-"""Faults, one after another, each on the process that matters now: the worker that runs a pipeline of the group,
-or the coordinator that leads.
+"""Faults, one after another, each on the process that matters now: the worker that runs a pipeline of the
+group, or the coordinator that leads.
 
     kill worker      SIGKILL, and started again a moment later
     freeze worker    SIGSTOP until its pipelines run elsewhere, then SIGCONT: it goes on where it was

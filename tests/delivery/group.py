@@ -1,12 +1,13 @@
 """What runs, what goes in, and what must come out. Pure: the programs run here without a cluster.
 
-Two pipelines in a row. To try others, give other `PROGRAMS`: the first takes `In`, and what the last one emits
-is looked at. The time of the events runs fast, and the windows are long by the clock: so they close by events,
-and what is in them does not depend on how long a fault lasts. The closings by the timer have tests of their
-own (`tests.integration.test_delivery`).
+Two pipelines in a row. To try others, give other `PROGRAMS`: the first takes `In`, and what the last one
+emits is looked at. The time of the events runs fast, and the windows are long by the clock: so they close by
+events, and what is in them does not depend on how long a fault lasts. The closings by the timer have tests of
+their own (`tests.integration.test_delivery`).
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 from proto_schemas.codec import encode_fields
@@ -34,7 +35,7 @@ Event = tuple[str, dict[str, Any], int]
 def spec(delivery: str) -> dict[str, Any]:
     """The group, for the API."""
     names = list(PROGRAMS)
-    routes = [("_external", names[0]), *zip(names, names[1:], strict=False)]
+    routes = [("_external", names[0]), *pairwise(names)]
     return {
         "name": GROUP,
         "delivery": delivery,

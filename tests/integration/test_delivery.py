@@ -1,4 +1,4 @@
-"""A pipeline on a stream: what comes out when copies die, move, are fenced off, and when the server restarts."""
+"""A pipeline on a stream: what comes out when copies die, move or are fenced off, and the server restarts."""
 
 import asyncio
 import json
