@@ -145,6 +145,11 @@ class WorkerCollector(Collector):
             value=counts.sent_again,
         )
         yield CounterMetricFamily(
+            "varpulis_delivery_expired",
+            "Messages removed from a stream before they were read, at most: its max_age was too short",
+            value=counts.expired,
+        )
+        yield CounterMetricFamily(
             "varpulis_delivery_fenced",
             "Copies whose outputs the stream refused, as another had taken over",
             value=counts.fenced,

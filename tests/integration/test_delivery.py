@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -390,3 +391,44 @@ async def test_without_its_stream_a_deploy_is_refused_for_now(
         refused = await deploy(client, "worker-0", 1)
     assert refused["code"] == "engine_error" and refused["retryable"], refused
     assert "stream not found" in refused["error"]
+
+
+async def test_a_stream_that_was_made_anew_is_read_from_its_beginning_and_that_is_told(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        running(jetstream_server, tmp_path, worker_id="w-0", **on_a_shared_store(tmp_path)) as before,
+        running(jetstream_server, tmp_path, worker_id="w-1", **on_a_shared_store(tmp_path)),
+        bare_client(jetstream_server) as client,
+    ):
+        async with streaming(jetstream_server) as jetstream:
+            await deploy(client, "w-0", 1)
+            await send(jetstream, range(2000))
+            await has_taken(before, 2000)
+            await has_saved(before)
+            await before.abandon()
+            await jetstream.api(f"STREAM.DELETE.{STREAM}")
+        async with streaming(jetstream_server):
+            assert "made anew" in (await deploy(client, "w-1", 2))["begun"]
+
+
+async def test_events_that_were_removed_unread_are_told_and_counted(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    shared = on_a_shared_store(tmp_path)
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, worker_id="w-0", **shared) as before,
+        running(jetstream_server, tmp_path, worker_id="w-1", **shared) as heir,
+        bare_client(jetstream_server) as client,
+    ):
+        await deploy(client, "w-0", 1)
+        await send(jetstream, range(500))
+        await has_taken(before, 500)
+        await until(lambda: copy_of(before).loss_window(time.monotonic()) == 0, what="all saved")
+        await before.abandon()
+        await send(jetstream, range(500, 900))
+        await jetstream.api(f"STREAM.PURGE.{STREAM}", {"filter": f"{SUBJECTS.prefix}.>"})
+        made = await deploy(client, "w-1", 2)
+        assert "were removed from its stream unread" in made["begun"], made
+        assert feed_of(heir).expired >= 400

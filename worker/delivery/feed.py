@@ -73,13 +73,15 @@ class Unsettled(Exception):
 
 class Counts(NamedTuple):
     """What feeds did, for metrics: outputs and batches stored, attempts to store one that failed, outputs
-    that a copy before had stored, those that went through connectors again, copies that were fenced off."""
+    that a copy before had stored, those that went through connectors again, messages
+    that were removed from the stream unread, copies that were fenced off."""
 
     outputs: int = 0
     batches: int = 0
     attempts_failed: int = 0
     replayed: int = 0
     sent_again: int = 0
+    expired: int = 0
     fenced: int = 0
 
     def plus(self, other: "Counts") -> "Counts":
@@ -113,6 +115,7 @@ class Feed:
         position, closings, clock: up to where it has come: the input, closings after it, the time (ms).
         replayed: outputs that were stored by a copy before, and not stored again.
         sent_again: outputs through connectors that may have come twice.
+        expired: messages that were removed from the stream before it came to them, of whatever subject.
         fenced: another copy has taken over while this one still ran.
     """
 
@@ -144,6 +147,7 @@ class Feed:
         self._stopping = False
         self.replayed = 0
         self.sent_again = 0
+        self.expired = 0
         self.fenced = False
 
     # --- from where, and up to where
@@ -188,6 +192,7 @@ class Feed:
             attempts_failed=writer.repeated,
             replayed=self.replayed,
             sent_again=self.sent_again,
+            expired=self.expired,
             fenced=self.fenced,
         )
 
@@ -209,6 +214,7 @@ class Feed:
             return
         try:
             await self.settle(SETTLE_WAIT)
+            await self._look_at_stream()
             if self._exact:
                 await self._claim()
         except Fenced as error:
@@ -275,6 +281,23 @@ class Feed:
             except (Unsettled, Fenced) as error:
                 raise CutFailed(str(error)) from None
             yield self.at()
+
+    async def _look_at_stream(self) -> None:
+        """Whether all that came after the position is there; what is not stands in what it began from."""
+        info = await self._jetstream.api(f"STREAM.INFO.{self._names.stream}")
+        state = (info or {}).get("state") or {}
+        first, last = _count(state.get("first_seq")), _count(state.get("last_seq"))
+        if last < self.position:
+            self.position = self.closings = self._marks_until = 0
+            self._warn("its stream was made anew, and is read from its beginning")
+        elif self.position and first > self.position + 1:
+            self.expired += first - self.position - 1
+            self._warn(f"up to {first - self.position - 1} events were removed from its stream unread")
+
+    def _warn(self, text: str) -> None:
+        pipeline = self._pipeline
+        log.warning("pipeline=%s %s", pipeline.id, text)
+        pipeline.begun = "; ".join(each for each in (pipeline.begun, text) if each)
 
     async def _claim(self) -> None:
         before = await self._writer.claim()

@@ -71,7 +71,6 @@ class Reader:
         self._listener: Listener | None = None
         self._consumer = ""
         self._inbox = ""
-        self._last = after
         self._number = 0
         self._wanted = 0
         self._heard = 0.0
@@ -119,7 +118,7 @@ class Reader:
         """Read no more; what was not taken is forgotten. Safe to call again."""
         listener, self._listener = self._listener, None
         self._buffer.clear()
-        self._last, self._wanted = self.position, 0
+        self._wanted = 0
         if listener is not None:
             await listener.unsubscribe()
             self._forget_consumer()
@@ -150,7 +149,7 @@ class Reader:
     async def _begin(self) -> None:
         bus = self._jetstream.bus
         self._consumer, self._inbox = f"read-{secrets.token_hex(8)}", bus.new_inbox()
-        self._last, self._number, self._wanted = self.position, 0, 0
+        self._number, self._wanted = 0, 0
         config = {
             "name": self._consumer,
             "deliver_policy": "by_start_sequence",
@@ -208,7 +207,7 @@ class Reader:
             self._arrived.set()
             return
         self._heard = time.monotonic()
-        self._number, self._last = number, sequence
+        self._number = number
         self._wanted = max(self._wanted - 1, 0)
         self.ahead = pending
         self._buffer.append(Fetched(sequence, at // 1_000_000, message.subject, message.data))
