@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,11 @@ async def test_a_closing_by_the_timer_is_closed_again_where_it_was(
     """What came after it belongs to the next window, also where all of it is read again at once."""
     source = "stream Ins = In.window(300ms).aggregate(n: count(), total: sum(n)).emit(n: n, total: total)"
     shared = on_a_shared_store(tmp_path, 0.0)
+
+    def at_one_time(number: int) -> Outgoing:
+        event = {"event_type": "In", "timestamp": 1000, "fields": {"n": number}}
+        return Outgoing(ENTRY, json.dumps(event).encode())
+
     async with (
         streaming(jetstream_server) as jetstream,
         running(jetstream_server, tmp_path, worker_id="w-0", **shared) as dead,
@@ -293,17 +299,45 @@ async def test_a_closing_by_the_timer_is_closed_again_where_it_was(
     ):
         await deploy(client, "w-0", 1, source=source)
         for number in range(3):
-            same_time = json.dumps({"event_type": "In", "timestamp": 1000, "fields": {"n": number}}).encode()
-            await jetstream.publish(Outgoing(ENTRY, same_time))
-            await until(lambda: feed_of(dead).counts.outputs > number, what="the timer closed it")  # noqa: B023
+            await jetstream.publish(at_one_time(number))
+            await until(partial(has_stored, dead, number + 1), what="the timer closed it")
         await dead.abandon()
         await deploy(client, "w-1", 2, source=source)
         await until(lambda: copy_of(heir).events_in == 3, what="all was read again")
-        await jetstream.publish(Outgoing(ENTRY, same_time))
-        await until(lambda: feed_of(heir).counts.outputs > 0, what="one more window")
-    wanted = [{"n": 1, "total": number} for number in (0, 1, 2, 2)]
-    async with streaming(jetstream_server) as jetstream:
-        assert await outputs(jetstream) == wanted
+        await jetstream.publish(at_one_time(3))
+        await come_out(jetstream, [{"n": 1, "total": number} for number in range(4)])
+        assert feed_of(heir).counts.outputs == 1
+
+
+def has_stored(worker: Worker, count: int) -> bool:
+    return feed_of(worker).counts.outputs >= count
+
+
+async def test_no_checkpoint_is_taken_of_what_came_of_outputs_that_are_not_stored(
+    jetstream_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who went on from it would leave them out."""
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, **on_a_shared_store(tmp_path)) as worker,
+        bare_client(jetstream_server) as client,
+    ):
+        copy = (await deploy(client, "worker-0", 1))["id"]
+        writer, may_store = feed_of(worker)._writer, asyncio.Event()
+        store = writer.store
+
+        async def store_later(*batch: Any) -> None:
+            await may_store.wait()
+            await store(*batch)
+
+        monkeypatch.setattr(writer, "store", store_later)
+        await send(jetstream, range(2000))
+        await until(lambda: feed_of(worker).waiting, what="a batch that is not stored")
+        refused = await command(client, "checkpoint", {"pipeline_id": copy})
+        assert refused["code"] == "unavailable" and "not stored" in refused["error"], refused
+        may_store.set()
+        await come_out(jetstream, expected(2000))
+        assert (await command(client, "checkpoint", {"pipeline_id": copy}))["positions"][STREAM] > 0
 
 
 async def test_at_least_once_repeats_what_came_after_the_checkpoint_and_loses_nothing(
