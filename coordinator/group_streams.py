@@ -1,15 +1,16 @@
 """The JetStream streams of groups that deliver at least once, or exactly once.
 
 The leader makes the stream of a group before the first copy is deployed, and looks at it before each that
-follows: it may be gone, or a route may have a new subject. It removes it with the group. One that was left
-behind, as no leader was there to remove it, says in its metadata which life of the group it is of, and is
-made anew for the next.
+follows: it may be gone, or a route may have a new subject. It removes it with the group. Its metadata says
+which life of the group it is of: one that was left behind, as no leader was there to remove it, is made anew
+for the next life; and who is late with what concerns an earlier life does nothing to the stream of this one.
 
 `discard: new`: what finds the stream full is refused, so that whoever sends knows, and nothing is lost that
 was taken. What is older than `max_age` is removed, read or not: that is the longest outage that costs
 nothing.
 """
 
+import asyncio
 import logging
 from typing import Any, Final
 
@@ -58,6 +59,7 @@ class GroupStreams:
         self._replicas = replicas
         self._max_age = max_age
         self._max_bytes = max_bytes
+        self._turn = asyncio.Lock()
 
     async def check(self) -> None:
         """That JetStream is there at all.
@@ -79,20 +81,9 @@ class GroupStreams:
         if group.spec.delivery == AT_MOST_ONCE:
             return
         name = self._subjects.stream(group.spec.name)
-        wanted = self._config(group)
         try:
-            found = await self._jetstream.api(f"STREAM.INFO.{name}", none=(NO_STREAM,))
-            present = (found or {}).get("config") or {}
-            if found is not None and (present.get("metadata") or {}).get(LIFE) != wanted["metadata"][LIFE]:
-                await self._jetstream.api(f"STREAM.DELETE.{name}", none=(NO_STREAM,))
-                found = None
-            if found is None:
-                made = await self._jetstream.api(f"STREAM.CREATE.{name}", wanted, none=(STREAM_EXISTS,))
-                _log.info("%s", line("stream_made", stream=name))
-                present = (made or {"config": wanted})["config"]
-            elif sorted(present.get("subjects") or ()) != sorted(wanted["subjects"]):
-                changed = {**present, "subjects": wanted["subjects"]}
-                await self._jetstream.api(f"STREAM.UPDATE.{name}", changed)
+            async with self._turn:
+                present = await self._have(name, self._config(group), group.created_at)
         except (JetStreamRefused, NatsTransportError) as error:
             raise _unavailable(f"stream {name}", error) from None
         if not present.get("allow_atomic"):
@@ -103,12 +94,36 @@ class GroupStreams:
                 retryable=True,
             )
 
-    async def remove(self, group: str) -> None:
-        """Remove the stream of a group that is gone; what does not work is logged, and made good when a group
-        of that name is made again."""
+    async def _have(self, name: str, wanted: dict[str, Any], life: int) -> dict[str, Any]:
+        """The configuration of the stream, which is there and of that life afterwards."""
+        present = await self._present(name)
+        if present is not None and _life(present) > life:
+            raise JetStreamRefused(0, "it is of a later life of the group: look again")
+        if present is not None and _life(present) < life:
+            await self._jetstream.api(f"STREAM.DELETE.{name}", none=(NO_STREAM,))
+            present = None
+        if present is None:
+            made = await self._jetstream.api(f"STREAM.CREATE.{name}", wanted, none=(STREAM_EXISTS,))
+            _log.info("%s", line("stream_made", stream=name))
+            return dict((made or {"config": wanted})["config"])
+        if sorted(present.get("subjects") or ()) != sorted(wanted["subjects"]):
+            changed = {**present, "subjects": wanted["subjects"]}
+            await self._jetstream.api(f"STREAM.UPDATE.{name}", changed)
+        return present
+
+    async def _present(self, name: str) -> dict[str, Any] | None:
+        found = await self._jetstream.api(f"STREAM.INFO.{name}", none=(NO_STREAM,))
+        return None if found is None else found.get("config") or {}
+
+    async def remove(self, group: str, life: int) -> None:
+        """Remove the stream of a group that is gone, of that life; what does not work is logged, and made
+        good when a group of that name is made again."""
         name = self._subjects.stream(group)
         try:
-            await self._jetstream.api(f"STREAM.DELETE.{name}", none=(NO_STREAM,))
+            async with self._turn:
+                present = await self._present(name)
+                if present is not None and _life(present) == life:
+                    await self._jetstream.api(f"STREAM.DELETE.{name}", none=(NO_STREAM,))
         except (JetStreamRefused, NatsTransportError) as error:
             _log.warning("%s", line("stream_left", stream=name, reason=error))
 
@@ -153,6 +168,12 @@ class GroupStreams:
             "allow_atomic": True,
             "metadata": {LIFE: str(group.created_at)},
         }
+
+
+def _life(config: dict[str, Any]) -> int:
+    """Of the group that a stream was made for; 0 when it does not say."""
+    text = str((config.get("metadata") or {}).get(LIFE, ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def _unavailable(what: str, error: Exception) -> WireError:

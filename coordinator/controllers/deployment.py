@@ -263,10 +263,11 @@ class Deployment:
                 reachable, reason = False, why(worker.id, error)
         elif worker is not None and worker.incarnation is None and pipeline_id is None:
             reason = f"nobody heard what worker {worker.id} answered to its deploy: {_DOUBT}"
-        streamed = group is not None and group.spec.delivery != AT_MOST_ONCE
         await self._propose(LetGo, target, confirmed=reachable, reason=reason)
-        if streamed and self._streams is not None and target.group not in self._ledger.state.groups:
-            await self._streams.remove(target.group)
+        present = self._ledger.state.groups.get(target.group)
+        gone = present is None or (group is not None and present.created_at != group.created_at)
+        if group is not None and gone and group.spec.delivery != AT_MOST_ONCE and self._streams is not None:
+            await self._streams.remove(target.group, group.created_at)
 
     async def fail(self, target: Target, reason: str) -> None:
         """Commit that its program will not run."""

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.app import Coordinator
+from proto_schemas.errors import WireError
 from proto_schemas.subjects import Subjects
 from tests.integration.test_nats_permissions import COORDINATORS, DEPLOY, environment, nats_config
 from tests.support.nats_server import NatsServer
@@ -184,6 +186,22 @@ async def test_a_stream_that_an_earlier_group_left_behind_is_made_anew(
         assert made.status_code == 201, made.text
         present = await stream(server)
         assert present is not None and "varpulis_life" in present["metadata"]
+
+
+async def test_who_is_late_with_an_earlier_life_leaves_the_stream_of_this_one_alone(
+    stage: Three, server: NatsServer, tmp_path: Path
+) -> None:
+    async with workers(server, tmp_path):
+        assert (await stage.ask("POST", "/pipeline-groups?wait=15", spec())).status_code == 201
+        loop = stage.leader._loop
+        assert loop is not None
+        group, streams = loop._ledger.state.groups["g"], loop.deployment._streams
+        assert streams is not None
+        stored = await inject(stage, {"k": "a", "n": 1}, "key")
+        await streams.remove("g", group.created_at - 1)
+        with pytest.raises(WireError, match="later life"):
+            await streams.ensure(replace(group, created_at=group.created_at - 1))
+        assert (await inject(stage, {"k": "a", "n": 1}, "key"))["stored"] == stored["stored"]
 
 
 async def test_what_a_stream_cannot_be_promised_for_is_refused_with_the_reason(
