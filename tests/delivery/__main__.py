@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0, help="over how long (default 120)")
     parser.add_argument("--seed", type=int, default=None, help="the same faults again (default: fresh)")
     parser.add_argument("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
+    parser.add_argument("--replicas", type=int, default=1, help="instances of the last pipeline, by key")
     parser.add_argument("--keep", type=Path, help="a directory for the logs")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else secrets.randbelow(2**32)
@@ -41,6 +42,7 @@ def main() -> int:
             events=arguments.events,
             seconds=arguments.seconds,
             delivery=arguments.delivery,
+            replicas=arguments.replicas,
             progress=progress,
         )
     )

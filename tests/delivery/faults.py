@@ -10,7 +10,7 @@ group, or the coordinator that leads.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ import msgspec
 
 from proto_schemas.rest import API_BASE
 from tests.chaos.fleet import Fleet
-from tests.delivery.group import GROUP, PROGRAMS
+from tests.delivery.group import GROUP
 from tests.support.linked import Cluster
 from tests.support.poll import until
 
@@ -36,13 +36,22 @@ class Placed(NamedTuple):
 
 
 class Faults:
-    """Attributes:
-    done: what was done, in order.
+    """Args:
+        instances: of the group, each of which may be hit.
+
+    Attributes:
+        done: what was done, in order.
     """
 
     def __init__(
-        self, cluster: Cluster, fleet: Fleet, rng: random.Random, tell: Callable[[str], None]
+        self,
+        cluster: Cluster,
+        fleet: Fleet,
+        instances: Sequence[str],
+        rng: random.Random,
+        tell: Callable[[str], None],
     ) -> None:
+        self._instances = instances
         self._cluster, self._fleet, self._rng, self._tell = cluster, fleet, rng, tell
         self.done: list[str] = []
 
@@ -52,20 +61,22 @@ class Faults:
             yield from self._rng.sample(list(_KINDS), len(_KINDS))
 
     async def bring(self, kind: str) -> None:
-        """Bring it about; returns when both pipelines run again."""
-        pipeline = self._rng.choice(list(PROGRAMS))
+        """Bring it about; returns when all of the group runs again."""
+        pipeline = self._rng.choice(self._instances)
         self._tell(f"{kind} ({pipeline})")
         await _KINDS[kind](self, pipeline)
         self.done.append(kind)
         await self.all_run()
 
     async def all_run(self) -> None:
-        """Wait until the state says that both pipelines run, on workers that live."""
-        await until(self._runs, timeout=SETTLED_WITHIN, what=f"both pipelines after {self.done[-1:]}")
+        """Wait until the state says that all of the group runs."""
+        await until(self._runs, timeout=SETTLED_WITHIN, what=f"all that runs, after {self.done[-1:]}")
 
     async def _runs(self) -> bool:
         placed = await self.placed()
-        return len(placed) == len(PROGRAMS) and all(each.status == "running" for each in placed.values())
+        return len(placed) == len(self._instances) and all(
+            each.status == "running" for each in placed.values()
+        )
 
     async def placed(self) -> dict[str, Placed]:
         """Where each pipeline is, by the state; empty when nobody answers."""

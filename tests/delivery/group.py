@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from proto_schemas.codec import encode_fields
+from proto_schemas.partition import instance_names
 from vpl import compile_source
 
 GROUP: Final = "proof"
@@ -32,20 +33,27 @@ LAST: Final = tuple(PROGRAMS)[-1]
 Event = tuple[str, dict[str, Any], int]
 
 
-def spec(delivery: str) -> dict[str, Any]:
-    """The group, for the API."""
+def spec(delivery: str, replicas: int = 1) -> dict[str, Any]:
+    """The group, for the API; `replicas`: instances of the last pipeline, which share by key."""
     names = list(PROGRAMS)
+    shared = {"replicas": replicas, "partition_key": "k"} if replicas > 1 else {}
     routes = [("_external", names[0]), *pairwise(names)]
     return {
         "name": GROUP,
         "delivery": delivery,
         "pipelines": [
-            {"name": name, "source": source, "checkpoint_secs": 1.0} for name, source in PROGRAMS.items()
+            {"name": name, "source": source, "checkpoint_secs": 1.0, **(shared if name == LAST else {})}
+            for name, source in PROGRAMS.items()
         ],
         "routes": [
             {"from_pipeline": sender, "to_pipeline": taker, "event_types": ["*"]} for sender, taker in routes
         ],
     }
+
+
+def instances(replicas: int) -> list[str]:
+    """What runs."""
+    return [*list(PROGRAMS)[:-1], *instance_names(LAST, replicas)]
 
 
 def event(number: int) -> Event:

@@ -54,10 +54,12 @@ async def run(
     events: int,
     seconds: float,
     delivery: str = "exactly_once",
+    replicas: int = 1,
     kinds: tuple[str, ...] | None = None,
     progress: Callable[[str], None] = print,
 ) -> Found:
-    """Send `events` over `seconds` of faults, of the `kinds` in turn or as the seed says; compare."""
+    """Send `events` over `seconds` of faults, of the `kinds` in turn or as the seed says; compare. Where the
+    last pipeline has `replicas`, which share by key, the order is that of each key."""
     rng, subjects, found = random.Random(f"{seed}/delivery"), Subjects(), Found(seed)
     store = ("--checkpoint-store", f"dir:{directory / 'checkpoints'}", "--checkpoint-interval", "1")
     began = time.monotonic()
@@ -65,10 +67,10 @@ async def run(
         Cluster(directory, program=AS_SHIPPED, cluster_id="delivery", jetstream=True) as cluster,
         Fleet(cluster, directory, program=WORKER, flags=store) as fleet,
     ):
-        faults = Faults(cluster, fleet, rng, progress)
+        faults = Faults(cluster, fleet, group.instances(replicas), rng, progress)
         await asyncio.gather(*map(fleet.join, WORKERS))
         await until(fleet.all_ready, timeout=START_WITHIN, what="all workers")
-        await _create(cluster, delivery)
+        await _create(cluster, group.spec(delivery, replicas))
         await faults.all_run()
         bus = await NatsTransport.connect(NatsConfig(servers=(cluster.nats.url,)), wait=START_WITHIN)
         try:
@@ -80,7 +82,8 @@ async def run(
             await _harm(faults, sending, kinds)
             await sending
             wanted = group.outputs(events)
-            out = Reader(jetstream, stream, [subjects.pipeline(group.GROUP, group.LAST, EXTERNAL)], 0)
+            left = [subjects.pipeline(group.GROUP, name, EXTERNAL) for name in group.instances(replicas)]
+            out = Reader(jetstream, stream, left, 0)
             got = await _all(out, len(wanted))
             await out.stop()
             found.resent = sender.repeated
@@ -89,12 +92,14 @@ async def run(
         found.complaints += [*cluster.deaths, *fleet.deaths, *cluster.alarms, *fleet.alarms]
     found.events, found.outputs, found.wanted = events, len(got), len(wanted)
     found.faults, found.seconds = faults.done, time.monotonic() - began
+    if replicas > 1:
+        got, wanted = (sorted(outputs, key=lambda each: each["k"]) for outputs in (got, wanted))
     found.complaints += _compare(got, wanted, exact=delivery == "exactly_once")
     return found
 
 
-async def _create(cluster: Cluster, delivery: str) -> None:
-    body = msgspec.json.encode(group.spec(delivery))
+async def _create(cluster: Cluster, spec: dict[str, Any]) -> None:
+    body = msgspec.json.encode(spec)
     said: list[str] = []
 
     async def accepted() -> bool:

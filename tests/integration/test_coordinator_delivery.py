@@ -210,20 +210,22 @@ async def test_what_a_stream_cannot_be_promised_for_is_refused_with_the_reason(
     bus = f'connector Bus = nats(servers: "{server.url}")\n'
     to = bus + 'stream Out = In.emit(k: k).to(Bus, topic: "out")'
     source = bus + 'stream Ins = In.from(Bus, topic: "in")\nstream Out = Ins.emit(k: k)'
-    for more, text in [
+    refusals: list[tuple[dict[str, Any], str]] = [
         ({"pipeline": {"partition_key": None}}, "$.pipelines[0].partition_key"),
         ({"pipeline": {"checkpoint_secs": 0}}, "$.pipelines[0].checkpoint_secs"),
         ({"pipeline": {"source": to}}, ".to(Bus) may send an output twice"),
         ({"pipeline": {"source": source}}, "what .from(Bus) brings is in no stream"),
-    ]:
+    ]
+    for more, text in refusals:
         refused = await stage.ask("POST", "/pipeline-groups", spec(**more))
         assert refused.status_code == 400 and text in refused.text, refused.text
     async with workers(server, tmp_path):
         assert (await stage.ask("POST", "/pipeline-groups?wait=15", spec())).status_code == 201
-        for more, text in [
+        changes: list[tuple[dict[str, Any], str]] = [
             ({"delivery": "at_most_once"}, "a group keeps its delivery"),
             ({"pipeline": {"replicas": 3}}, "the number of its instances"),
-        ]:
+        ]
+        for more, text in changes:
             refused = await stage.ask("PUT", "/pipeline-groups/g", spec(**more))
             assert refused.status_code == 409 and text in refused.text, refused.text
         scaled = await stage.ask("POST", "/pipeline-groups/g/scale", {"pipeline": "p", "replicas": 3})

@@ -90,6 +90,22 @@ async def test_a_reader_whose_consumer_is_gone_goes_on_after_the_last_message_it
     await reader.stop()
 
 
+async def test_a_reader_that_waits_while_the_server_is_restarted_reads_on(
+    jetstream: HardOfHearing, server: NatsServer
+) -> None:
+    """Whoever pulls from a consumer that is gone is answered that nobody is there."""
+    await fill(jetstream, 30)
+    reader = Reader(jetstream, STREAM, ["in.>"], 0)
+    for life in range(1, 4):
+        await read(reader, 30)
+        server.restart()
+        await until(lambda life=life: jetstream.bus.stats.reconnects >= life, what="connected again")
+        await reader.take(1, 0.1)
+        await fill(jetstream, 30)
+    assert len(await read(reader, 30)) == 30 and reader.caught_up
+    await reader.stop()
+
+
 async def test_a_reader_holds_no_more_than_it_may_and_tells_how_much_there_is(
     jetstream: HardOfHearing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ class Reader:
         self._number = 0
         self._wanted = 0
         self._heard = 0.0
+        self._lost = False
         self._failures = 0
         self._not_before = 0.0
 
@@ -85,7 +86,7 @@ class Reader:
     @property
     def caught_up(self) -> bool:
         """As far as we have heard there is nothing more."""
-        return self._listener is not None and self.lag == 0
+        return self._listener is not None and not self._lost and self.lag == 0
 
     @property
     def buffered(self) -> int:
@@ -127,10 +128,10 @@ class Reader:
         """Have a consumer, another one where this one is silent."""
         now = time.monotonic()
         if self._listener is not None:
-            if now - self._heard <= SILENCE:
+            if not self._lost and now - self._heard <= SILENCE:
                 await self._pull()
                 return
-            log.info("stream=%s its consumer is silent: beginning another one", self._stream)
+            log.info("stream=%s its consumer is lost: beginning another one", self._stream)
             await self.stop()
         if now < self._not_before:
             await asyncio.sleep(min(self._not_before - now, wait))
@@ -149,7 +150,7 @@ class Reader:
     async def _begin(self) -> None:
         bus = self._jetstream.bus
         self._consumer, self._inbox = f"read-{secrets.token_hex(8)}", bus.new_inbox()
-        self._number, self._wanted = 0, 0
+        self._number, self._wanted, self._lost = 0, 0, False
         config = {
             "name": self._consumer,
             "deliver_policy": "by_start_sequence",
@@ -171,7 +172,7 @@ class Reader:
 
     async def _pull(self) -> None:
         """Ask for more where nothing is on its way and half of what we may hold is free."""
-        if self._listener is None or self._wanted or len(self._buffer) > PREFETCH // 2:
+        if self._listener is None or self._lost or self._wanted or len(self._buffer) > PREFETCH // 2:
             return
         self._wanted, self._heard = PREFETCH - len(self._buffer), time.monotonic()
         query = {
@@ -203,7 +204,7 @@ class Reader:
             return
         *_, sequence, number, at, pending = _numbers(message.reply)
         if number != self._number + 1:
-            self._heard = 0.0  # one was lost on its way: begin again after the last that came
+            self._lost = True  # begin again after the last that came
             self._arrived.set()
             return
         self._heard = time.monotonic()
@@ -221,7 +222,7 @@ class Reader:
         self._wanted = 0
         described = (message.headers or {}).get("Description", "")
         if status not in ("404", "408") and not any(word in described for word in _PULL_OVER):
-            self._heard = 0.0  # the consumer is gone, or has another leader
+            self._lost = True  # the consumer is gone, or has another leader
         self._arrived.set()
 
 
