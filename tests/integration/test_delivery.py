@@ -336,6 +336,9 @@ async def test_no_checkpoint_is_taken_of_what_came_of_outputs_that_are_not_store
         refused = await command(client, "checkpoint", {"pipeline_id": copy})
         assert refused["code"] == "unavailable" and "not stored" in refused["error"], refused
         may_store.set()
+        asked = {"pipeline_id": copy}
+        both = await asyncio.gather(*(command(client, "checkpoint", asked) for _ in range(2)))
+        assert all("error" not in answer for answer in both), both
         await come_out(jetstream, expected(2000))
         assert (await command(client, "checkpoint", {"pipeline_id": copy}))["positions"][STREAM] > 0
 

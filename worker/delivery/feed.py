@@ -262,10 +262,11 @@ class Feed:
         deadline = time.monotonic() + timeout
         while True:
             self._begin_store(flush=True)
-            if self._storing is None:
+            storing = self._storing  # another who waits may begin the next one meanwhile
+            if storing is None:
                 return
-            await asyncio.wait({self._storing}, timeout=max(deadline - time.monotonic(), 0))
-            if not self._storing.done():
+            await asyncio.wait({storing}, timeout=max(deadline - time.monotonic(), 0))
+            if not storing.done():
                 raise Unsettled(f"its outputs are not stored within {timeout:g} s: {self.error or 'slowly'}")
 
     @contextlib.asynccontextmanager
