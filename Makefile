@@ -8,10 +8,11 @@ STAMP := .venv/.installed
 PYTEST_WORKERS ?= 3
 SEEDS ?= 5000
 MINUTES ?= 30
-BENCH ?= engine transport dispatch routing placement restore raft failover worker_failover security streams
+EVENTS ?= 200000
+BENCH ?= engine transport dispatch routing delivery placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test simulate jepsen chaos fuzz lint format docs bench lock clean
+.PHONY: help up down test simulate jepsen chaos delivery fuzz lint format docs bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ fuzz: $(STAMP)  ## requests made from the OpenAPI document, valid and not: make 
 
 chaos: $(STAMP)  ## faults and operations on a whole cluster, which must come back: make chaos MINUTES=5
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES)
+
+delivery: $(STAMP)  ## exactly once under faults, event for event: make delivery EVENTS=200000
+	$(BIN)/python -m tests.delivery --events $(EVENTS)
 
 lint: $(STAMP)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ NAMES: Final = {
     "cells": "one cluster of many workers, and many clusters, simulated from measured costs",
     "control": "registrations, heartbeats, deploys, deaths and reads with thousands of simulated workers",
     "checkpoint": "the longest that events wait while 100 MB of state are checkpointed",
+    "delivery": "events through one worker: at most once, at least once, exactly once",
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
     "failover": "leader kill -9 to the next acknowledged write",

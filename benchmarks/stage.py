@@ -1,6 +1,6 @@
 """What measurements of a worker need around it: a nats-server and real processes, all gone at the end.
 
-`python -m benchmarks.stage worker URL DIRECTORY` is the worker's process; it runs until SIGTERM.
+`python -m benchmarks.stage worker URL DIRECTORY SETTINGS` is the worker's process; it runs until SIGTERM.
 """
 
 import contextlib
@@ -29,10 +29,15 @@ WORKER: Final = "bench"
 
 
 @contextlib.contextmanager
-def nats_server() -> Iterator[str]:
-    """The URL of a nats-server of our own on a free port."""
+def nats_server(*, jetstream: bool = False) -> Iterator[str]:
+    """The URL of a nats-server of our own on a free port; `jetstream`: it has that, and syncs each write."""
     with tempfile.TemporaryDirectory() as directory:
         command = [str(nats_server_binary()), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", directory]
+        if jetstream:
+            settings = Path(directory) / "nats.conf"
+            store = json.dumps(f"{directory}/jetstream")
+            settings.write_text(f"jetstream: {{ store_dir: {store}, sync_interval: always }}\n")
+            command += ["-c", str(settings)]
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             yield _url(Path(directory))
@@ -57,11 +62,11 @@ def process(*arguments: str) -> Iterator[psutil.Process]:
 
 
 @contextlib.contextmanager
-def worker(url: str) -> Iterator[psutil.Process]:
-    """A worker process, with id `WORKER`."""
+def worker(url: str, **settings: str | float) -> Iterator[psutil.Process]:
+    """A worker process, with id `WORKER`; `settings`: more of its `WorkerConfig`."""
     with (
         tempfile.TemporaryDirectory() as directory,
-        process("benchmarks.stage", "worker", url, directory) as child,
+        process("benchmarks.stage", "worker", url, directory, json.dumps(settings)) as child,
     ):
         yield child
 
@@ -93,6 +98,6 @@ def _url(directory: Path) -> str:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)  # nobody is there to register with
-    _, _, server_url, data_dir = sys.argv
-    config = WorkerConfig(WORKER, NatsConfig(servers=(server_url,)), Path(data_dir))
+    _, _, server_url, data_dir, more = sys.argv
+    config = WorkerConfig(WORKER, NatsConfig(servers=(server_url,)), Path(data_dir), **json.loads(more))
     sys.exit(run_loop(serve(config)))

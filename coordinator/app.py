@@ -25,6 +25,7 @@ from coordinator.api.stream import live_summary
 from coordinator.config import CoordinatorConfig
 from coordinator.connectors import keep_sealed
 from coordinator.controllers.loop import ControlLoop
+from coordinator.group_streams import GroupStreams
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line, to_stderr
@@ -128,6 +129,13 @@ class Coordinator:
         by_rest = RestCarrier(self._to_workers, lambda worker_id: machine.state.workers.get(worker_id))
         commands = WorkerCommands(bus, subjects, by_rest)
         sealer = Sealer(ring)
+        group_streams = GroupStreams(
+            nats,
+            subjects,
+            replicas=config.stream_replicas,
+            max_age=config.stream_max_age,
+            max_bytes=config.stream_max_bytes,
+        )
         loop = self._loop = ControlLoop(
             ledger,
             commands,
@@ -142,6 +150,7 @@ class Coordinator:
             start_move=partial(_start_move, ledger),
             rebalance=config.rebalance,
             rebalance_cooldown=config.rebalance_cooldown,
+            group_streams=group_streams,
         )
         door = Door(ledger, required=config.keys_required, rate=config.rate_limit, burst=config.rate_burst)
         proof = Proof(ledger, commands, door)
@@ -192,6 +201,7 @@ class Coordinator:
             http=self._http,
             counts=counts,
             streams=streams,
+            group_streams=group_streams,
             door=door,
             proof=proof,
             sealer=sealer,

@@ -102,6 +102,14 @@ class CoordinatorConfig:
     """
     moves_at_once: int = 16
     """The same in all, 1..256."""
+    stream_replicas: int = 1
+    """Of the JetStream stream of a group that delivers at least once or exactly once: 1, 3 or 5, at most the
+    servers of the cluster."""
+    stream_max_age: float = 86_400.0
+    """Seconds after which an event is removed from it, read or not: the longest outage that costs nothing;
+    60 to a year."""
+    stream_max_bytes: int = 0
+    """Bytes of each such stream; what comes beyond is refused. 0: as many as the account allows."""
     raft_heartbeat: float = 0.09
     """Seconds, see `RaftConfig.heartbeat_interval`. They are what a cluster costs that does nothing; three
     fit into the shortest election timeout.
@@ -146,6 +154,12 @@ class CoordinatorConfig:
                 f"moves_per_worker is {self.moves_per_worker}, moves_at_once {self.moves_at_once}: "
                 "give 1 to 64, and 1 to 256"
             )
+        if self.stream_replicas not in (1, 3, 5):
+            raise ConfigError(f"stream_replicas is {self.stream_replicas}: give 1, 3 or 5")
+        if not 60 <= self.stream_max_age <= 31_622_400:
+            raise ConfigError(f"stream_max_age is {self.stream_max_age:g}: give 60 to 31622400 seconds")
+        if self.stream_max_bytes < 0:
+            raise ConfigError(f"stream_max_bytes is {self.stream_max_bytes}: give 0 (no own bound) or more")
         if not 0 <= self.http_port <= 65535:
             raise ConfigError(f"http_port is {self.http_port}: give 0 (any) to 65535")
         check_ca(self.worker_ca, "worker_ca")

@@ -12,7 +12,8 @@ import msgspec
 
 DEFAULT_PREFIX: Final = "varpulis.cluster"
 EXTERNAL: Final = "_external"
-"""The `{from}` of events that enter a group from outside."""
+"""The `{from}` of events that enter a group from outside, and the `{to}` of those that leave a group whose
+events are in a stream."""
 RELAYED: Final = "_relayed"
 """The `{from}` of events that one instance of a pipeline passes on to another."""
 
@@ -106,6 +107,19 @@ class Subjects:
     def pipeline_inputs(self, group: str, to_pipeline: str) -> str:
         """What a pipeline subscribes to hear its inputs, whoever sends them."""
         return f"{self.prefix}.pipeline.{check_id(group, 'group')}.*.{check_id(to_pipeline, 'pipeline')}"
+
+    def progress(self, group: str, instance: str) -> str:
+        """Where a copy notes which outputs it has stored: see `worker.delivery`."""
+        return f"{self.prefix}.progress.{check_id(group, 'group')}.{check_id(instance, 'pipeline')}"
+
+    def stream(self, group: str) -> str:
+        """The JetStream stream of a group that has one; `=` is in no id, so no two groups share a name."""
+        return f"{self.prefix.replace('.', '=')}={check_id(group, 'group')}"
+
+    def stream_subjects(self, group: str) -> list[str]:
+        """What that stream captures, but for subjects of the routes' own."""
+        check_id(group, "group")
+        return [f"{self.prefix}.pipeline.{group}.>", f"{self.prefix}.progress.{group}.*"]
 
     def raft(self, node_id: str, rpc: str) -> str:
         """Node -> node, request."""

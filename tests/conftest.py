@@ -16,7 +16,16 @@ import pytest
 
 from tests.support.nats_server import NatsServer
 
-ROOMS: Final = ("jepsen", "chaos", "integration", "simulation", "linearizability", "unit", "support")
+ROOMS: Final = (
+    "jepsen",
+    "chaos",
+    "delivery",
+    "integration",
+    "simulation",
+    "linearizability",
+    "unit",
+    "support",
+)
 """Under `tests`, those first whose single tests run longest."""
 MEMORY: Final = Path("/dev/shm")
 MEMORY_NEEDED: Final = 2**30

@@ -178,7 +178,9 @@ class NatsTransport:
         if crowded:
             await self._client.make_room()
 
-    def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
+    def send(
+        self, subject: str, data: bytes, *, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
         """`publish` for who must not wait: several messages, then one `push` in the same turn of the loop.
 
         Raises:
@@ -187,7 +189,7 @@ class NatsTransport:
         try:
             if reply:
                 check_reply(reply)
-            self._send(subject, data, reply, None, wake=False)
+            self._send(subject, data, reply, headers, wake=False)
         except NatsTransportError:
             self._stats.refused_publishes += 1
             self._client.push()

@@ -116,6 +116,7 @@ class Worker:
             checkpoint_secs=config.checkpoint_interval,
             checkpoint_wait=config.checkpoint_wait,
             checkpoint_required=config.checkpoint_required,
+            shared_store=bool(config.checkpoint_store),
         )
         cleanup.push_async_callback(self.host.stop)
         handlers = {**Commands(self.host).handlers, "hello": self._present}

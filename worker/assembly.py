@@ -14,6 +14,7 @@ from transport.nats import NatsTransport
 from vpl import ConnectorDecl, Program, VplError, compile_source
 from worker.connectors.base import ConnectorError
 from worker.connectors.registry import ConnectorRegistry
+from worker.delivery.assembly import give_feed, is_streamed
 from worker.inputs import Inputs, Line
 from worker.intake import Intake
 from worker.lease import Lease
@@ -44,8 +45,8 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
         lines = (
             lines_of(subjects, group, wanted.name, routes, instance, queue) if group else [Line(queue, ())]
         )
-        if bus is None:
-            lines = [line._replace(subjects=()) for line in lines]
+        if bus is None or is_streamed(wanted):
+            lines = [line._replace(subjects=(), sources=not is_streamed(wanted)) for line in lines]
         outputs = OutputRoutes(subjects, group, base, routes if group else (), wanted.partitions)
         intake = Intake(subjects, group, wanted.name, routes, instance) if group else None
     except (ConnectorError, ValueError) as error:
@@ -53,7 +54,7 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
     identity = RunningPipeline(
         pipeline_id=_new_id(wanted.name), group=group, name=wanted.name, epoch=wanted.epoch or 0
     )
-    return Pipeline(
+    pipeline = Pipeline(
         identity,
         program,
         connectors,
@@ -66,6 +67,9 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
         life=wanted.life or 0,
         checkpoint_secs=wanted.checkpoint_secs,
     )
+    if bus is not None and is_streamed(wanted):
+        give_feed(pipeline, wanted, bus, subjects, outputs)
+    return pipeline
 
 
 def _connectors(wanted: Deploy, program: Program) -> dict[str, ConnectorDecl]:

@@ -166,8 +166,11 @@ class Checkpointer:
         events = pipeline.held.events if held else tuple
         owner = pipeline.owner if pipeline.has_run else pipeline.aside
         pipeline.saved_aside = pipeline.saved_aside or not pipeline.has_run
-        async with cut(pipeline.engine, pipeline.name, now_ms, events) as taken:
-            progress, at, taken_at = pipeline.progress, time.monotonic(), now_ms()
+        async with contextlib.AsyncExitStack() as held_open:
+            async with pipeline.at_rest() as place:
+                making = cut(pipeline.engine, pipeline.name, now_ms, events, place)
+                taken = await held_open.enter_async_context(making)
+                progress, at, taken_at = pipeline.progress, time.monotonic(), now_ms()
             self.longest_stall = max(self.longest_stall, taken.stall)
             stored = await self.archive.write(
                 owner,
@@ -244,7 +247,7 @@ class Checkpointer:
         Raises:
             WireError: `stale_epoch`: a newer copy has begun; `timeout`: see `required`.
         """
-        if not pipeline.program.stateful:
+        if not pipeline.keeps:
             return None
         deadline = (self._down_since or time.monotonic()) + self._wait
         try:
@@ -267,7 +270,7 @@ class Checkpointer:
             stored, checkpoint = found
             pipeline.safety.keep(pipeline.progress, time.monotonic())
             age = max(now_ms() - stored.taken_at, 0) / 1000
-            self._says(pipeline, f"went on from a checkpoint {age:.1f} s old; what came after it is lost")
+            self._says(pipeline, _went_on(pipeline, checkpoint, age))
             self.restored += 1
             return checkpoint
         if before.epoch:
@@ -285,13 +288,16 @@ class Checkpointer:
     async def _newest(self, pipeline: Pipeline, before: Manifest) -> tuple[Stored, Checkpoint] | None:
         async def accept(chunks: AsyncIterator[bytes]) -> Checkpoint:
             checkpoint = await checkpoints.unpacked(chunks)
+            if pipeline.feed is not None and checkpoint.source_sha256 != pipeline.program.source_sha256:
+                pipeline.feed.go_from(checkpoint)
+                return checkpoint
             try:
                 await asyncio.to_thread(pipeline.restore, checkpoint)
             except WireError as error:
                 raise Damaged(str(error)) from None
             return checkpoint
 
-        if not _is_of(before, pipeline):
+        if not _is_of(before, pipeline) and pipeline.feed is None:
             return None
         return await self.archive.newest(pipeline.owner.place, before, accept)
 
@@ -320,7 +326,7 @@ class Checkpointer:
         try:
             if pipeline.saved_aside:
                 await self.archive.forget(pipeline.aside)
-            if all_of_it and pipeline.program.stateful:
+            if all_of_it and pipeline.keeps:
                 await self.archive.forget(pipeline.owner)
         except StoreDown as error:
             log.warning("pipeline=%s its checkpoints are left behind: %s", pipeline.id, error)
@@ -332,7 +338,19 @@ def _is_of(manifest: Manifest, pipeline: Pipeline) -> bool:
     return bool(found) and found[0].source_sha256 == pipeline.program.source_sha256
 
 
+def _went_on(pipeline: Pipeline, checkpoint: Checkpoint, age: float) -> str:
+    if pipeline.feed is None:
+        return f"went on from a checkpoint {age:.1f} s old; what came after it is lost"
+    if checkpoint.source_sha256 != pipeline.program.source_sha256:
+        return (
+            f"began without state where a checkpoint of another program, {age:.1f} s old, was in its stream"
+        )
+    return f"went on from a checkpoint {age:.1f} s old, and read what came after it again"
+
+
 def _nothing(manifest: Manifest, pipeline: Pipeline) -> str:
+    if pipeline.feed is not None:
+        return "began with its stream, and without state: there is no checkpoint that can be read"
     if not manifest.checkpoints:
         return "began without state: no checkpoint had been taken"
     if not _is_of(manifest, pipeline):

@@ -10,8 +10,8 @@ a worker's memory nor its event loop meets all of it at once; gzip carries a CRC
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,17 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _UNPACK: Final = 1024 * 1024
 
 
+class At(NamedTuple):
+    """Where in its stream a pipeline was: `positions` by stream, and by subject of its marks; `watermarks`:
+    the time it had come to, and the closings after its last input."""
+
+    positions: Mapping[str, int] = {}
+    watermarks: Mapping[str, int] = {}
+
+
+NOWHERE: Final = At()
+
+
 class Checkpoint(Message, frozen=True, kw_only=True):
     """A pipeline's state; see the module."""
 
@@ -50,14 +61,18 @@ class Checkpoint(Message, frozen=True, kw_only=True):
     held: list[HeldEvent] = []
 
 
-def take(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = ()) -> bytes:
+def take(
+    engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = (), at: At = NOWHERE
+) -> bytes:
     """The checkpoint of `engine` as JSON; every key is there, also an empty one, but for `held`."""
-    return encode(_whole(engine, pipeline, now_ms, held))
+    return encode(_whole(engine, pipeline, now_ms, held, at))
 
 
-def lines(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = ()) -> Iterator[bytes]:
+def lines(
+    engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent] = (), at: At = NOWHERE
+) -> Iterator[bytes]:
     """The same as lines. The state is that of the moment in which the first line is asked for."""
-    whole = _whole(engine, pipeline, now_ms, held)
+    whole = _whole(engine, pipeline, now_ms, held, at)
     state = whole["state"]
     tables = [
         (stream, operation, data.pop("windows"))
@@ -180,17 +195,17 @@ def from_object(data: dict[str, Any]) -> Checkpoint:
         raise WireError(ErrorCode.BAD_REQUEST, f"checkpoint: {error}") from None
 
 
-def _whole(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent]) -> dict[str, Any]:
+def _whole(engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent], at: At) -> dict[str, Any]:
     snapshot = engine.snapshot()
     return {
         "v": VERSION,
         "pipeline": pipeline,
         "source_sha256": engine.program.source_sha256,
         "taken_at": now_ms,
-        "positions": {},
+        "positions": dict(at.positions),
         "counters": snapshot["counters"],
         "vars": snapshot["vars"],
-        "watermarks": {},
+        "watermarks": dict(at.watermarks),
         "state": snapshot["state"],
         **({"held": held} if held else {}),
     }

@@ -118,11 +118,12 @@ class Commands:
         if request.handover:
             await handover.hand_over(pipeline)
         held = pipeline.held.events() if request.handover else ()
-        if not pipeline.engine.outweighs(SMALL):
-            data = checkpoints.take(pipeline.engine, pipeline.name, now_ms(), held)
-            if len(data) <= checkpoints.INLINE_LIMIT:
-                return data
         try:
+            if not pipeline.engine.outweighs(SMALL):
+                async with pipeline.at_rest() as place:
+                    data = checkpoints.take(pipeline.engine, pipeline.name, now_ms(), held, place)
+                if len(data) <= checkpoints.INLINE_LIMIT:
+                    return data
             saved = await self._host.checkpoints.save(pipeline, held=request.handover)
         except (StoreDown, Fenced, CutFailed, ValueError) as error:
             raise WireError(ErrorCode.UNAVAILABLE, f"checkpoint of {pipeline.id}: {error}") from None
@@ -175,6 +176,12 @@ class Commands:
             )
         if pipeline.state in KEEPS:
             raise WireError(ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} is being moved: ask again")
+        if pipeline.feed is not None:
+            raise WireError(
+                ErrorCode.CONFLICT,
+                f"pipeline {pipeline.id} takes its events from its stream alone: publish to its subject "
+                f"{self._host.ingress(pipeline)}",
+            )
         return pipeline
 
 

@@ -54,9 +54,11 @@ class Cut:
         stall: seconds for which its making held up everything else.
     """
 
-    def __init__(self, engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent]) -> None:
+    def __init__(
+        self, engine: Engine, pipeline: str, now_ms: int, held: Sequence[HeldEvent], at: checkpoints.At
+    ) -> None:
         began = time.perf_counter()
-        written = checkpoints.lines(engine, pipeline, now_ms, held)
+        written = checkpoints.lines(engine, pipeline, now_ms, held, at)
         self._lines: list[bytes] = []
         self._child: _Child | None = None
         if engine.outweighs(SMALL):
@@ -86,7 +88,11 @@ class Cut:
 
 @contextlib.asynccontextmanager
 async def cut(
-    engine: Engine, pipeline: str, now_ms: Callable[[], int], held: Callable[[], Sequence[HeldEvent]] = tuple
+    engine: Engine,
+    pipeline: str,
+    now_ms: Callable[[], int],
+    held: Callable[[], Sequence[HeldEvent]] = tuple,
+    at: checkpoints.At = checkpoints.NOWHERE,
 ) -> AsyncIterator[Cut]:
     """The state of `engine` when the block is entered: nothing comes between the cut and its first line.
 
@@ -94,7 +100,7 @@ async def cut(
         CutFailed: there is no memory, or no process, left.
     """
     async with _one_at_a_time if engine.outweighs(SMALL) else contextlib.nullcontext():
-        made = Cut(engine, pipeline, now_ms(), held())
+        made = Cut(engine, pipeline, now_ms(), held(), at)
         try:
             yield made
         finally:

@@ -26,6 +26,7 @@ from transport.errors import NatsTransportError
 from transport.subscription import BURST, Message
 from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
+from worker.delivery import handover as streamed
 from worker.held import Witness
 from worker.pipeline import Pipeline, State, breathe
 from worker.takeover import put_together
@@ -47,6 +48,9 @@ async def hold(pipeline: Pipeline, *, relayed: bool = False, back: bool = False)
     Raises:
         WireError: `conflict`, it is in no state for that; `unavailable`, it could not subscribe in time.
     """
+    if pipeline.feed is not None:
+        await streamed.hold(pipeline, pipeline.feed)
+        return
     async with pipeline.moving:
         if pipeline.state is State.RUNNING:
             pipeline.state = State.HELD
@@ -68,6 +72,9 @@ async def hand_over(pipeline: Pipeline) -> None:
     Raises:
         WireError: `conflict`, it is in no state for that; `unavailable`, a server did not confirm in time.
     """
+    if pipeline.feed is not None:
+        await streamed.hand_over(pipeline, pipeline.feed)
+        return
     async with pipeline.moving:
         if pipeline.state is State.HANDED_OVER:
             return
@@ -106,6 +113,11 @@ async def resume(
         WireError: `conflict`, the checkpoint does not fit or the copy is not held; `unavailable`, it could
             not subscribe in time. The copy is as it was then.
     """
+    if pipeline.feed is not None:
+        pipeline.inputs.change_lines(queue, lines or {})  # what it is called: it listens in none
+        given = checkpoint if not only_held else None
+        await streamed.resume(pipeline, pipeline.feed, given, anew=anew)
+        return
     async with pipeline.moving:
         begins_line = pipeline.state in _MAY_RESUME and pipeline.inputs.change_lines(queue, lines or {})
         if pipeline.state is State.RUNNING:

@@ -31,7 +31,7 @@ class Intake:
     """The rules for one copy.
 
     Attributes:
-        number: of the instance; 0 where there is but one.
+        pipeline: its name in the group; number: of the instance; 0 where there is but one.
         others: messages left to other instances.
         without_key: events kept that have no key field.
         no_route: events from outside that no route leads here.
@@ -40,7 +40,7 @@ class Intake:
     def __init__(
         self, subjects: Subjects, group: str, name: str, routes: Sequence[Route], instance: Instance | None
     ) -> None:
-        pipeline = instance.of if instance is not None else name
+        pipeline = self.pipeline = instance.of if instance is not None else name
         external = [route for route in routes if route.from_pipeline == EXTERNAL]
         types: dict[str, list[str]] = {}
         if external:

@@ -40,6 +40,7 @@ class WorkerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._pipelines()
         yield from self._checkpoints()
+        yield from self._delivery()
         yield from self._control()
         yield from self._connection()
 
@@ -118,6 +119,45 @@ class WorkerCollector(Collector):
         yield begun
         yield GaugeMetricFamily(
             "varpulis_checkpoint_store_up", "1: the store took the last checkpoint", value=not taken.error
+        )
+
+    def _delivery(self) -> Iterator[Metric]:
+        counts = self._host.feeds()
+        yield CounterMetricFamily(
+            "varpulis_delivery_outputs", "Outputs stored in streams", value=counts.outputs
+        )
+        yield CounterMetricFamily(
+            "varpulis_delivery_batches", "Batches in which they were stored", value=counts.batches
+        )
+        yield CounterMetricFamily(
+            "varpulis_delivery_attempts_failed",
+            "Batches that were not stored, or not heard of, and sent again",
+            value=counts.attempts_failed,
+        )
+        yield CounterMetricFamily(
+            "varpulis_delivery_replayed",
+            "Outputs made again that a copy before had stored, and left out",
+            value=counts.replayed,
+        )
+        yield CounterMetricFamily(
+            "varpulis_delivery_sent_again",
+            "Outputs through connectors that may have been sent twice",
+            value=counts.sent_again,
+        )
+        yield CounterMetricFamily(
+            "varpulis_delivery_expired",
+            "Messages removed from a stream before they were read, at most: its max_age was too short",
+            value=counts.expired,
+        )
+        yield CounterMetricFamily(
+            "varpulis_delivery_fenced",
+            "Copies whose outputs the stream refused, as another had taken over",
+            value=counts.fenced,
+        )
+        yield GaugeMetricFamily(
+            "varpulis_delivery_lag",
+            "Events in a stream that were not handled yet: the most of any pipeline here",
+            value=self._host.lag,
         )
 
     def _control(self) -> Iterator[Metric]:

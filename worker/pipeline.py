@@ -9,20 +9,24 @@ Nothing a pipeline does hurts its neighbours. A refused message, a dropped outpu
 counted by reason; `FAILURE_BUDGET` failing events in a row make the pipeline `failed`: it stops its intake
 and says why in the heartbeats, and the coordinator decides. Outputs leave only while the worker's lease
 allows (`worker.lease`). While it moves, a copy keeps what comes instead of handling it (`worker.handover`).
+
+A pipeline whose group delivers at least once, or exactly once, has a `feed` (`worker.delivery`): that brings
+it its events from a stream, and takes its outputs; nothing else reaches it.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
 from vpl import Program
-from worker.checkpoints import Checkpoint, put_back
+from worker.checkpoints import NOWHERE, At, Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink
 from worker.connectors.registry import ConnectorRegistry
 from worker.held import Held, Witness
@@ -34,6 +38,9 @@ from worker.relay import Relay
 from worker.routes import RouteSink
 from worker.safety import Progress, Safety
 from worker.store.base import NO_GROUP, Owner, Place
+
+if TYPE_CHECKING:
+    from worker.delivery.feed import Feed
 
 FAILURE_BUDGET: Final = 100
 """Failing events in a row after which a pipeline is `failed`."""
@@ -94,7 +101,10 @@ class Pipeline:
         has_run: it is, or was, the one that runs; one that is deployed held is not yet.
         safety: which part of its state a checkpoint holds.
         begun: what it began from, where that was not nothing.
+        feed: what brings it events from a stream; None: they come as they are sent.
     """
+
+    feed: "Feed | None" = None
 
     def __init__(
         self,
@@ -159,7 +169,11 @@ class Pipeline:
         """
         for position, sink in enumerate(self.program.sinks):
             self._sinks.insert(position, await self.connectors.create_sink(sink))
-        if self.state is State.HELD:
+        if self.feed is not None:
+            if self.state is not State.HELD:
+                await self.feed.begin()
+                self.joined = True
+        elif self.state is State.HELD:
             await self.inputs.watch(self.witness.see, flush_wait)
         else:
             await self.inputs.open(self.receive, flush_wait)
@@ -226,9 +240,20 @@ class Pipeline:
             self._count_failure(error)
             return None
 
+    def may_put_out(self) -> bool:
+        """The lease of the worker allows it now."""
+        return self._lease.is_open(time.monotonic())
+
+    async def send(self, output: Output) -> None:
+        """Send one output to its sink; raises `OutputDropped`, or what the sink raises."""
+        sink_id, event_type, fields, ts = output
+        sink = self._sinks[sink_id]
+        if sink is not None:
+            await sink.send(event_type, fields, ts)
+
     async def deliver(self, outputs: Sequence[Output]) -> None:
         """Send outputs to their sinks and routes, in order; what does not leave is counted."""
-        if not self._lease.is_open(time.monotonic()):
+        if not self.may_put_out():
             self.dropped["lease_expired"] += len(outputs)
             return
         sinks = self._sinks
@@ -246,8 +271,8 @@ class Pipeline:
                     log.exception("pipeline=%s a sink failed; further failures are only counted", self.id)
 
     def is_due(self, now: int) -> bool:
-        """Something is over at `now` (ms)."""
-        if self.state is not State.RUNNING:
+        """Something is over at `now` (ms), and no feed looks after that."""
+        if self.state is not State.RUNNING or self.feed is not None:
             return False
         deadline = self.engine.next_deadline()
         return deadline is not None and deadline <= now
@@ -258,13 +283,22 @@ class Pipeline:
             if self.state is not State.RUNNING:
                 return
             self._ticks += 1
-            try:
-                self.engine.advance(now)
-                outputs = self.engine.take()
-            except Exception as error:
-                self._count_failure(error)
-            else:
+            if outputs := self.close_windows(now):
                 await self.deliver(outputs)
+
+    def close_windows(self, now: int) -> list[Output]:
+        """Close what is over at `now` (ms): its outputs."""
+        try:
+            self.engine.advance(now)
+            return self.engine.take()
+        except Exception as error:
+            self._count_failure(error)
+            return []
+
+    def fail(self, reason: str) -> None:
+        """It cannot go on here: the coordinators are told why."""
+        self.state, self.reason = State.FAILED, reason
+        log.error("pipeline=%s failed: %s", self.id, reason)
 
     def _count_failure(self, error: Exception) -> None:
         self.engine.take()  # what the failing event had put out is not the next one's
@@ -273,10 +307,8 @@ class Pipeline:
         if self._errors_in_a_row == 1:
             log.error("pipeline=%s the engine failed on an event; going on", self.id, exc_info=error)
         if self._errors_in_a_row >= FAILURE_BUDGET:
-            self.state = State.FAILED
             cause = f"{type(error).__name__}: {error}"[:200]
-            self.reason = f"{FAILURE_BUDGET} events in a row failed, the last with {cause}"
-            log.error("pipeline=%s failed: %s", self.id, self.reason)
+            self.fail(f"{FAILURE_BUDGET} events in a row failed, the last with {cause}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`.
@@ -288,6 +320,8 @@ class Pipeline:
         put_back(self.engine, checkpoint)
         self._restored.update({key: count - before[key] for key, count in self.engine.counters.items()})
         self.safety.saved = None
+        if self.feed is not None:
+            self.feed.go_from(checkpoint)
 
     # --- what a checkpoint holds
 
@@ -298,13 +332,33 @@ class Pipeline:
         return Owner(Place(NO_GROUP, self.id), self.epoch, self.owner.life)
 
     @property
+    def keeps(self) -> bool:
+        """It has something that a checkpoint keeps: a state, or a position in a stream."""
+        return self.program.stateful or self.feed is not None
+
+    @contextlib.asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[At]:
+        """Within the block, where it has a feed: nothing is handled, and all that was put out is stored.
+
+        Raises:
+            CutFailed: that could not be brought about in time.
+        """
+        if self.feed is None:
+            yield NOWHERE
+            return
+        async with self.feed.at_rest() as place:
+            yield place
+
+    @property
     def progress(self) -> Progress:
         """As long as it stays the same, so does the state."""
+        if self.feed is not None:
+            return self.feed.progress
         return self.engine.counters["events_in"], self._ticks
 
     def is_unsaved(self, now: float) -> bool:
         """At `now` (monotonic seconds) there is state that no checkpoint holds."""
-        return self.program.stateful and self.safety.look(self.progress, now)
+        return self.keeps and self.safety.look(self.progress, now)
 
     def loss_window(self, now: float) -> float:
         """Seconds whose events would be lost with this copy; 0 when none would."""
@@ -314,6 +368,8 @@ class Pipeline:
 
     async def stop_intake(self) -> None:
         """Unsubscribe now; what is queued is thrown away."""
+        if self.feed is not None:
+            await self.feed.stop()
         await self.inputs.stop()
 
     async def stop(self) -> None:
@@ -323,6 +379,8 @@ class Pipeline:
 
     async def drain(self, timeout: float) -> None:
         """Handle what was sent until now, then take no more; the connectors stay until `stop`."""
+        if self.feed is not None:  # what it has not taken stays in the stream
+            await self.feed.pause()
         await self.inputs.leave(timeout)
         if self.state is State.RUNNING:
             self.state = State.DRAINED
@@ -348,13 +406,16 @@ class Pipeline:
             epoch=self.epoch,
             queue=self._line(),
             state=self.state,
-            reason=self.reason or self._news() or None,
+            reason=self.reason or self._obstacle() or self._news() or None,
         )
 
     def _line(self) -> int:
         """The number of its line, which its queue group is named after (`Deploy.queue`)."""
         before, _, number = self.inputs.queue.rpartition(".")
         return int(number) if before == f"{self.group}.{self.name}" and number.isdecimal() else 0
+
+    def _obstacle(self) -> str:
+        return self.feed.error[:200] if self.feed is not None else ""
 
     def _news(self) -> str:
         """What it began from, until every coordinator has heard it: heartbeats are many."""

@@ -15,11 +15,12 @@ import logging
 import math
 import time
 from collections import Counter
+from functools import reduce
 from typing import Final
 
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
-from proto_schemas.subjects import Subjects
+from proto_schemas.subjects import EXTERNAL, Subjects
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport
 from vpl import check_source
@@ -29,6 +30,8 @@ from worker.checkpointer import Checkpointer
 from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
 from worker.cut import CutFailed
+from worker.delivery.assembly import check_worker
+from worker.delivery.feed import Counts
 from worker.lease import Lease
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
 from worker.store.archive import Archive
@@ -52,6 +55,7 @@ class PipelineHost:
 
     Args:
         bus: what carries events between pipelines; None: this worker takes none that need it.
+        shared_store: other workers can read the checkpoints, too.
         archive: where checkpoints go; `checkpoint_secs`, `checkpoint_wait`, `checkpoint_required`: see
             `Checkpointer`.
 
@@ -71,8 +75,10 @@ class PipelineHost:
         checkpoint_secs: float = 0.0,
         checkpoint_wait: float = 0.0,
         checkpoint_required: bool = False,
+        shared_store: bool = False,
     ) -> None:
         self._bus = bus
+        self._shared_store = shared_store
         self._subjects = subjects
         self.checkpoints = Checkpointer(
             archive,
@@ -92,6 +98,7 @@ class PipelineHost:
         self._retired_out = 0
         self._retired_losses: Counter[str] = Counter()
         self._retired_shares: Counter[str] = Counter()
+        self._retired_feeds = Counts()
 
     # --- finding
 
@@ -107,6 +114,11 @@ class PipelineHost:
         """The (group, name) of the copy with this id."""
         pipeline = self._pipelines.get(pipeline_id)
         return None if pipeline is None else (pipeline.group, pipeline.name)
+
+    def ingress(self, pipeline: Pipeline) -> str:
+        """The subject of events from outside for a pipeline of a group."""
+        base = pipeline.intake.pipeline if pipeline.intake is not None else pipeline.name
+        return self._subjects.pipeline(pipeline.group, EXTERNAL, base)
 
     def epoch_of(self, pipeline_id: str) -> int | None:
         """The epoch of the copy with this id; None when it has none."""
@@ -162,6 +174,17 @@ class PipelineHost:
         """What instances that share by key saw: `others`, left to another one; `without_key`."""
         return sum((pipeline.shares() for pipeline in self._pipelines.values()), self._retired_shares.copy())
 
+    def feeds(self) -> Counts:
+        """What the feeds of all copies there were did."""
+        feeds = (pipeline.feed.counts for pipeline in self._pipelines.values() if pipeline.feed is not None)
+        return reduce(Counts.plus, feeds, self._retired_feeds)
+
+    @property
+    def lag(self) -> int:
+        """Events that are in streams, and were not handled by the copies that run here: the most of any."""
+        feeds = (pipeline.feed.lag for pipeline in self._pipelines.values() if pipeline.feed is not None)
+        return max(feeds, default=0)
+
     # --- deploying
 
     async def deploy(self, wanted: Deploy) -> Pipeline:
@@ -174,11 +197,7 @@ class PipelineHost:
         """
         if self.draining:
             raise _draining()
-        if wanted.delivery not in (None, "at_most_once"):
-            raise WireError(
-                ErrorCode.BAD_REQUEST,
-                f"delivery {wanted.delivery!r} is not available in this version: use 'at_most_once'",
-            )
+        check_worker(wanted, self._bus, shared_store=self._shared_store)
         key = (wanted.group or "", wanted.name)
         copies = self._held if wanted.hold else self._keys
         old, live = copies.get(key), self._keys.get(key)
@@ -262,6 +281,8 @@ class PipelineHost:
         self._retired_out += pipeline.events_out
         self._retired_losses += pipeline.losses()
         self._retired_shares += pipeline.shares()
+        if pipeline.feed is not None:
+            self._retired_feeds = self._retired_feeds.plus(pipeline.feed.counts)
         await pipeline.stop()
         await self.checkpoints.forget(pipeline, all_of_it=forget)
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)

@@ -25,6 +25,10 @@ def take_piece(pipeline: Pipeline, copy_id: str, checkpoint: Checkpoint) -> None
         WireError: `conflict`: the copy runs, it is of another program, or that has no such pieces.
     """
     intake = pipeline.intake
+    if pipeline.feed is not None:
+        raise _unfit(
+            f"pipeline {pipeline.id} reads a stream, and takes over no pieces: update the coordinators"
+        )
     if pipeline.state is State.RUNNING:
         return  # it has put them together
     if pipeline.state is not State.HELD or intake is None or intake.key is None:

@@ -197,7 +197,7 @@ def undeploy(call: Invocation) -> int:
 
 
 def inject(call: Invocation) -> int:
-    """Send one event; shows every event that came out because of it."""
+    """Send one event; shows every event that came out because of it, or where it is stored."""
     group = call.arguments["group"]
     body = {"event_type": call.arguments["type"], "fields": fields(call.arguments["fields"])}
     with call.connect() as client:
@@ -208,10 +208,9 @@ def inject(call: Invocation) -> int:
         for event in result["worker_response"].get("output_events", [])
     ]
     reached = ", ".join(result["pipeline"] for result in answer["results"])
-    call.show(
-        answer,
-        Rows(("PIPELINE", "WORKER", "EVENT", "FIELDS"), rows, f"went to {reached}; {len(rows)} came out"),
-    )
+    stored = all("stored" in result["worker_response"] for result in answer["results"])
+    said = f"stored for {reached}" if stored else f"went to {reached}; {len(rows)} came out"
+    call.show(answer, Rows(("PIPELINE", "WORKER", "EVENT", "FIELDS"), rows, said))
     return OK
 
 

@@ -27,6 +27,9 @@ _NUMBERS: Final = (
     "election_timeout_max",
     "moves_per_worker",
     "moves_at_once",
+    "stream_replicas",
+    "stream_max_age",
+    "stream_max_bytes",
 )
 _THRESHOLDS: Final = ("high", "low", "up_after", "down_after", "min_workers", "max_workers")
 

@@ -14,6 +14,7 @@ from litestar.params import QueryParameter
 
 from coordinator.config import CoordinatorConfig
 from coordinator.controllers.rebalance import Rebalance
+from coordinator.group_streams import GroupStreams
 from coordinator.heartbeats import SUSPECT_INTERVALS, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.metrics import HttpCounts
@@ -95,6 +96,18 @@ class Context:
     scaling: Scaling
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
+    group_streams: GroupStreams | None = None
+
+    @property
+    def deliveries(self) -> GroupStreams:
+        """The streams of groups.
+
+        Raises:
+            WireError: `unavailable`: this coordinator has none.
+        """
+        if self.group_streams is None:
+            raise WireError(ErrorCode.UNAVAILABLE, "this coordinator has no JetStream: ask another one")
+        return self.group_streams
 
     def observed(self, worker_id: str) -> Observed:
         """What was last heard of a worker."""

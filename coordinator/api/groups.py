@@ -30,6 +30,7 @@ from coordinator.state.next_version import rollback_as_update, scale_as_update, 
 from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.views import group_status, group_view, history_view
+from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import (
     ROLLBACK_ASKED,
@@ -55,6 +56,8 @@ async def create_group(
     spec = await read_body(request, GroupSpec)
     key = request_id(request)
     programs = await _programs(context, spec, key)
+    if spec.delivery != AT_MOST_ONCE and key not in context.ledger.state.remembered:
+        await context.deliveries.check()
     command = CreateGroup(
         by="api",
         request_id=key,

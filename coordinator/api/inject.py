@@ -20,12 +20,15 @@ from typing import Any, Final, TypeVar
 import msgspec
 from litestar import post
 from litestar.params import FromPath
+from msgspec.structs import replace
 
+from coordinator.api import stored
 from coordinator.api.context import AnyRequest, Context, Given, client_key, not_found, read_body
 from coordinator.api.leader import DEADLINE
 from coordinator.api.routing import Chooser, Copy, fields_of, running_copy, takers
 from coordinator.state.model import Group
 from proto_schemas.codec import decode_fields, encode_fields
+from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import BatchInjected, Inject, InjectBatch, Injected
 from proto_schemas.rest import (
@@ -65,6 +68,8 @@ async def inject(request: AnyRequest, context: Given, group_id: FromPath[str]) -
     """One event; answers what each pipeline put out."""
     event = await read_body(request, InjectRequest)
     group, key = _group(context, group_id), client_key(request)
+    if group.spec.delivery != AT_MOST_ONCE:
+        return await stored.store(context, group, event, key)
     chooser = Chooser(context.ledger.state, group, key)
     names = [chooser.instance(name, event.fields) for name in takers(group, event.event_type)]
     outcomes = await asyncio.gather(*(_inject_one(context, group_id, name, event, key) for name in names))
@@ -95,6 +100,9 @@ async def inject_batch(request: AnyRequest, context: Given, group_id: FromPath[s
     started = time.monotonic()
     body = await read_body(request, InjectBatchRequest, limit=MAX_BODY)
     group, key = _group(context, group_id), client_key(request)
+    if group.spec.delivery != AT_MOST_ONCE:
+        answer = await stored.store_batch(context, group, _events(body), key)
+        return replace(answer, processing_time_us=int((time.monotonic() - started) * 1_000_000))
     batch = _Batch(group, key, Chooser(context.ledger.state, group, key))
     for number, event in enumerate(_events(body)):
         batch.add(number, event)

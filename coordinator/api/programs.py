@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from coordinator.api.shape import check_shape, refuse
 from coordinator.state.model import Connector, Group
 from proto_schemas.connectors import written_secrets
+from proto_schemas.delivery import unfit
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from vpl import Diagnostic as Finding
@@ -139,6 +140,9 @@ def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool 
             if new and (written := list(_written_secrets(pipeline.source, program))):
                 raise VplError(written)
             _check_sources(number, pipeline, program, registered)
+            sinks = [sink.connector for sink in program.sinks if sink.connector is not None]
+            if fault := unfit(spec.delivery, [source.connector for source in program.sources], sinks):
+                refuse(f"$.pipelines[{number}].source: {fault}")
             found.consumes[pipeline.name] = sorted(program.consumes)
             if pipeline.partition_key is not None and (why := _undivided(program, pipeline.partition_key)):
                 found.undivided[pipeline.name] = why

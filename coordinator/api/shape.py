@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 from coordinator.state.constraints import fault_of
 from proto_schemas import matching
+from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.partition import instance_names, longest_name
 from proto_schemas.rest import GroupSpec, PipelineSpec
@@ -24,6 +25,7 @@ def check_shape(spec: GroupSpec, prefix: str) -> None:
         WireError: 400, the first thing that does not hold.
     """
     _check_pipelines(spec)
+    _check_delivery(spec)
     _check_instances(spec)
     _check_routes(spec, prefix)
     _check_cycles(spec)
@@ -35,8 +37,6 @@ def refuse(text: str) -> NoReturn:
 
 
 def _check_pipelines(spec: GroupSpec) -> None:
-    if spec.delivery != "at_most_once":
-        refuse(f"$.delivery: {spec.delivery} is not available in this version: use at_most_once")
     twice = [name for name, count in Counter(p.name for p in spec.pipelines).items() if count > 1]
     if twice:
         refuse(f"$.pipelines: {twice[0]!r} is there twice: give each pipeline a name of its own")
@@ -50,6 +50,24 @@ def _check_pipelines(spec: GroupSpec) -> None:
             if (fault := fault_of(constraint)) is not None:
                 gap = "" if fault.startswith(".") else ": "
                 refuse(f"{path}.constraints[{place}]{gap}{fault}")
+
+
+def _check_delivery(spec: GroupSpec) -> None:
+    """What a stream cannot be promised for."""
+    if spec.delivery == AT_MOST_ONCE:
+        return
+    for number, pipeline in enumerate(spec.pipelines):
+        path = f"$.pipelines[{number}]"
+        if pipeline.replicas > 1 and pipeline.partition_key is None:
+            refuse(
+                f"{path}.partition_key: with delivery {spec.delivery} each instance reads the stream itself: "
+                "say by which field they share the events"
+            )
+        if pipeline.checkpoint_secs == 0:
+            refuse(
+                f"{path}.checkpoint_secs: 0, and with delivery {spec.delivery} the position in the stream "
+                "stands in checkpoints: give more"
+            )
 
 
 def _check_instances(spec: GroupSpec) -> None:

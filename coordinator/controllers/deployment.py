@@ -32,6 +32,7 @@ from typing import Any, Final, NoReturn
 from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
 from coordinator.durations import Durations
+from coordinator.group_streams import GroupStreams
 from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.sealing import Sealer
@@ -51,6 +52,7 @@ from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Work
 from coordinator.state.next_version import line_for
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
+from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
 from proto_schemas.rest import PipelineSpec
@@ -153,12 +155,18 @@ class Deployment:
     """
 
     def __init__(
-        self, ledger: Ledger, commands: WorkerCommands, sealer: Sealer, clock: Callable[[], float]
+        self,
+        ledger: Ledger,
+        commands: WorkerCommands,
+        sealer: Sealer,
+        clock: Callable[[], float],
+        streams: GroupStreams | None = None,
     ) -> None:
         self._ledger = ledger
         self._commands = commands
         self._sealer = sealer
         self._clock = clock
+        self._streams = streams
         self._began: dict[str, float] = {}
         self.durations = Durations(BOUNDS)
 
@@ -192,6 +200,11 @@ class Deployment:
         if message is None:
             return
         self._note_begin(target, self._clock())
+        try:
+            await self.have_stream(target)
+        except WireError as error:
+            await self.explain(target, str(error)[:MAX_REASON])
+            raise
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
         try:
             deployed = await self._commands.deploy(worker.id, message, timeout=timeout)
@@ -251,6 +264,10 @@ class Deployment:
         elif worker is not None and worker.incarnation is None and pipeline_id is None:
             reason = f"nobody heard what worker {worker.id} answered to its deploy: {_DOUBT}"
         await self._propose(LetGo, target, confirmed=reachable, reason=reason)
+        present = self._ledger.state.groups.get(target.group)
+        gone = present is None or (group is not None and present.created_at != group.created_at)
+        if group is not None and gone and group.spec.delivery != AT_MOST_ONCE and self._streams is not None:
+            await self._streams.remove(target.group, group.created_at)
 
     async def fail(self, target: Target, reason: str) -> None:
         """Commit that its program will not run."""
@@ -274,6 +291,12 @@ class Deployment:
         except WireError as error:
             if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
                 raise
+
+    async def have_stream(self, target: Target) -> None:
+        """Have the stream of its group, if that needs one; raises `unavailable`."""
+        group = self._ledger.state.groups.get(target.group)
+        if group is not None and self._streams is not None:
+            await self._streams.ensure(group)
 
     async def resume(self, worker_id: str, target: Target, pipeline_id: str) -> None:
         """Have a copy that belongs where it is, and holds, go on."""

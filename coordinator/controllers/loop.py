@@ -23,6 +23,7 @@ from coordinator.controllers.moves import Moves
 from coordinator.controllers.placement import PlacementController
 from coordinator.controllers.rebalance import Rebalance, StartMove
 from coordinator.controllers.updates import Updates
+from coordinator.group_streams import GroupStreams
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.log import line
@@ -76,6 +77,7 @@ class ControlLoop:
         start_move: StartMove | None = None,
         rebalance: bool = True,
         rebalance_cooldown: float = 60.0,
+        group_streams: GroupStreams | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -86,7 +88,9 @@ class ControlLoop:
         self.pipelines = Actions(clock, self.wake, limit=256)
         self.sweeps = Actions(clock, self.wake)
         self.jobs = Actions(clock, self.wake, limit=256)
-        deployment = self.deployment = Deployment(ledger, commands, sealer or Sealer(None), clock)
+        deployment = self.deployment = Deployment(
+            ledger, commands, sealer or Sealer(None), clock, group_streams
+        )
         self.liveness = Liveness(
             ledger,
             table,

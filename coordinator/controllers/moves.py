@@ -177,6 +177,7 @@ class Moves:
             raise GivenUp(str(error), refused=True) from None
         if message is None:
             return
+        await self._do.have_stream(copy)
         try:
             made = await self._commands.deploy(move.to_worker, message)
         except WireError as error:

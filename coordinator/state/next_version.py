@@ -8,6 +8,7 @@ from coordinator.state.commands import RollbackGroup, ScaleGroup, UpdateGroup
 from coordinator.state.divisions import divided, divided_in
 from coordinator.state.model import Edition, Group, Phase, Placement, State, Update, UpdatePhase
 from coordinator.state.revisions import fault_of, fresh_in, splits_or_joins
+from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode
 from proto_schemas.rest import MAX_WHY, GroupSpec
 
@@ -38,6 +39,7 @@ def updated(state: State, command: UpdateGroup) -> Group | None:
         )
     if command.spec == group.spec:
         return None
+    _check_delivery(group, command.spec)
     named = {connector for used in command.connectors.values() for connector in used}
     if gone := sorted(named - state.connectors.keys()):
         refuse(
@@ -112,6 +114,29 @@ def rollback_as_update(state: State, command: RollbackGroup) -> UpdateGroup | No
         undivided=command.undivided,
         why=f"as version {wanted.version}{': ' if command.why else ''}{command.why}"[:MAX_WHY],
     )
+
+
+def _check_delivery(group: Group, spec: GroupSpec) -> None:
+    """A copy goes on from a position in a stream, in the same one, with the same keys."""
+    before = group.spec.delivery
+    if before != spec.delivery:
+        refuse(
+            ErrorCode.CONFLICT,
+            f"group {spec.name!r} has delivery {before}, and a group keeps its delivery: tear it down and "
+            "create it anew",
+        )
+    if before == AT_MOST_ONCE:
+        return
+    for pipeline in spec.pipelines:
+        known = group.pipelines.get(pipeline.name)
+        if known is None:
+            continue
+        if (known.replicas, known.partition_key) != (pipeline.replicas, pipeline.partition_key):
+            refuse(
+                ErrorCode.CONFLICT,
+                f"{spec.name}/{pipeline.name}: with delivery {before} the number of its instances, and their "
+                "key, stay as they are: tear the group down and create it anew",
+            )
 
 
 def scale_as_update(state: State, command: ScaleGroup) -> UpdateGroup:

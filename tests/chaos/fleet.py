@@ -20,6 +20,9 @@ from tests.support.node import Node
 _REFUSAL: Final = r"^varpulis worker \S+: (?!.*newer than this one)"
 _LEAVES_WITHIN: Final = 20.0
 _REVIVE_EVERY: Final = 0.3
+SIGNING: Final = ("-m", "tests.chaos.worker")
+AS_SHIPPED: Final = ("-m", "cli.main", "worker")
+"""Ways to run a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,21 @@ class Fleet:
     Args:
         cluster: whose NATS and coordinators they use.
         directory: for data and logs.
+        program: how Python runs one; `flags`: that all of them are given.
     """
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        directory: Path,
+        *,
+        program: tuple[str, ...] = SIGNING,
+        flags: tuple[str, ...] = (),
+    ) -> None:
         self.workers: dict[str, Worker] = {}
         """All there ever were, by id."""
         self._cluster, self._directory = cluster, directory
+        self._program, self._flags = program, flags
         self._gone: set[str] = set()
         self._ends = contextlib.AsyncExitStack()
 
@@ -99,7 +111,7 @@ class Fleet:
             words += ["--coordinators", ",".join(f"http://127.0.0.1:{link.port}" for link in links)]
         else:
             words += ["--nats", f"nats://127.0.0.1:{links[0].port}"]
-        node.command = [sys.executable, "-m", "tests.chaos.worker", *words]
+        node.command = [sys.executable, *self._program, *words, *self._flags]
         self.workers[name] = Worker(node, links)
         self._ends.callback(node.kill)
         node.restart()

@@ -73,6 +73,12 @@ def test_five_minutes_of_the_readme_lead_to_an_event(place: Path) -> None:
     assert "stopped 7 processes" in said
 
 
+def test_events_are_stored_for_a_group_that_delivers_exactly_once_as_the_docs_tell(place: Path) -> None:
+    said = typed(script("delivery"), place)
+    assert said.count("stored for clean") == 3
+    assert re.search(r"payments/sums|sums +.*running", said)
+
+
 def test_a_pipeline_moves_and_a_worker_is_drained_as_the_docs_tell(place: Path) -> None:
     said = typed(script("workers"), place)
     assert re.search(r"demo/filter +done +manual +worker-0 +worker-1", said)

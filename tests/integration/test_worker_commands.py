@@ -173,7 +173,7 @@ async def test_a_deploy_whose_connector_cannot_connect_fails_with_its_cause_and_
     ("message", "text"),
     [
         ({"group": "g", "name": "a.b"}, "not valid"),
-        ({"delivery": "exactly_once"}, "not available"),
+        ({"delivery": "exactly_once"}, "needs a group"),
         ({"source": "connector K = kafka()\nstream A = Door.to(K)"}, "unknown type 'kafka'"),
         (
             {

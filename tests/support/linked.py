@@ -58,6 +58,7 @@ class Cluster:
         size: how many coordinators.
         program: how Python runs one.
         cluster_id: its name.
+        jetstream: the nats-server has it.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class Cluster:
         size: int = 3,
         program: tuple[str, ...] = SNAPSHOTS_OFTEN,
         cluster_id: str = "jepsen",
+        jetstream: bool = False,
     ) -> None:
-        self.nats = NatsServer(extra=_NATS_LIMITS)
+        self.nats = NatsServer(extra=_NATS_LIMITS, jetstream=jetstream)
         self.nodes: list[Node] = []
         """The members, each in its place; a new one takes the place of the one that it replaces."""
         self._all: list[Node] = []

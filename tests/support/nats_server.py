@@ -46,7 +46,7 @@ class NatsServer:
         port: the client port; a free one when left out.
         user, password: one user; or `token`: one token.
         tls_cert, tls_key: its certificate (PEM); with `tls_ca` and `verify` it asks clients for theirs.
-        jetstream: switch JetStream on, stored under the server's directory.
+        jetstream: switch JetStream on, stored under the server's directory, each write synced.
         extra: further configuration text.
         binary: the executable, else the packaged one.
     """
@@ -74,7 +74,9 @@ class NatsServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = _settings(user, password, token, tls_cert, tls_key, tls_ca, verify)
         if jetstream:
-            self._settings.append(f"jetstream: {{ store_dir: {json.dumps(str(self.directory / 'js'))} }}")
+            self._settings.append(
+                f"jetstream: {{ store_dir: {json.dumps(str(self.directory / 'js'))}, sync_interval: always }}"
+            )
         self._settings.append(extra)
 
     @property
