@@ -157,12 +157,13 @@ class Operation(Node):
 
 @dataclass(frozen=True, slots=True)
 class Source(Node):
-    """What a stream consumes: an event type or stream; `combinator` is the `merge` of `merge(...)`."""
+    """What a stream consumes: an event type or stream; `combinator` is the `merge` of `merge(args)`."""
 
     name: str
     alias: str | None = None
     combinator: bool = False
     every: bool = False
+    args: tuple[Argument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,18 @@ that comes out is complete only when no error was reported.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from vpl import ast
 from vpl.diagnostics import Diagnostic
 from vpl.expressions import evaluate
-from vpl.operations import StreamChecker, literal_params
+from vpl.operations import StreamChecker, check_stream, inputs, literal_params
 from vpl.parser import parse
-from vpl.plan import Aggregate, ConnectorDecl, Plan, SinkBinding, SourceBinding, StreamPlan
+from vpl.plan import ConnectorDecl, Plan, SinkBinding, SourceBinding, StreamPlan
 from vpl.scope import Report, Scope
+from vpl.stages import kept
 from vpl.values import MISMATCH, sized
 
 MAX_DEPTH = 250
@@ -83,18 +84,18 @@ class _Checker:
         for stream in self._in_order():
             scope = self._scope(stream, made)
             checker = StreamChecker(stream, scope, known, len(sinks))
-            plans[stream.name] = checker.check()
+            plan = plans[stream.name] = check_stream(checker)
             made[stream.name] = checker.fields
-            windows = sum(isinstance(stage, Aggregate) for stage in plans[stream.name].stages)
-            depths[stream.name] = depths.get(stream.source.name, 0) + 1 + windows
-            if depths[stream.name] - 1 - windows <= MAX_DEPTH < depths[stream.name]:
+            above = max((depths.get(name, 0) for name in plan.inputs), default=0)
+            depths[stream.name] = above + 1 + len(list(kept(plan)))
+            if above <= MAX_DEPTH < depths[stream.name]:
                 message = f"streams and windows feed each other more than {MAX_DEPTH} deep"
                 self._report.error(stream, message, "split the program into pipelines in a row")
             sources += (binding for binding in checker.sources if binding not in sources)
             sinks += checker.sinks
         for stream in self._all_streams:
             if plans.get(stream.name) is None or self._streams[stream.name] is not stream:
-                StreamChecker(stream, self._scope(stream, {}), known, 0).check()
+                check_stream(StreamChecker(stream, self._scope(stream, {}), known, 0))
         variables = {
             d.name: self._constants[d.name].value for d in self._definitions.values() if d.kind == "var"
         }
@@ -136,20 +137,27 @@ class _Checker:
         """The streams, each after the one that feeds it; those in a cycle are reported and left out."""
         ordered: dict[str, ast.Stream] = {}
         refused: set[str] = set()
-        for start in self._streams.values():
-            path: list[ast.Stream] = []
-            stream: ast.Stream | None = start
-            while stream is not None and stream.name not in ordered and stream.name not in refused:
-                if stream in path:
-                    cycle = [s.name for s in path[path.index(stream) :]]
-                    message = f"streams feed each other in a circle: {' -> '.join([*cycle[::-1], cycle[-1]])}"
-                    hint = (
-                        "a stream needs a name other than the types it consumes, directly or through others"
-                    )
-                    self._report.error(stream, message, hint)
+        for start in self._streams:
+            path, waiting = [start], [self._fed_by(start)]
+            while path:
+                name = next(waiting[-1], None)
+                if name is None:
+                    waiting.pop()
+                    if (done := path.pop()) not in refused:
+                        ordered[done] = self._streams[done]
+                elif name in path:
+                    cycle = path[path.index(name) :]
+                    self._refuse_cycle(cycle)
                     refused.update(cycle)
-                    break
-                path.append(stream)
-                stream = None if stream.source.combinator else self._streams.get(stream.source.name)
-            ordered.update((s.name, s) for s in reversed(path) if s.name not in refused)
+                elif name not in ordered and name not in refused:
+                    path.append(name)
+                    waiting.append(self._fed_by(name))
         return list(ordered.values())
+
+    def _fed_by(self, name: str) -> Iterator[str]:
+        return (source for source in inputs(self._streams[name]) if source in self._streams)
+
+    def _refuse_cycle(self, cycle: list[str]) -> None:
+        message = f"streams feed each other in a circle: {' -> '.join([*cycle[::-1], cycle[-1]])}"
+        hint = "a stream needs a name other than the types it consumes, directly or through others"
+        self._report.error(self._streams[cycle[0]], message, hint)

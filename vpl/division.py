@@ -14,6 +14,7 @@ from typing import Any
 
 from vpl import ast
 from vpl.plan import Aggregate, Project, StreamPlan
+from vpl.stages import kept
 
 State = dict[str, Any]
 """`{stream: {operation: {"slots": [...], "windows": [[key, ...], ...]}}}`."""
@@ -85,13 +86,12 @@ class _Analysis:
         return self._leaves[name]
 
     def _follow(self, stream: StreamPlan) -> frozenset[str]:
-        names, windows = self.leaves(stream.source), 0
+        names = frozenset.intersection(*map(self.leaves, stream.inputs)) if stream.inputs else frozenset()
+        operations = {id(plan.stage): plan.operation for plan in kept(stream)}
         for stage in stream.stages:
             if isinstance(stage, Project):
                 names = frozenset(name for name, expr in stage.fields if _is_one_of(expr, names))
             elif isinstance(stage, Aggregate):
-                windows += 1
-                operation = f"window{windows if windows > 1 else ''}"
                 at = next((i for i, key in enumerate(stage.keys) if _is_one_of(key, names)), None)
                 if at is None:
                     by = "all events together" if not stage.keys else "other keys"
@@ -99,8 +99,13 @@ class _Analysis:
                         f"stream {stream.name} has a window over {by}: write .partition_by({self._field}) "
                         "before it"
                     )
-                self.found[stream.name, operation] = at if len(stage.keys) > 1 else None
+                self.found[stream.name, operations[id(stage)]] = at if len(stage.keys) > 1 else None
                 names = frozenset(name for name, i in stage.key_fields if i == at)
+            elif id(stage) in operations:
+                raise Undivided(
+                    f"stream {stream.name} keeps a state that cannot be divided by key "
+                    f"({operations[id(stage)]}): deploy it with a fixed number of replicas"
+                )
         return names
 
 

@@ -112,8 +112,10 @@ Stage = Filter | Project | Emit | Deliver | Aggregate
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
+    """A stream: `inputs` are the types it takes, each once; none for a stream that the clock feeds."""
+
     name: str
-    source: str
+    inputs: tuple[str, ...]
     stages: tuple[Stage, ...]
 
 

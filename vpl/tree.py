@@ -72,7 +72,8 @@ class TreeBuilder:
         return ast.Source(str(name), str(alias) if alias else None, every=every is not None, **self._at(name))
 
     def _combinator(self, tree: Tree[Any]) -> ast.Source:
-        return ast.Source(str(tree.children[0]), combinator=True, **self._at(tree.children[0]))
+        name, *args = tree.children
+        return ast.Source(str(name), combinator=True, args=self._args(args), **self._at(name))
 
     def _operation(self, tree: Tree[Any]) -> ast.Operation:
         _, name, alias, *args = tree.children

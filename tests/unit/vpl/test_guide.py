@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from transport.config import NatsConfig
-from vpl import aggregates, functions, layout, operations, parser, patterns, values, windows
+from vpl import aggregates, functions, keeper, layout, operations, parser, patterns, values
 from vpl import check as checks
 from vpl.engine import Program, check_source, compile_source
 from worker import payload
@@ -151,7 +151,7 @@ def test_the_limits_of_the_guide_are_those_of_the_code() -> None:
         f"| {values.MAX_ITEMS:,} items |",
         f"| 1 to {operations.MAX_COUNT_WINDOW:,} events |",
         f"| 1ms to {operations.MAX_TIME_WINDOW_MS // 86_400_000}d |",
-        f"| {windows.MAX_KEYS:,} |",
+        f"| {keeper.MAX_KEYS:,} |",
         f"keeps | {aggregates.MAX_VALUES:,} |",
         f"| {patterns.MAX_PATTERN} and {patterns.MAX_SUBJECT:,} characters |",
         f"{payload.MAX_BYTES >> 20} MiB, {payload.MAX_FIELDS:,} fields, {payload.MAX_DEPTH} levels",
