@@ -7,21 +7,27 @@ that comes out is complete only when no error was reported.
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from vpl import ast
+from vpl.aggregates import AGGREGATES
 from vpl.diagnostics import Diagnostic
 from vpl.expressions import evaluate
+from vpl.functions import FUNCTIONS
 from vpl.operations import StreamChecker, check_stream, inputs, literal_params
 from vpl.parser import parse
-from vpl.plan import ConnectorDecl, Plan, SinkBinding, SourceBinding, StreamPlan
-from vpl.scope import Report, Scope
+from vpl.plan import ConnectorDecl, Function, Plan, SinkBinding, SourceBinding, StreamPlan
+from vpl.scope import SPECIAL, Report, Scope
 from vpl.stages import kept
 from vpl.values import MISMATCH, sized
 
 MAX_DEPTH = 250
 """How many functions an event passes through inside one another; Python's recursion limit is 1000."""
+
+
+MAX_COST = 10_000
+"""Parts of expressions that one call of a function evaluates, in it and in those it calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class _Checker:
         self._events = self._unique([s for s in statements if isinstance(s, ast.EventType)], "event type")
         self._all_streams = [s for s in statements if isinstance(s, ast.Stream)]
         self._streams = self._unique(self._all_streams, "stream")
+        self._declared = self._unique([s for s in statements if isinstance(s, ast.Function)], "function")
+        self._functions: dict[str, Function] = {}
         self._constants: dict[str, ast.Literal] = {}
 
     def _unique(self, statements: list[S], what: str) -> dict[str, S]:
@@ -71,6 +79,7 @@ class _Checker:
 
     def plan(self) -> Plan:
         self._evaluate_definitions()
+        self._check_functions()
         connectors = {
             c.name: ConnectorDecl(c.name, c.type, literal_params(c.params, self._constants, self._report))
             for c in self._connectors.values()
@@ -83,7 +92,7 @@ class _Checker:
         depths: dict[str, int] = {}
         for stream in self._in_order():
             scope = self._scope(stream, made)
-            checker = StreamChecker(stream, scope, known, len(sinks))
+            checker = StreamChecker(stream, scope, known, len(sinks), made)
             plan = plans[stream.name] = check_stream(checker)
             made[stream.name] = checker.fields
             above = max((depths.get(name, 0) for name in plan.inputs), default=0)
@@ -95,12 +104,13 @@ class _Checker:
             sinks += checker.sinks
         for stream in self._all_streams:
             if plans.get(stream.name) is None or self._streams[stream.name] is not stream:
-                check_stream(StreamChecker(stream, self._scope(stream, {}), known, 0))
+                check_stream(StreamChecker(stream, self._scope(stream, {}), known, 0, {}))
         variables = {
             d.name: self._constants[d.name].value for d in self._definitions.values() if d.kind == "var"
         }
         streams = tuple(plans[name] for name in self._streams if name in plans)
-        return Plan(connectors, tuple(sources), tuple(sinks), streams, variables)
+        functions = tuple(self._functions.values())
+        return Plan(connectors, tuple(sources), tuple(sinks), streams, functions, variables)
 
     def _evaluate_definitions(self) -> None:
         for definition in self._definitions.values():
@@ -122,16 +132,45 @@ class _Checker:
                 value = ast.Literal(None)
             self._constants[definition.name] = value
 
+    def _check_functions(self) -> None:
+        """In the order of the text: a function may call those above it, so none can call itself."""
+        costs: dict[str, int] = {}
+        for declared in self._declared.values():
+            if declared.name in FUNCTIONS or declared.name in AGGREGATES or declared.name in SPECIAL:
+                message = f"`{declared.name}` is a function of the language"
+                self._report.error(declared, message, "choose another name")
+                continue
+            names = [name for name, _ in declared.parameters]
+            if len(set(names)) != len(names):
+                self._report.error(declared, "a parameter is given twice", "choose another name")
+            later = frozenset(self._declared) - self._functions.keys()
+            scope = Scope(self._report, self._constants, "", frozenset(), functions=self._functions)
+            body = replace(scope, parameters=frozenset(names), later=later).resolve(declared.body)
+            parts = list(ast.walk(body))
+            called = (costs.get(part.function, 0) for part in parts if isinstance(part, ast.Apply))
+            costs[declared.name] = len(parts) + sum(called)
+            if costs[declared.name] > MAX_COST:
+                message = f"`{declared.name}` evaluates more than {MAX_COST:,} parts of expressions"
+                self._report.error(declared, message, "call fewer functions in it")
+                costs[declared.name] = 0
+            self._functions[declared.name] = Function(declared.name, tuple(names), body)
+
     def _scope(self, stream: ast.Stream, made: dict[str, frozenset[str] | None]) -> Scope:
-        source = stream.source
-        declared = self._events.get(source.name)
-        foreign = source.name not in self._streams and declared is None and not source.combinator
-        known = [name for name in (*self._streams, *self._events) if name != stream.name]
-        if foreign and (hint := self._report.similar(source.name, known)):
-            self._report.warning(source, f"nothing here makes or declares `{source.name}`", hint)
-        names = frozenset(name for name, _ in declared.fields) if declared else frozenset()
-        fields = made.get(source.name)
-        return Scope(self._report, self._constants, source.name, fields, names, source.alias)
+        source, takes = stream.source, inputs(stream)
+        for name in takes:
+            if name not in self._streams and name not in self._events:
+                known = [other for other in (*self._streams, *self._events) if other != stream.name]
+                if hint := self._report.similar(name, known):
+                    self._report.warning(source, f"nothing here makes or declares `{name}`", hint)
+        declared = [self._events[name] for name in takes if name in self._events]
+        names = frozenset(name for event in declared for name, _ in event.fields)
+        made_by = [made.get(name) for name in takes]
+        fields = frozenset().union(*(f for f in made_by if f is not None)) if None not in made_by else None
+        event_type = source.name if not source.combinator else stream.name
+        names = names if len(declared) == len(takes) else frozenset()
+        return Scope(
+            self._report, self._constants, event_type, fields, names, source.alias, functions=self._functions
+        )
 
     def _in_order(self) -> list[ast.Stream]:
         """The streams, each after the one that feeds it; those in a cycle are reported and left out."""

@@ -9,7 +9,8 @@ A stage that holds events back adds a function `close...` for the stages after i
 `vpl.stages`. See `Program.python` for the outcome.
 """
 
-from vpl.plan import Plan, StreamPlan
+from vpl.expressions import ExpressionWriter
+from vpl.plan import Function, Plan, StreamPlan
 from vpl.stages import entry, keeper_plans, kept, kind_of
 from vpl.writing import COUNTERS, Lines, StreamWriter
 
@@ -73,7 +74,8 @@ def generate(plan: Plan) -> str:
             consumers.setdefault(event_type, []).append(entry(stream, event_type))
     plans = keeper_plans(plan)
     made = ", ".join(f"{kept.tag!r}: {kind_of(kept.stage).fresh(kept.stage)}" for kept in plans)
-    text = f"fresh = {{{made}}}\n\n\n" + _HEAD.format(counters=" = ".join(COUNTERS))
+    text = "".join(map(_function, plan.functions))
+    text += f"fresh = {{{made}}}\n\n\n" + _HEAD.format(counters=" = ".join(COUNTERS))
     for stream in plan.streams:
         text += "\n".join(_stream(stream, consumers.get(stream.name, []))) + "\n"
     timed = [
@@ -100,6 +102,12 @@ def generate(plan: Plan) -> str:
             setters="\n        ".join(f"{name} = counters[{name!r}]" for name in COUNTERS),
         )
     )
+
+
+def _function(function: Function) -> str:
+    parameters = ", ".join(f"p_{name}" for name in function.parameters)
+    body = ExpressionWriter().write(function.body).text
+    return f"def fn_{function.name}({parameters}):\n    return {body}\n\n\n"
 
 
 def _stream(stream: StreamPlan, consumers: list[str]) -> list[str]:

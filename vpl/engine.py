@@ -24,6 +24,7 @@ from vpl.compile import generate
 from vpl.diagnostics import Diagnostic, VplError
 from vpl.expressions import NAMESPACE
 from vpl.keeper import LOSSES, MAX_KEYS, Keeper, KeeperPlan
+from vpl.passed import Ticks
 from vpl.plan import ConnectorDecl, Emit, Plan, SinkBinding, SourceBinding, StreamPlan
 from vpl.snapshot import Keepers
 from vpl.stages import keeper_plans, kind_of
@@ -36,7 +37,7 @@ _NAMESPACE = {
     **{
         function.__name__: function
         for function in (
-            *(aggregates.present, aggregates.deviation, aggregates.percentile),
+            *(aggregates.present, aggregates.deviation, aggregates.percentile, aggregates.ema_of),
             *(windows.key_of, windows.value_of, len, set),
         )
     },
@@ -155,6 +156,7 @@ class Engine:
     ) -> None:
         self.program = program
         self._keepers = keepers
+        self._clocked = [keeper for _, keeper in keepers if isinstance(keeper, Ticks)]
         self._lost = dict.fromkeys(LOSSES, 0)  # before the keepers began to count
         self._outputs: list[Output] = []
         named = {plan.tag: keeper for plan, keeper in keepers}
@@ -170,6 +172,9 @@ class Engine:
     @now.setter
     def now(self, ms: int | None) -> None:
         self._set_clock(ms)
+        if ms is not None:
+            for keeper in self._clocked:
+                keeper.begin(ms)
 
     def advance(self, now_ms: int) -> None:
         """The timer: closes and fires what is due at `now_ms` (processing time)."""

@@ -153,12 +153,12 @@ class TimeWindows(Windows):
             heappop(dues)
         return dues[0][0] if dues else None
 
-    def expire(self, now: int) -> Iterator[tuple[Any, Window]]:
+    def expire(self, now: int) -> Iterator[tuple[Any, Window, int]]:
         """Take out the windows due at `now`, earliest first."""
         while (due := self.next_due()) is not None and due <= now:
             _, _, key, window = heappop(self._dues)
             del self.open[key]
-            yield key, window
+            yield key, window, window[0]
 
     def replace(self, windows: dict[Any, Window]) -> None:
         super().replace(windows)

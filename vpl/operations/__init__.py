@@ -8,10 +8,10 @@ function in a module here, and a stage in `vpl.plan` and `vpl.stages`.
 from collections.abc import Callable, Mapping
 
 from vpl import ast
-from vpl.operations import passing, ways, window
+from vpl.operations import passing, sources, sparse, ways, window
 from vpl.operations.refused import COMBINATORS, FOREIGN, UNAVAILABLE
-from vpl.operations.stream import StreamChecker, literal_params
-from vpl.operations.window import MAX_COUNT_WINDOW, MAX_TIME_WINDOW_MS
+from vpl.operations.stream import MAX_TIME_WINDOW_MS, StreamChecker, literal_params
+from vpl.operations.window import MAX_COUNT_WINDOW
 from vpl.plan import StreamPlan
 
 __all__ = [
@@ -41,9 +41,18 @@ OPERATIONS: Mapping[str, Callable[[StreamChecker, ast.Operation], None]] = {
     "partition_by": window.partition_by,
     "window": window.window,
     "aggregate": window.aggregate,
+    "watermark": window.watermark,
+    "allowed_lateness": window.allowed_lateness,
+    "distinct": sparse.distinct,
+    "limit": sparse.limit,
+    "on": sources.on,
 }
 
-SOURCES: Mapping[str, Callable[[StreamChecker, ast.Source], None]] = {}
+SOURCES: Mapping[str, Callable[[StreamChecker, ast.Source], None]] = {
+    "merge": sources.merge,
+    "join": sources.join,
+    "timer": sources.timer,
+}
 """Sources that are written as a call. Each sets the scope, and adds the stage that comes first, if any."""
 
 
@@ -52,7 +61,7 @@ def inputs(stream: ast.Stream) -> tuple[str, ...]:
     source = stream.source
     if not source.combinator:
         return (source.name,)
-    if source.name not in SOURCES:
+    if source.name not in SOURCES or source.name == "timer":
         return ()
     return tuple(dict.fromkeys(a.value.name for a in source.args if isinstance(a.value, ast.Name)))
 
@@ -73,6 +82,9 @@ def check_stream(checker: StreamChecker) -> StreamPlan:
     for operation in stream.operations:
         _take(checker, operation)
     checker.require_aggregate()
+    sources.require_window(checker)
+    if checker.event_time is not None:
+        report.error(checker.event_time[0], "`.watermark` without a window", "put `.window(5m)` after it")
     if checker.partition is not None:
         report.error(
             checker.partition, "`.partition_by` without a window", "add `.window(...).aggregate(...)`"
@@ -84,6 +96,11 @@ def _take(checker: StreamChecker, operation: ast.Operation) -> None:
     name, report = operation.name, checker.report
     if name != "aggregate":
         checker.require_aggregate()
+    if name not in ("on", "window"):
+        sources.require_window(checker)
+    if checker.event_time is not None and name not in ("allowed_lateness", "partition_by", "window"):
+        report.error(checker.event_time[0], "`.watermark` without a window", "put `.window(5m)` after it")
+        checker.event_time = None
     if name in UNAVAILABLE or name in FOREIGN:
         report.error(operation, *(UNAVAILABLE.get(name) or FOREIGN[name]))
     elif take := OPERATIONS.get(name):

@@ -10,14 +10,6 @@ UNAVAILABLE = {
         "use `.window(...)`",
     ),
     "not": ("`.not` belongs to sequences, which are not available in this version", "use `.where(not ...)`"),
-    "distinct": ("`.distinct` is not available in this version", "use `count_distinct(...)` over a window"),
-    "limit": ("`.limit` is not available in this version", "use `.where` to let less through"),
-    "watermark": ("`.watermark` is not available in this version", "windows close by time and by a timer"),
-    "allowed_lateness": (
-        "`.allowed_lateness` is not available in this version",
-        "late events count as they come",
-    ),
-    "on": ("`.on` belongs to joins, which are not available in this version", "use one stream per type"),
     "pattern": ("named patterns are not available in this version", "use `.where` and windows"),
     "emit as": ("`.emit as` is not available in this version", "name the stream as the type it should make"),
     "tap": ("`.tap` is not available in this version", "use `.log(...)` or `.print(...)`"),
@@ -41,8 +33,5 @@ FOREIGN = {
     "score": ("`.score` is not part of this language", "compute the score with an expression in `.emit`"),
 }
 COMBINATORS = {
-    "merge": ("`merge(...)` is not available in this version", "write one stream per type"),
-    "join": ("`join(...)` is not available in this version", "bring both into one type before"),
-    "timer": ("`timer(...)` is not available in this version", "windows close by a timer by themselves"),
     "sequence": ("`sequence(...)` is not available in this version", "use `.window` and `.having`"),
 }

@@ -7,25 +7,44 @@ from collections.abc import Mapping
 from typing import Any
 
 from vpl import ast
-from vpl.plan import CountWindow, Fields, SinkBinding, SourceBinding, Stage, TimeWindow
+from vpl.plan import Fields, SinkBinding, SourceBinding, Stage, Window
 from vpl.scope import Report, Scope
+
+MAX_TIME_WINDOW_MS = 366 * 86_400_000
+
+Keys = tuple[tuple[ast.Expr, ...], tuple[ast.Expr, ...]]
+Joined = tuple[ast.Source, Keys | None]
 
 
 class StreamChecker:
-    """`scope`: what names mean after the operations so far; `inputs`: the types that the stream takes.
+    """`fields_of`: by stream, the fields that it makes, where they are known.
 
-    `window` and `partition` wait for their `.aggregate`.
+    `scope`: what names mean after the operations so far; `inputs`: the types that the stream takes.
+
+    `window` and `partition` wait for their `.aggregate`; `event_time` (the `.watermark`, out of order,
+    lateness) for its `.window`; `joined` (what `join` made of its source, the keys of `.on`) for `.on` and
+    `.window`.
     """
 
-    def __init__(self, stream: ast.Stream, scope: Scope, connectors: frozenset[str], first_sink: int) -> None:
+    def __init__(
+        self,
+        stream: ast.Stream,
+        scope: Scope,
+        connectors: frozenset[str],
+        first_sink: int,
+        made: Mapping[str, frozenset[str] | None],
+    ) -> None:
         self.stream = stream
         self.scope = scope
         self.first_sink = first_sink
+        self.fields_of = made
         self.inputs: tuple[str, ...] = ()
         self.stages: list[Stage] = []
         self.keys: tuple[ast.Argument, ...] = ()
         self.partition: ast.Operation | None = None
-        self.window: tuple[ast.Operation, CountWindow | TimeWindow] | None = None
+        self.window: tuple[ast.Operation, Window] | None = None
+        self.event_time: tuple[ast.Operation, int, int] | None = None
+        self.joined: Joined | None = None
         self.aggregated = False
         self.sources: list[SourceBinding] = []
         self.sinks: list[SinkBinding] = []
@@ -116,3 +135,14 @@ def _literal(expr: ast.Expr, constants: Mapping[str, ast.Literal]) -> Any:
         case ast.Map(entries=entries):
             return {key: _literal(value, constants) for key, value in entries}
     raise LookupError
+
+
+def duration(checker: StreamChecker, expr: ast.Expr, *, shortest: int = 1) -> int | None:
+    """The milliseconds of a duration, or of a constant that is one; anything else is reported."""
+    constant = checker.scope.constants.get(expr.name) if isinstance(expr, ast.Name) else expr
+    match constant:
+        case ast.Duration(value=int() as value) if shortest <= value <= MAX_TIME_WINDOW_MS:
+            return value
+    message = f"this is a duration of {shortest}ms to 366d"
+    checker.report.error(expr, message, "write it like 500ms, 10s, 5m, 1h or 2d")
+    return None

@@ -7,8 +7,21 @@ in `KINDS`, and an operation that makes it (`vpl.operations`).
 from collections.abc import Iterator, Mapping
 
 from vpl.keeper import KeeperPlan
-from vpl.plan import Aggregate, Deliver, Emit, Filter, Plan, Project, Stage, StreamPlan
-from vpl.stages import passing, window
+from vpl.plan import (
+    Aggregate,
+    Deliver,
+    Distinct,
+    Emit,
+    Filter,
+    Join,
+    Limit,
+    Plan,
+    Project,
+    Stage,
+    StreamPlan,
+    Timer,
+)
+from vpl.stages import passing, sources, sparse, window
 from vpl.stages.kind import Kind
 
 KINDS: Mapping[type, Kind] = {
@@ -17,6 +30,10 @@ KINDS: Mapping[type, Kind] = {
     Emit: passing.EMIT,
     Deliver: passing.DELIVER,
     Aggregate: window.KIND,
+    Limit: sparse.LIMIT,
+    Distinct: sparse.DISTINCT,
+    Timer: sources.TIMER,
+    Join: sources.JOIN,
 }
 
 

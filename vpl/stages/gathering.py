@@ -5,7 +5,7 @@ aggregate remembers, after `first` entries of the window itself.
 """
 
 from vpl import ast
-from vpl.aggregates import AGGREGATES, SLOTS
+from vpl.aggregates import AGGREGATES, MERGED, SLOTS
 from vpl.expressions import Code, ExpressionWriter
 from vpl.plan import Aggregate
 from vpl.writing import StreamWriter
@@ -18,17 +18,19 @@ _RESULT_TYPES = {"count": "int", "count_distinct": "int", "collect": "list", "fi
 class WindowLayout:
     """Which arguments an aggregate evaluates for each event, and which slots it keeps of them.
 
+    `panes`: it is put together of panes, so that every slot can be merged (`vpl.merging`).
     `first`: how many entries of the window come before the slots. `counted`: the first entry counts the
     events.
     """
 
-    def __init__(self, stage: Aggregate, first: int, *, counted: bool) -> None:
+    def __init__(self, stage: Aggregate, first: int, *, counted: bool = False, panes: bool = False) -> None:
         self.arguments: dict[str, str] = {}  # code of the argument -> its variable
         self.slots: dict[str, str] = {}  # what the slot holds -> its code in the window
         self.updates: dict[str, list[str]] = {}  # variable of the argument ("" for none) -> statements
         self.results: dict[int, Code] = {}
         self._first = first
         self._counted = counted
+        self._panes = panes
         for _, result in stage.results:
             for part in ast.walk(result):
                 if isinstance(part, ast.Aggregation):
@@ -42,7 +44,8 @@ class WindowLayout:
     def _place(self, part: ast.Aggregation) -> Code:
         if part.arg is None and self._counted:
             return Code("w[0]", "int")  # a count window counts its events anyway
-        aggregate = AGGREGATES[part.function]
+        name = "ema of numbers" if part.function == "ema" and self._panes else part.function
+        aggregate = MERGED.get(name) or AGGREGATES[name]
         names = ("events",) if part.arg is None else aggregate.slots
         code = variable = ""
         if part.arg is not None:
@@ -53,7 +56,7 @@ class WindowLayout:
             variable = self.arguments.setdefault(code, f"a{len(self.arguments) + 1}")
         # The guard belongs to the content: `count(x)` counts any value, the count of `avg(x)` only numbers.
         content = "" if part.arg is None else f"{_CONTENT[aggregate.argument]}{part.arg!r}"
-        content += f" over {part.parameter}" if part.function == "ema" else ""
+        content += f" over {part.parameter}" if name == "ema" else ""
         places = {name: self._slot(f"{name} {content}".rstrip()) for name in names}
         fills = {**places, "v": variable, "parameter": repr(part.parameter)}
         fills["alpha"] = repr(2 / (part.parameter + 1)) if part.function == "ema" and part.parameter else ""
