@@ -52,6 +52,8 @@ def on(checker: StreamChecker, operation: ast.Operation) -> None:
 
 def _equality(checker: StreamChecker, expr: ast.Expr) -> tuple[ast.Expr, ast.Expr] | None:
     first, second = checker.inputs
+    if not second:
+        return None  # `join` has been refused already
     if isinstance(expr, ast.Binary) and expr.op == "==":
         sides = {_side(checker, expr.left): expr.left, _side(checker, expr.right): expr.right}
         if set(sides) == {first, second}:

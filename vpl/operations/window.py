@@ -38,7 +38,7 @@ def window(checker: StreamChecker, operation: ast.Operation) -> None:
         return
     made = _window(checker, operation) or CountWindow(1)
     if isinstance(made, Session | CountWindow | SlidingCount) and checker.event_time is not None:
-        hint = "write a window of a fixed duration: `.window(5m)` or `.window(5m, sliding: 30s)`"
+        hint = "write `.window(5m)` or `.window(5m, sliding: 30s)`"
         checker.report.error(operation, "`.watermark` goes with windows of a fixed duration", hint)
     elif isinstance(made, TimeWindow | SlidingTime) and checker.event_time is not None:
         size = made.size_ms
