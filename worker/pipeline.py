@@ -22,6 +22,7 @@ from typing import Any, Final
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
 from vpl import Program
+from vpl.keeper import LOSSES
 from worker.checkpoints import Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink
 from worker.connectors.registry import ConnectorRegistry
@@ -37,7 +38,7 @@ from worker.store.base import NO_GROUP, Owner, Place
 
 FAILURE_BUDGET: Final = 100
 """Failing events in a row after which a pipeline is `failed`."""
-ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", "window_evicted")
+ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", *LOSSES)
 """Counters of the engine that tell of events, or parts of its state, that went nowhere."""
 NEWS_SECS: Final = 60.0
 """Seconds for which heartbeats tell what a copy began from."""
@@ -249,6 +250,8 @@ class Pipeline:
         """Something is over at `now` (ms)."""
         if self.state is not State.RUNNING:
             return False
+        if self.engine.now is None:
+            self.engine.now = now  # timers count from here
         deadline = self.engine.next_deadline()
         return deadline is not None and deadline <= now
 

@@ -120,7 +120,9 @@ def event_time(
 
     for key, ts, value in keyed(events):
         watermark = max(watermark, ts - out_of_order)
-        ends = {(end, k) for k, at, _ in came for end in ends_of(at, size, slide) if closed < end <= watermark}
+        ends = {
+            (end, k) for k, at, _ in came for end in ends_of(at, size, slide) if closed < end <= watermark
+        }
         order = {k: i for i, (k, _, _) in reversed(list(enumerate(came)))}
         for end, k in sorted(ends, key=lambda pair: (pair[0], order[pair[1]])):
             results.append((summary(k, content(k, end)), end))
@@ -131,9 +133,8 @@ def event_time(
             late += 1
             continue
         came.append((key, ts, value))
-        for end in own:
-            if end <= watermark < end + lateness:
-                results.append((summary(key, content(key, end)), end))
+        again = [end for end in own if end <= watermark < end + lateness]
+        results += [(summary(key, content(key, end)), end) for end in again]
     return results, late
 
 

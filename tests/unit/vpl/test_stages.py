@@ -1,4 +1,5 @@
-"""Stages with a state say what their definitions say (`stream_oracle`), and go on from any snapshot as if nothing
+"""Stages with a state say what their definitions say (`stream_oracle`), and go on from any snapshot as if
+nothing
 had happened."""
 
 from typing import Any
@@ -175,7 +176,7 @@ def filled() -> Engine:
 def test_garbage_anywhere_in_a_snapshot_is_refused_or_harmless(data: st.DataObject) -> None:
     snapshot: Any = orjson.loads(json_of(filled()))
     place: Any = snapshot["state"]
-    garbage = data.draw(
+    garbage: Any = data.draw(
         st.none() | st.booleans() | st.integers(-5, 500) | st.text(max_size=2) | st.just([]) | st.just({})
     )
     while True:
@@ -190,7 +191,10 @@ def test_garbage_anywhere_in_a_snapshot_is_refused_or_harmless(data: st.DataObje
     except VplStateError:
         assert engine.snapshot() == EVERYTHING.start().snapshot()
         return
-    feed(engine, [("T", {"k": "a", "v": 1}, 9), ("U", {"k": "a"}, 9), 600, ("T", {"k": "a", "v": 1}, 700), 10**6])
+    feed(
+        engine,
+        [("T", {"k": "a", "v": 1}, 9), ("U", {"k": "a"}, 9), 600, ("T", {"k": "a", "v": 1}, 700), 10**6],
+    )
     json_of(engine)
 
 
