@@ -26,6 +26,7 @@ MAX_DEPTH = 250
 """How many functions an event passes through inside one another; Python's recursion limit is 1000."""
 
 
+MAX_CALLS = 50
 MAX_COST = 10_000
 """Parts of expressions that one call of a function evaluates, in it and in those it calls."""
 
@@ -135,6 +136,7 @@ class _Checker:
     def _check_functions(self) -> None:
         """In the order of the text: a function may call those above it, so none can call itself."""
         costs: dict[str, int] = {}
+        calls: dict[str, int] = {}
         for declared in self._declared.values():
             if declared.name in FUNCTIONS or declared.name in AGGREGATES or declared.name in SPECIAL:
                 message = f"`{declared.name}` is a function of the language"
@@ -147,8 +149,13 @@ class _Checker:
             scope = Scope(self._report, self._constants, "", frozenset(), functions=self._functions)
             body = replace(scope, parameters=frozenset(names), later=later).resolve(declared.body)
             parts = list(ast.walk(body))
-            called = (costs.get(part.function, 0) for part in parts if isinstance(part, ast.Apply))
-            costs[declared.name] = len(parts) + sum(called)
+            called = [part.function for part in parts if isinstance(part, ast.Apply)]
+            costs[declared.name] = len(parts) + sum(costs[name] for name in called)
+            calls[declared.name] = 1 + max((calls[name] for name in called), default=0)
+            if calls[declared.name] > MAX_CALLS:
+                message = f"functions call each other more than {MAX_CALLS} deep"
+                self._report.error(declared, message, "write the expression where it is used")
+                calls[declared.name] = 0
             if costs[declared.name] > MAX_COST:
                 message = f"`{declared.name}` evaluates more than {MAX_COST:,} parts of expressions"
                 self._report.error(declared, message, "call fewer functions in it")

@@ -15,7 +15,8 @@ PIECES = ["stream", " S ", "=", "E", ".where(", ".emit(", ")", "(", "x", "1", "5
           '"', "/*", "*/", "#", "\n", ",", ":", "->", "{", "}", "[", "]", "@2026-01-01", "??", "?.", "**",
           "\\", "é", "\0",
           "event T:\n", "=>", "fn f(x): ", "return ", "merge(A, B)", "join(", ".on(", "timer(", "sliding:",
-          "session: 5s", ".watermark(out_of_order: 5s)", ".window(5s)", ".distinct(", ".aggregate(n: count())"]  # fmt: skip
+          "session: 5s", ".watermark(out_of_order: 5s)", ".window(5s)", ".distinct(",
+          ".aggregate(n: count())"]  # fmt: skip
 
 
 def survives(source: str) -> None:

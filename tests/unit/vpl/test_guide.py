@@ -159,6 +159,7 @@ def test_the_limits_of_the_guide_are_those_of_the_code() -> None:
         f"| 1ms to {operations.MAX_TIME_WINDOW_MS // 86_400_000}d |",
         f"| panes of a sliding window | {merging.MAX_PANES:,} |",
         f"| 1 to {sparse.MAX_LIMIT:,} events |",
+        f"| {checks.MAX_CALLS} deep |",
         f"| {checks.MAX_COST:,} parts of expressions |",
         f"| {keeper.MAX_KEYS:,} and {pairs.MAX_PER_KEY:,} |",
         f"| {keeper.MAX_KEYS:,} |",
