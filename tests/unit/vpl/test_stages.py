@@ -14,14 +14,14 @@ from vpl import Engine, Output, Program, VplStateError, compile_source
 from vpl.merging import MAX_PANES
 from vpl.pairs import MAX_PER_KEY
 
-KEYS = st.sampled_from(["a", "é", 1, True, None, 2.5, [1]])
+KEYS = st.sampled_from(["a"] * 6 + ["é", 1, True, None, 2.5, [1]])
 VALUES = st.integers(-9, 9) | st.sampled_from(["x", None, True, 0.5, 2**63])
-FIELDS = st.fixed_dictionaries({}, optional={"k": KEYS, "v": VALUES})
-TIMES = st.integers(0, 400)
+FIELDS = st.fixed_dictionaries({"k": KEYS, "v": VALUES}) | st.fixed_dictionaries({}, optional={"k": KEYS})
+TIMES = st.integers(0, 120) | st.integers(0, 400)
 
 
 def events(*types: str) -> st.SearchStrategy[list[oracle.Event]]:
-    return st.lists(st.tuples(st.sampled_from(types), FIELDS, TIMES), max_size=40)
+    return st.lists(st.tuples(st.sampled_from(types), FIELDS, TIMES), min_size=5, max_size=40)
 
 
 def results(program: Program, script: list[oracle.Event], **counters: int) -> list[oracle.Result]:
