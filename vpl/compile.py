@@ -74,7 +74,7 @@ def generate(plan: Plan) -> str:
             consumers.setdefault(event_type, []).append(entry(stream, event_type))
     plans = keeper_plans(plan)
     made = ", ".join(f"{kept.tag!r}: {kind_of(kept.stage).fresh(kept.stage)}" for kept in plans)
-    text = "".join(map(_function, plan.functions))
+    text = "".join(map(function_text, plan.functions))
     text += f"fresh = {{{made}}}\n\n\n" + _HEAD.format(counters=" = ".join(COUNTERS))
     for stream in plan.streams:
         text += "\n".join(_stream(stream, consumers.get(stream.name, []))) + "\n"
@@ -104,7 +104,8 @@ def generate(plan: Plan) -> str:
     )
 
 
-def _function(function: Function) -> str:
+def function_text(function: Function) -> str:
+    """The Python function of a function of the program."""
     parameters = ", ".join(f"p_{name}" for name in function.parameters)
     body = ExpressionWriter().write(function.body).text
     return f"def fn_{function.name}({parameters}):\n    return {body}\n\n\n"
