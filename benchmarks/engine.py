@@ -38,6 +38,29 @@ PROGRAMS: dict[str, tuple[str, int]] = {
             .having(n > 20).emit(site: site, n: n, worst: worst)""",
         2_500_000,
     ),
+    "sliding_window": (
+        """stream Busy = Door.partition_by(site).window(10s, sliding: 1s)
+            .aggregate(n: count(), mean: avg(held_ms), worst: max(held_ms)).having(n > 20)
+            .emit(site: site, n: n, worst: worst, mean: mean)""",
+        1_000_000,
+    ),
+    "session_window": (
+        """stream Busy = Door.partition_by(site).window(session: 100ms)
+            .aggregate(n: count(), worst: max(held_ms)).emit(site: site, n: n, worst: worst)""",
+        1_000_000,
+    ),
+    "event_time": (
+        """stream Busy = Door.watermark(out_of_order: 200ms).partition_by(site).window(1s)
+            .aggregate(n: count(), worst: max(held_ms)).emit(site: site, n: n, worst: worst)""",
+        500_000,
+    ),
+    "join": (
+        """stream Long = Door.where(held_ms > 100000)
+        stream Short = Door.where(held_ms < 10000)
+        stream Pair = join(Long, Short).on(Long.badge == Short.badge).window(1s)
+            .emit(badge: Long.badge, ms: Long.held_ms - Short.held_ms)""",
+        300_000,
+    ),
     "three_streams": (
         """stream Long = Door.where(held_ms > 1000).select(badge: badge, site: site, secs: held_ms / 1000)
         stream Known = Long.where(site != "lab").select(badge: badge, secs: secs)

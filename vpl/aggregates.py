@@ -64,6 +64,14 @@ def percentile(numbers: list[float], percent: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
 
 
+def ema_of(numbers: list[float], alpha: float) -> float:
+    """The exponential moving average of numbers that were kept, oldest first."""
+    value = present(numbers[0] if numbers else None)
+    for number in numbers[1:]:
+        value += alpha * (number - value)
+    return float(value)
+
+
 def _is_count(value: Any) -> bool:
     return value.__class__ is int and value >= 0
 
@@ -123,3 +131,8 @@ AGGREGATES: dict[str, Aggregate] = {
     "percentile": Aggregate("float", ("numbers",), "percentile({numbers}, {parameter})", (0, 100)),
     "collect": Aggregate("any", ("values",), "{values}"),
 }
+
+MERGED: dict[str, Aggregate] = {
+    "ema of numbers": Aggregate("float", ("numbers",), "ema_of({numbers}, {alpha})", (1, 1_000_000)),
+}
+"""What an aggregate keeps instead where its window is put together of panes."""

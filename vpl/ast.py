@@ -83,6 +83,21 @@ class Call(Expr):
 
 
 @dataclass(frozen=True, slots=True)
+class Apply(Expr):
+    """A call of a function that the program declares."""
+
+    function: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Expr):
+    """A parameter of the function whose body this is."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregation(Expr):
     """An aggregate over the events of a window; `parameter` is the number some of them take."""
 
@@ -157,12 +172,13 @@ class Operation(Node):
 
 @dataclass(frozen=True, slots=True)
 class Source(Node):
-    """What a stream consumes: an event type or stream; `combinator` is the `merge` of `merge(...)`."""
+    """What a stream consumes: an event type or stream; `combinator` is the `merge` of `merge(args)`."""
 
     name: str
     alias: str | None = None
     combinator: bool = False
     every: bool = False
+    args: tuple[Argument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +206,14 @@ class Definition(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class Function(Statement):
+    """`fn name(parameters) -> type: body`; the types are documentation."""
+
+    parameters: tuple[tuple[str, str], ...]
+    body: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Stream(Statement):
     source: Source
     operations: tuple[Operation, ...]
@@ -204,7 +228,7 @@ def children(expr: Expr) -> Iterator[Expr]:
             yield from (value, index)
         case Slice(value=value, start=start, stop=stop):
             yield from (part for part in (value, start, stop) if part is not None)
-        case Call(args=args) | Array(items=args) | Logic(operands=args):
+        case Call(args=args) | Apply(args=args) | Array(items=args) | Logic(operands=args):
             yield from args
         case Aggregation(arg=arg) if arg is not None:
             yield arg

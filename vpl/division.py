@@ -6,17 +6,22 @@ that field: its stream says `.partition_by(field)`, alone or among others, and t
 came from outside (a `.select` may rename it, and must not make another one of it). A window over all events,
 or by other fields, holds what several instances gathered; nobody could say whose it is.
 
-State is the plain data of `vpl.snapshot`: nothing here looks into a window but at its key.
+A join belongs to the field when it compares it, `.distinct` when it is one of its values; both then divide by
+key as windows do. What is common to all keys is refused by name: a timer, a limit, a watermark, the time of a
+`.distinct(..., within: ...)`.
+
+State is the plain data of `vpl.snapshot`: nothing here looks into a row but at its key.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vpl import ast
-from vpl.plan import Aggregate, Project, StreamPlan
+from vpl.plan import Aggregate, Distinct, EventTime, Join, Limit, Project, StreamPlan, Timer
+from vpl.stages import kept
 
 State = dict[str, Any]
-"""`{stream: {operation: {"slots": [...], "windows": [[key, ...], ...]}}}`."""
+"""`{stream: {operation: {"windows": [[key, ...], ...], ...}}}`; `values` of distinct, `events` of a join."""
 Positions = Mapping[tuple[str, str], int | None]
 """By stream and operation: which part of a window's key is the field; None: the key is the field."""
 
@@ -38,12 +43,14 @@ def positions(streams: Iterable[StreamPlan], field: str) -> Positions:
 
 
 def part(state: State, where: Positions, mine: Callable[[Any], bool]) -> State:
-    """The windows whose value of the field is `mine`; the rest as it is."""
+    """What of the state has a value of the field that is `mine`; the rest of it as it is."""
     return {
         stream: {
             operation: {
                 **held,
-                "windows": [row for row in held["windows"] if mine(_value(row[0], where[stream, operation]))],
+                (rows := _rows(held)): [
+                    row for row in held[rows] if mine(_value(_key(rows, row), where[stream, operation]))
+                ],
             }
             for operation, held in operations.items()
         }
@@ -52,14 +59,27 @@ def part(state: State, where: Positions, mine: Callable[[Any], bool]) -> State:
 
 
 def joined(states: Iterable[State]) -> State:
-    """The windows of all: parts of states of one program, without a key in common."""
+    """The state of all: parts of states of one program, without a key in common."""
     whole: State = {}
     for state in states:
         for stream, operations in state.items():
             for operation, held in operations.items():
-                there = whole.setdefault(stream, {}).setdefault(operation, {**held, "windows": []})
-                there["windows"] += held["windows"]
+                rows = _rows(held)
+                there = whole.setdefault(stream, {}).setdefault(operation, {**held, rows: []})
+                there[rows] = there[rows] + held[rows]
+                if rows == "events":  # of a join: the one queue, in the order in which they came
+                    there[rows].sort(key=lambda row: row[0])
+                    there["until"] = max(there["until"], held["until"])
     return whole
+
+
+def _rows(held: Mapping[str, Any]) -> str:
+    """Under which name an operation keeps its rows."""
+    return next(name for name in ("windows", "events", "values") if name in held)
+
+
+def _key(rows: str, row: Any) -> Any:
+    return row[2] if rows == "events" else row[0]
 
 
 def _value(key: Any, position: int | None) -> Any:
@@ -85,23 +105,60 @@ class _Analysis:
         return self._leaves[name]
 
     def _follow(self, stream: StreamPlan) -> frozenset[str]:
-        names, windows = self.leaves(stream.source), 0
+        names = frozenset.intersection(*map(self.leaves, stream.inputs)) if stream.inputs else frozenset()
+        operations = {id(plan.stage): plan.operation for plan in kept(stream)}
         for stage in stream.stages:
             if isinstance(stage, Project):
                 names = frozenset(name for name, expr in stage.fields if _is_one_of(expr, names))
+            elif isinstance(stage, Timer):
+                raise Undivided(f"stream {stream.name} has a timer, and a timer fires in each instance")
+            elif isinstance(stage, Limit):
+                raise Undivided(f"stream {stream.name} has a limit: a limit counts the events of all keys")
             elif isinstance(stage, Aggregate):
-                windows += 1
-                operation = f"window{windows if windows > 1 else ''}"
-                at = next((i for i, key in enumerate(stage.keys) if _is_one_of(key, names)), None)
+                if isinstance(stage.window, EventTime):
+                    raise Undivided(
+                        f"stream {stream.name} has a window in event time: its keys have one watermark"
+                    )
+                at = self._position(stage.keys, names)
                 if at is None:
                     by = "all events together" if not stage.keys else "other keys"
                     raise Undivided(
                         f"stream {stream.name} has a window over {by}: write .partition_by({self._field}) "
                         "before it"
                     )
-                self.found[stream.name, operation] = at if len(stage.keys) > 1 else None
+                self._found(stream, operations[id(stage)], stage.keys, at)
                 names = frozenset(name for name, i in stage.key_fields if i == at)
+            elif isinstance(stage, Distinct):
+                if (at := self._position(stage.values, names)) is None or stage.within_ms is not None:
+                    raise Undivided(
+                        f"stream {stream.name} tells values of other fields apart, or for a time: "
+                        f"write .distinct({self._field}, ...) without `within`"
+                    )
+                self._found(stream, operations[id(stage)], stage.values, at)
+            elif isinstance(stage, Join):
+                sides = zip(stage.keys, stream.inputs, strict=True)
+                first, second = (self._positions(keys, self.leaves(name)) for keys, name in sides)
+                if not first & second:
+                    raise Undivided(
+                        f"stream {stream.name} joins by other keys: compare {self._field} in its .on(...)"
+                    )
+                self._found(stream, operations[id(stage)], stage.keys[0], min(first & second))
+                names = frozenset()
+            elif id(stage) in operations:
+                raise Undivided(
+                    f"stream {stream.name} keeps a state that is not of one key ({operations[id(stage)]})"
+                )
         return names
+
+    @staticmethod
+    def _positions(keys: tuple[ast.Expr, ...], names: frozenset[str]) -> set[int]:
+        return {i for i, key in enumerate(keys) if _is_one_of(key, names)}
+
+    def _position(self, keys: tuple[ast.Expr, ...], names: frozenset[str]) -> int | None:
+        return min(self._positions(keys, names), default=None)
+
+    def _found(self, stream: StreamPlan, operation: str, keys: tuple[ast.Expr, ...], at: int) -> None:
+        self.found[stream.name, operation] = at if len(keys) > 1 else None
 
 
 def _is_one_of(expr: ast.Expr, names: frozenset[str]) -> bool:

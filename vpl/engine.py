@@ -20,11 +20,14 @@ from typing import Any
 
 from vpl import aggregates, division, snapshot, windows
 from vpl.check import check
-from vpl.compile import WindowPlan, generate, window_plans
+from vpl.compile import generate
 from vpl.diagnostics import Diagnostic, VplError
 from vpl.expressions import NAMESPACE
-from vpl.plan import ConnectorDecl, Emit, Plan, SinkBinding, SourceBinding, StreamPlan, TimeWindow
-from vpl.windows import MAX_KEYS, TimeWindows, Windows
+from vpl.keeper import LOSSES, MAX_KEYS, Keeper, KeeperPlan
+from vpl.passed import Ticks
+from vpl.plan import ConnectorDecl, Emit, Plan, SinkBinding, SourceBinding, StreamPlan
+from vpl.snapshot import Keepers
+from vpl.stages import keeper_plans, kind_of
 
 Output = tuple[int, str, dict[str, Any], int]
 """(sink id, event type, fields, time in ms); sink id -1 is an output of `.emit`."""
@@ -34,7 +37,7 @@ _NAMESPACE = {
     **{
         function.__name__: function
         for function in (
-            *(aggregates.present, aggregates.deviation, aggregates.percentile),
+            *(aggregates.present, aggregates.deviation, aggregates.percentile, aggregates.ema_of),
             *(windows.key_of, windows.value_of, len, set),
         )
     },
@@ -74,7 +77,7 @@ class Program:
     variables: dict[str, Any] = field(repr=False)
     python: str = field(repr=False)
     _streams: tuple[StreamPlan, ...] = field(repr=False)
-    _windows: tuple[WindowPlan, ...] = field(repr=False)
+    _keepers: tuple[KeeperPlan, ...] = field(repr=False)
     _made: dict[str, Any] = field(repr=False)
 
     @classmethod
@@ -89,14 +92,14 @@ class Program:
             connectors=plan.connectors,
             sources=plan.sources,
             sinks=plan.sinks,
-            consumes=frozenset(stream.source for stream in plan.streams) - names,
+            consumes=frozenset(name for stream in plan.streams for name in stream.inputs) - names,
             emits=frozenset(
                 s.name for s in plan.streams if any(isinstance(stage, Emit) for stage in s.stages)
             ),
             variables=plan.variables,
             python=python,
             _streams=plan.streams,
-            _windows=tuple(window_plans(plan)),
+            _keepers=tuple(keeper_plans(plan)),
             _made=made,
         )
 
@@ -114,27 +117,25 @@ class Program:
 
     def keeps(self, stream: str) -> list[str]:
         """The operations of a stream that have a state, by their names in a checkpoint."""
-        return [plan.operation for plan in self._windows if plan.stream == stream]
+        return [plan.operation for plan in self._keepers if plan.stream == stream]
 
     @property
     def stateful(self) -> bool:
         """Whether what it puts out depends on more than the event at hand."""
-        return bool(self._windows)
+        return bool(self._keepers)
 
     def divided_by(self, name: str) -> division.Positions:
         """Where the keys of its windows hold the field `name`; raises `division.Undivided`."""
         return division.positions(self._streams, name)
 
     def start(self, *, max_keys: int = MAX_KEYS) -> "Engine":
-        """A running instance with empty state, with at most `max_keys` windows open per stream."""
-        opened = [(plan, self._open(plan, max_keys)) for plan in self._windows]
-        return Engine(self, self._made["pipeline"], opened)
+        """A running instance with empty state; each stage that keeps something keeps at most `max_keys`."""
+        return Engine(self, self._made["pipeline"], [(p, self._keeper(p, max_keys)) for p in self._keepers])
 
-    def _open(self, plan: WindowPlan, max_keys: int) -> Windows:
-        fresh = self._made["fresh"][plan.tag]
-        if isinstance(plan.window, TimeWindow):
-            return TimeWindows(plan.slots, fresh, max_keys, plan.window.size_ms)
-        return Windows(plan.slots, fresh, max_keys)
+    def _keeper(self, plan: KeeperPlan, limit: int) -> Keeper:
+        keep = kind_of(plan.stage).keep
+        assert keep is not None
+        return keep(plan.stage, self._made["fresh"][plan.tag], limit)
 
 
 class Engine:
@@ -151,12 +152,14 @@ class Engine:
         self,
         program: Program,
         pipeline: Callable[..., tuple[Any, ...]],
-        opened: list[tuple[WindowPlan, Windows]],
+        keepers: Keepers,
     ) -> None:
         self.program = program
-        self._opened = opened
+        self._keepers = keepers
+        self._clocked = [keeper for _, keeper in keepers if isinstance(keeper, Ticks)]
+        self._lost = dict.fromkeys(LOSSES, 0)  # before the keepers began to count
         self._outputs: list[Output] = []
-        named = {plan.tag: window for plan, window in opened}
+        named = {plan.tag: keeper for plan, keeper in keepers}
         made = pipeline(self._outputs.append, named)
         self.process, self._advance, self._counters, self._set_counters, self._clock, self._set_clock = made
 
@@ -169,14 +172,17 @@ class Engine:
     @now.setter
     def now(self, ms: int | None) -> None:
         self._set_clock(ms)
+        if ms is not None:
+            for keeper in self._clocked:
+                keeper.begin(ms)
 
     def advance(self, now_ms: int) -> None:
-        """The timer: closes the time windows that are due at `now_ms` (processing time)."""
+        """The timer: closes and fires what is due at `now_ms` (processing time)."""
         self._advance(now_ms)
 
     def next_deadline(self) -> int | None:
-        """When `advance` has something to do next (ms); None when no time window is open."""
-        dues = [window.next_due() for _, window in self._opened if isinstance(window, TimeWindows)]
+        """When `advance` has something to do next (ms); None when nothing waits for a time."""
+        dues = [keeper.next_due() for _, keeper in self._keepers]
         return min((due for due in dues if due is not None), default=None)
 
     def take(self) -> list[Output]:
@@ -187,13 +193,17 @@ class Engine:
 
     @property
     def counters(self) -> dict[str, int]:
-        """A copy: events_in, events_out, mismatches, unknown_type, values_dropped, window_evicted."""
-        return {**self._counters(), "window_evicted": sum(window.evicted for _, window in self._opened)}
+        """A copy: events_in, events_out, mismatches, unknown_type, values_dropped, and `keeper.LOSSES`."""
+        counters = {**self._counters(), **self._lost}
+        for _, keeper in self._keepers:
+            for name, count in keeper.lost.items():
+                counters[name] += count
+        return counters
 
     def outweighs(self, limit: int) -> bool:
         """Whether it holds more than about `limit` values; the answer takes no longer the more there are."""
-        for _, window in self._opened:
-            limit -= window.weigh(limit)
+        for _, keeper in self._keepers:
+            limit -= keeper.weigh(limit)
             if limit < 0:
                 return True
         return False
@@ -201,16 +211,16 @@ class Engine:
     def snapshot(self) -> dict[str, Any]:
         """The state as plain data; later events do not change it. Outputs not yet taken are not in it."""
         program = self.program
-        return snapshot.save(program.source_sha256, self.counters, program.variables, self._opened)
+        return snapshot.save(program.source_sha256, self.counters, program.variables, self._keepers)
 
     def restore(self, data: dict[str, Any], *, force: bool = False) -> None:
         """Go on from a snapshot; raises `VplStateError` and then stays as it was.
 
         Refused are another program's state (unless `force`), a newer version, and malformed data.
         """
-        counters, loaded = snapshot.load(data, self.program.source_sha256, self._opened, force=force)
-        evicted = counters.pop("window_evicted")
+        counters, loaded = snapshot.load(data, self.program.source_sha256, self._keepers, force=force)
+        self._lost = {name: counters.pop(name) for name in LOSSES}
         self._set_counters(counters)
-        for (_, window), contents in zip(self._opened, loaded, strict=True):
-            window.replace(contents)
-            window.evicted, evicted = evicted, 0
+        for (_, keeper), contents in zip(self._keepers, loaded, strict=True):
+            keeper.replace(contents)
+            keeper.lost.clear()

@@ -39,7 +39,8 @@ def explained(program: Program) -> Explained:
     streams = program.streams
     fed: dict[str, list[str]] = {}
     for stream in streams:
-        fed.setdefault(stream.source, []).append(stream.name)
+        for event_type in stream.inputs:
+            fed.setdefault(event_type, []).append(stream.name)
     sources = (f"{s.event_type} from {s.connector} ({masked(s.params)})" for s in program.sources)
     return Explained(
         consumes=tuple(sorted(program.consumes)),
@@ -48,7 +49,7 @@ def explained(program: Program) -> Explained:
         streams=tuple(
             StreamExplained(
                 name=stream.name,
-                takes=stream.source,
+                takes=", ".join(stream.inputs),
                 stages=tuple(_words(stage) for stage in stream.stages),
                 feeds=tuple(fed.get(stream.name, ())),
                 keeps=tuple(program.keeps(stream.name)),

@@ -3,9 +3,9 @@
 The rule that makes this fast and safe: Python's own operator is used where the static types prove that it
 means what the language means (`price > 30` needs only to know that `price` is a number), and a function of
 `vpl.values` everywhere else. What is not made for its operands raises one of `vpl.values.MISMATCH`. Only
-names chosen here get into the text: the parameters `e` (fields) and `ts`, temporaries `t1 t2 ...`,
-functions of the two registries; whatever the program says appears as the `repr` of a text, number, list or
-map.
+names chosen here get into the text: the parameters `e` (fields) and `ts`, `fn_...` and `p_...` of declared
+functions, temporaries `t1 t2 ...`, functions of the two registries; whatever the program says appears as the
+`repr` of a text, number, list or map.
 """
 
 from collections.abc import Callable, Mapping
@@ -97,6 +97,10 @@ class ExpressionWriter:
                 return Code(f"cut({self.write(value).text}, {ends})")
             case ast.Call():
                 return self._call(expr)
+            case ast.Apply(function=name, args=args):
+                return Code(f"fn_{name}({', '.join(self.write(arg).text for arg in args)})")
+            case ast.Parameter(name=name):
+                return Code(f"p_{name}")
             case ast.Aggregation():
                 return self._aggregates[id(expr)]
             case ast.Unary():
@@ -143,7 +147,7 @@ class ExpressionWriter:
         match expr:
             case ast.Field(name=name, fallback=None):
                 return f"{self._event}.get({name!r})"
-            case ast.Literal() | ast.Field() | ast.EventTime():
+            case ast.Literal() | ast.Field() | ast.EventTime() | ast.Parameter():
                 return self.write(expr).text
         return f"attempt(lambda: {self.write(expr).text})"
 

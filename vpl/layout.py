@@ -33,21 +33,27 @@ _TOKEN = re.compile(
 _STATEMENT = re.compile(
     r"""(?P<known>(?:stream|const|let|var)[ \t]+\w+\s*[=:]
         |connector[ \t]+\w+\s*=
-        |event[ \t]+\w+\s*:)
-    |(?P<refused>fn[ \t]+\w+\s*\(
-        |event[ \t]+\w+\s+extends\b
+        |event[ \t]+\w+\s*:
+        |fn[ \t]+\w+\s*\()
+    |(?P<refused>event[ \t]+\w+\s+extends\b
         |(?:pattern|type)[ \t]+\w+\s*=
         |context[ \t]+\w+
         |import[ \t]+["'\w]
         |config[ \t]+\w+\s*\{)""",
     re.VERBOSE,
 )
+_IMPERATIVE = re.compile(
+    r"(?:let|var|const|for|while|elif|break|continue)\b|(?:if|else)\b[^\n]*:\s*(?:\n|$)|\w+\s*[-+*/]?=[^=]"
+)
 _REFUSED = {
     "event": (
         "`extends` is not available in this version",
         "write all fields into one `event` block",
     ),
-    "fn": ("functions (`fn`) are not available in this version", "write the expression where it is used"),
+    "fn": (
+        "a function (`fn`) of several statements is not part of this language",
+        "write one expression: `fn f(x: float) -> float: if x > 0 then x * 2 else 0`",
+    ),
     "pattern": ("named patterns are not available in this version", "use `.where` and windows"),
     "context": (
         "`context` is not part of this language",
@@ -148,12 +154,17 @@ class _Scanner:
                 case "close":
                     depth = max(0, depth - 1)
                 case "word" if fresh and (depth == 0 or column == 1):
-                    if found := _STATEMENT.match(self.source, start):
+                    inside = column > 1 and self.starts and self._is_function(self.starts[-1])
+                    if not inside and (found := _STATEMENT.match(self.source, start)):
                         self.starts.append((start, line, column, found["refused"] is not None))
                         depth = 0
             fresh = False
         self._blank(len(self.source), len(self.source))
         return Layout(tuple(self._chunks("".join(self.pieces))), tuple(self.diagnostics))
+
+    def _is_function(self, start: tuple[int, int, int, bool]) -> bool:
+        """A `fn` in the first column: what stands further right is its body."""
+        return start[2] == 1 and re.match(r"fn\s", self.source[start[0] : start[0] + 3]) is not None
 
     def _blank(self, start: int, end: int) -> None:
         self.pieces.append(self.source[self.copied : start])
@@ -177,6 +188,17 @@ class _Scanner:
             if refused:
                 word = text[offset:end].split(None, 1)[0]
                 self.diagnostics.append(Diagnostic("error", line, column, *_REFUSED[word]))
+            elif _is_imperative(text[offset:end]):
+                self.diagnostics.append(Diagnostic("error", line, column, *_REFUSED["fn"]))
             elif not any(offset <= place < end for place in self.broken):
                 chunks.append(Chunk(text[offset:end].rstrip(), line, column))
         return chunks
+
+
+def _is_imperative(statement: str) -> bool:
+    """Whether it is a function whose body is made of statements."""
+    if (head := re.match(r"fn\s+\w+\s*\([^()]*\)[^:\n]*:", statement)) is None:
+        return False
+    lines = [line.strip() for line in statement[head.end() :].split("\n")]
+    returns = sum(line.startswith("return ") for line in lines)
+    return returns > 1 or any(_IMPERATIVE.match(line) for line in lines)

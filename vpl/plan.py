@@ -98,22 +98,99 @@ class TimeWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class SlidingCount:
+    """The last `size` events, every `slide` events."""
+
+    size: int
+    slide: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingTime:
+    """The last `size_ms`, at each multiple of `slide_ms`."""
+
+    size_ms: int
+    slide_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Events that follow each other within less than `gap_ms`."""
+
+    gap_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """Tumbling (`slide_ms` is `size_ms`) or sliding, closed by a watermark."""
+
+    size_ms: int
+    slide_ms: int
+    out_of_order_ms: int
+    lateness_ms: int
+
+
+Window = CountWindow | TimeWindow | SlidingCount | SlidingTime | Session | EventTime
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The first `count` events pass, for the life of the pipeline."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """The first event of each value passes; after `within_ms` (None: never) the value is new again."""
+
+    values: tuple[ast.Expr, ...]
+    within_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """An event without fields at each multiple of `period_ms` of the clock. Comes first."""
+
+    period_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Pairs of events of the two inputs, equal in `keys`, at most `within_ms` apart. Comes first."""
+
+    keys: tuple[tuple[ast.Expr, ...], tuple[ast.Expr, ...]]
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """`fn name(parameters): body`; the names in the body are `ast.Parameter`."""
+
+    name: str
+    parameters: tuple[str, ...]
+    body: ast.Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """Events gather per key in a window; when it closes, the event of key fields and results goes on."""
 
-    window: CountWindow | TimeWindow
+    window: Window
     keys: tuple[ast.Expr, ...]
     key_fields: tuple[tuple[str, int], ...]
     results: Fields
 
 
-Stage = Filter | Project | Emit | Deliver | Aggregate
+Stage = Filter | Project | Emit | Deliver | Aggregate | Limit | Distinct | Timer | Join
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
+    """A stream: `inputs` are the types it takes, each once; none for a stream that the clock feeds."""
+
     name: str
-    source: str
+    inputs: tuple[str, ...]
     stages: tuple[Stage, ...]
 
 
@@ -125,4 +202,5 @@ class Plan:
     sources: tuple[SourceBinding, ...] = ()
     sinks: tuple[SinkBinding, ...] = ()
     streams: tuple[StreamPlan, ...] = ()
+    functions: tuple[Function, ...] = ()
     variables: dict[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ of an event from outside are open, so the choice between field and constant is l
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vpl import ast
@@ -15,10 +15,13 @@ from vpl.aggregates import AGGREGATES
 from vpl.diagnostics import Diagnostic, did_you_mean
 from vpl.functions import FUNCTIONS
 from vpl.patterns import PatternError, compile_pattern
+from vpl.plan import Function
 from vpl.values import TYPE_TESTS
 
 TIME_NAMES = ("ts", "timestamp")
 MAX_HINTS = 20
+SPECIAL = {"is_null": (1, 1), "coalesce": (2, 100)}
+"""Functions that look at expressions without value: fewest and most arguments."""
 
 
 class Report:
@@ -49,10 +52,13 @@ class Scope:
     declared: frozenset[str] = frozenset()
     alias: str | None = None
     in_aggregate: bool = False
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    parameters: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
 
     def narrowed(self, fields: frozenset[str], event_type: str) -> "Scope":
         """The scope after the event was replaced by one of exactly these fields."""
-        return Scope(self.report, self.constants, event_type, fields)
+        return Scope(self.report, self.constants, event_type, fields, functions=self.functions)
 
     def resolve(self, expr: ast.Expr) -> ast.Expr:
         """`expr` with its names resolved. What is wrong is reported, and stands for null."""
@@ -73,6 +79,8 @@ class Scope:
         name, place = expr.name, _place(expr)
         constant = self.constants.get(name)
         known = self.fields is not None and name in self.fields
+        if name in self.parameters:
+            return ast.Parameter(name, **place)
         if self.in_aggregate:
             if constant is not None:
                 return constant
@@ -105,6 +113,12 @@ class Scope:
 
     def _call(self, call: ast.Call) -> ast.Expr:
         name, count = call.function, len(call.args)
+        if name in self.functions:
+            return self._apply(call, self.functions[name])
+        if name in self.later:
+            hint = "a function calls functions above it; repetition is for windows and their aggregates"
+            self.report.error(call, f"`{name}` calls itself, or is declared below", hint)
+            return ast.Literal(None)
         scalar = name in FUNCTIONS and (count != 1 or name not in AGGREGATES)
         if self.in_aggregate and name in AGGREGATES and not scalar:
             return self._aggregation(call)
@@ -114,10 +128,10 @@ class Scope:
             return ast.Literal(None)
         if name == "coalesce" and count >= 2:
             return self._coalesce(call)
-        special = {"is_null": (1, 1), "coalesce": (2, 100)}.get(name)
+        special = SPECIAL.get(name)
         if special is None and name not in FUNCTIONS:
             what = "function or aggregate" if self.in_aggregate else "function"
-            known = [*FUNCTIONS, "is_null", "coalesce", *(AGGREGATES if self.in_aggregate else ())]
+            known = [*FUNCTIONS, *SPECIAL, *self.functions, *(AGGREGATES if self.in_aggregate else ())]
             self.report.error(call, f"unknown {what} `{name}`", self.report.similar(name, known))
             return ast.Literal(None)
         low, high = special or (FUNCTIONS[name].min_args, FUNCTIONS[name].max_args)
@@ -128,6 +142,14 @@ class Scope:
         if name == "regex_match" and isinstance(call.args[1], ast.Literal):
             self._check_pattern(call.args[1])
         return rebuild(call, self.resolve)
+
+    def _apply(self, call: ast.Call, function: Function) -> ast.Expr:
+        takes, given = len(function.parameters), len(call.args)
+        if takes != given:
+            message = f"`{call.function}` takes {takes} argument{'s' * (takes != 1)}, not {given}"
+            self.report.error(call, message, f"it is `fn {call.function}({', '.join(function.parameters)})`")
+            return ast.Literal(None)
+        return ast.Apply(call.function, tuple(map(self.resolve, call.args)), **_place(call))
 
     def _coalesce(self, call: ast.Call) -> ast.Expr:
         *others, value = map(self.resolve, call.args)
@@ -182,7 +204,7 @@ def rebuild(expr: ast.Expr, resolve: Callable[[ast.Expr], ast.Expr]) -> ast.Expr
         case ast.Slice():
             start, stop = (None if end is None else resolve(end) for end in (expr.start, expr.stop))
             return replace(expr, value=resolve(expr.value), start=start, stop=stop)
-        case ast.Call():
+        case ast.Call() | ast.Apply():
             return replace(expr, args=tuple(map(resolve, expr.args)))
         case ast.Unary():
             return replace(expr, operand=resolve(expr.operand))

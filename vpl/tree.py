@@ -59,6 +59,16 @@ class TreeBuilder:
         pairs = tuple((str(field.children[0]), self._build(field.children[1])) for field in fields)
         return ast.EventType(str(name), pairs, **self._at(name))
 
+    def _function(self, tree: Tree[Any]) -> ast.Function:
+        name, *rest = tree.children
+        body = rest[-1]
+        pairs = tuple(
+            (str(p.children[0]), "" if p.children[-1] is None else self._build(p.children[-1]))
+            for p in rest
+            if isinstance(p, Tree) and p.data == "parameter"
+        )
+        return ast.Function(str(name), pairs, self._build(body), **self._at(name))
+
     def _type(self, tree: Tree[Any]) -> str:
         return " ".join(str(c) if isinstance(c, Token) else self._type(c) for c in tree.children)
 
@@ -72,7 +82,8 @@ class TreeBuilder:
         return ast.Source(str(name), str(alias) if alias else None, every=every is not None, **self._at(name))
 
     def _combinator(self, tree: Tree[Any]) -> ast.Source:
-        return ast.Source(str(tree.children[0]), combinator=True, **self._at(tree.children[0]))
+        name, *args = tree.children
+        return ast.Source(str(name), combinator=True, args=self._args(args), **self._at(name))
 
     def _operation(self, tree: Tree[Any]) -> ast.Operation:
         _, name, alias, *args = tree.children

@@ -12,7 +12,7 @@ clock.
 
 Dues lie in a heap; a window that closed by an event leaves its entry behind, which is dropped when it comes
 up, or when such entries outnumber the windows. At most `max_keys` windows are open: the oldest give way,
-without result, and are counted in `evicted`.
+without result, and are counted as `window_evicted`.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,22 +21,21 @@ from itertools import islice
 from typing import Any
 
 from vpl.aggregates import SLOTS
+from vpl.keeper import Keeper
 from vpl.values import NUMBERS
-
-MAX_KEYS = 1_000_000
 
 Window = list[Any]
 
 
-class Windows:
+class Windows(Keeper):
     """Count windows, and what all windows have in common. `slots` names each slot of a window, in order."""
 
     heads = 1  # entries of a window before its slots
 
     def __init__(self, slots: tuple[str, ...], fresh: Callable[..., Window], max_keys: int) -> None:
+        super().__init__()
         self.open: dict[Any, Window] = {}
         self.slots = slots
-        self.evicted = 0
         self._kinds = tuple(SLOTS[slot.partition(" ")[0]] for slot in slots)
         self._sets = [self.heads + i for i, kind in enumerate(self._kinds) if kind.is_set]
         self._lists = [self.heads + i for i, kind in enumerate(self._kinds) if kind.fresh == "[]"]
@@ -54,7 +53,7 @@ class Windows:
             # In batches: dropping one at a time from the front of a dict gets slower with each.
             for oldest in list(islice(self.open, max(1, self._max_keys // 1000))):
                 del self.open[oldest]
-                self.evicted += 1
+                self.lose()
         self.open[key] = window
 
     def weigh(self, limit: int) -> int:
@@ -86,7 +85,13 @@ class Windows:
 
     def load(self, data: Any) -> dict[Any, Window]:
         """The windows in what `save` gave; raises ValueError on anything else. Changes nothing yet."""
-        if not isinstance(data, dict) or not isinstance(data.get("windows"), list):
+        if data is None:
+            return {}
+        if not isinstance(data, dict) or not isinstance(data.get("slots"), list):
+            raise ValueError("a window does not say what its slots are")
+        if data["slots"] != list(self.slots):
+            return {}
+        if not isinstance(data.get("windows"), list):
             raise ValueError("the windows are not a list")
         loaded: dict[Any, Window] = {}
         for row in data["windows"]:
@@ -148,12 +153,12 @@ class TimeWindows(Windows):
             heappop(dues)
         return dues[0][0] if dues else None
 
-    def expire(self, now: int) -> Iterator[tuple[Any, Window]]:
+    def expire(self, now: int) -> Iterator[tuple[Any, Window, int]]:
         """Take out the windows due at `now`, earliest first."""
         while (due := self.next_due()) is not None and due <= now:
             _, _, key, window = heappop(self._dues)
             del self.open[key]
-            yield key, window
+            yield key, window, window[0]
 
     def replace(self, windows: dict[Any, Window]) -> None:
         super().replace(windows)

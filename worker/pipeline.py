@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
 from vpl import Program
+from vpl.keeper import LOSSES
 from worker.checkpoints import NOWHERE, At, Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink
 from worker.connectors.registry import ConnectorRegistry
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 FAILURE_BUDGET: Final = 100
 """Failing events in a row after which a pipeline is `failed`."""
-ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", "window_evicted")
+ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", *LOSSES)
 """Counters of the engine that tell of events, or parts of its state, that went nowhere."""
 NEWS_SECS: Final = 60.0
 """Seconds for which heartbeats tell what a copy began from."""
@@ -274,6 +275,8 @@ class Pipeline:
         """Something is over at `now` (ms), and no feed looks after that."""
         if self.state is not State.RUNNING or self.feed is not None:
             return False
+        if self.engine.now is None:
+            self.engine.now = now  # timers count from here
         deadline = self.engine.next_deadline()
         return deadline is not None and deadline <= now
 

@@ -11,9 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from vpl import ast
+from vpl.plan import Function
 
 Closure = Callable[[dict[str, Any], int], Any]
 MAX_BITS = 4096
+
+
+declared: dict[str, Function] = {}
+"""The functions of the program, by name."""
 
 
 class NoValue(Exception):
@@ -130,6 +135,14 @@ def attempt(closure: Closure, fields: dict[str, Any], ts: int) -> Any:
 
 def closure(expr: ast.Expr) -> Closure:
     match expr:
+        case ast.Parameter(name=name):
+            return lambda f, ts: f[name]
+        case ast.Apply(function=name, args=args):
+            function, given = declared[name], [closure(arg) for arg in args]
+            body = closure(function.body)  # its fields are the parameters, each evaluated before
+            return lambda f, ts: body(
+                {n: g(f, ts) for n, g in zip(function.parameters, given, strict=True)}, ts
+            )
         case ast.Literal(value=value):
             return lambda f, ts: value
         case ast.Field(name=name, fallback=fallback):

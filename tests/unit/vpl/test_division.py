@@ -70,6 +70,62 @@ def test_however_often_a_state_is_divided_all_windows_are_there_once_and_with_th
         assert engine.snapshot()["state"] == state, "an engine takes it as it is"
 
 
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("T.limit(3)", "a limit counts the events of all keys"),
+        ("T.watermark(out_of_order: 1s).partition_by(k).window(1s).aggregate(n: count())", "one watermark"),
+        ("timer(5s)", "a timer fires in each instance"),
+        ("join(T, U).on(T.j == U.j).window(1s)", "joins by other keys"),
+        ("T.distinct(j)", "tells values of other fields apart"),
+    ],
+)
+def test_what_is_common_to_all_keys_is_refused_by_name_and_why(program: str, why: str) -> None:
+    with pytest.raises(Undivided, match=why):
+        compile_source(f"stream S = {program}.emit()").divided_by("k")
+
+
+@given(EVENTS, EVENTS, st.integers(1, 4), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_moving_windows_joins_and_distinct_values_go_along_with_their_keys(
+    before: list[tuple[Any, str, int]], after: list[tuple[Any, str, int]], old: int, new: int
+) -> None:
+    program = compile_source(
+        """stream A = In.partition_by(k).window(4, sliding: 2).aggregate(s: sum(n)).emit()
+        stream B = In.partition_by(site, k).window(8ms, sliding: 4ms).aggregate(s: sum(n)).emit()
+        stream C = In.partition_by(k).window(session: 3ms).aggregate(s: sum(n)).emit()
+        stream D = join(In, Out).on(In.k == Out.k).window(20ms).emit(k: In.k, n: In.n + Out.n)
+        stream E = In.distinct(site, k).emit(k: k)"""
+    )
+    where = program.divided_by("k")
+
+    def engines(states: list[dict[str, Any]]) -> list[Any]:
+        made = [program.start() for _ in states]
+        for engine, state in zip(made, states, strict=True):
+            engine.restore({**program.start().snapshot(), "state": state})
+        return made
+
+    def play(parts: list[Any], events: list[tuple[Any, str, int]], start: int) -> list[str]:
+        owners = Owners(len(parts))
+        for number, (key, site, n) in enumerate(events, start):
+            event = {"k": key, "site": site, "n": n}
+            parts[owners.of(key)].process("Out" if n % 3 == 0 else "In", event, number)
+        for engine in parts:
+            engine.now = start + len(events)
+        return sorted(repr(output) for engine in parts for output in engine.take())
+
+    empty = program.start().snapshot()["state"]
+    one, several = engines([empty]), engines([empty] * old)
+    assert play(one, before, 0) == play(several, before, 0)
+    states = [engine.snapshot()["state"] for engine in several]
+    owners = Owners(new)
+    divided = [
+        joined(part(state, where, lambda value, me=me: owners.of(value) == me) for state in states)  # type: ignore[misc]
+        for me in range(new)
+    ]
+    assert play(one, after, len(before)) == play(engines(divided), after, len(before))
+
+
 @given(EVENTS, EVENTS, st.integers(1, 4), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
 def test_instances_that_became_more_or_fewer_put_out_what_one_would_have(

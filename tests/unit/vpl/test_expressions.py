@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tests.unit.vpl import oracle
 from vpl import ast, compile_source
+from vpl.compile import function_text
 from vpl.expressions import NAMESPACE, ExpressionWriter
+from vpl.plan import Function
 from vpl.values import MISMATCH
 
 NONE = object()
@@ -208,9 +210,37 @@ events = st.dictionaries(names, values)
 @settings(max_examples=500, deadline=None)
 @given(expressions, events)
 def test_generated_code_means_what_the_oracle_means(expr: ast.Expr, event: dict[str, Any]) -> None:
+    agree(expr, event, dict(NAMESPACE))
+
+
+bodies = st.recursive(
+    st.builds(ast.Literal, scalars) | st.builds(ast.Parameter, st.sampled_from(["a", "b"])),
+    larger,
+    max_leaves=6,
+)
+calls = st.recursive(
+    leaves,
+    lambda inner: larger(inner) | st.builds(ast.Apply, st.just("g"), st.tuples(inner, inner)),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(bodies, st.tuples(calls, calls), events)
+def test_a_function_of_the_program_means_its_body_over_its_arguments(
+    body: ast.Expr, args: tuple[ast.Expr, ast.Expr], event: dict[str, Any]
+) -> None:
+    function = Function("g", ("a", "b"), body)
+    oracle.declared["g"] = function
+    namespace = dict(NAMESPACE)
+    exec(function_text(function), namespace)  # noqa: S102 - the text under test
+    agree(ast.Apply("g", args), event, namespace)
+
+
+def agree(expr: ast.Expr, event: dict[str, Any], namespace: dict[str, Any]) -> None:
     code = ExpressionWriter().write(expr).text
     try:
-        got = eval(f"lambda e, ts: {code}", dict(NAMESPACE))(event, 0)  # noqa: S307 - the text under test
+        got = eval(f"lambda e, ts: {code}", namespace)(event, 0)  # noqa: S307 - the text under test
     except MISMATCH:
         got = NONE
     try:

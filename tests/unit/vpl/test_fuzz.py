@@ -1,23 +1,22 @@
 """Foreign text: whatever it is, it gives a program or diagnostics, in bounded time, and no other error."""
 
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.vpl.test_cases import CASES
 from vpl import VplError, check_source, compile_source
 from vpl.layout import MAX_SOURCE_BYTES
 
-PROGRAMS = [
-    path.read_text(encoding="utf-8").partition("---")[0]
-    for path in Path(__file__).with_name("cases").glob("*.txt")
-]
+PROGRAMS = [case.source for case in CASES]
 PIECES = ["stream", " S ", "=", "E", ".where(", ".emit(", ")", "(", "x", "1", "5m", "and", "not", "if", "'",
           '"', "/*", "*/", "#", "\n", ",", ":", "->", "{", "}", "[", "]", "@2026-01-01", "??", "?.", "**",
           "\\", "é", "\0",
-          "event T:\n", "=>"]  # fmt: skip
+          "event T:\n", "=>", "fn f(x): ", "return ", "merge(A, B)", "join(", ".on(", "timer(", "sliding:",
+          "session: 5s", ".watermark(out_of_order: 5s)", ".window(5s)", ".distinct(",
+          ".aggregate(n: count())"]  # fmt: skip
 
 
 def survives(source: str) -> None:
@@ -39,7 +38,7 @@ def test_any_text_gives_a_program_or_diagnostics(source: str) -> None:
     survives(source)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(150))
 def test_a_damaged_program_gives_a_program_or_diagnostics(seed: int) -> None:
     chance = random.Random(seed)
     source = chance.choice(PROGRAMS)
@@ -68,6 +67,14 @@ HUGE = {
     "too large": "#" * (MAX_SOURCE_BYTES + 1),
     "wide list": "stream S = E.emit(x: [" + "1," * 100_000 + "1])",
     "the widest list": "stream S = E.emit(x: [" + "1," * 9_900 + "1])",
+    "functions that double": "fn f0(x): x\n"
+    + "".join(f"fn f{i}(x): f{i - 1}(x) + f{i - 1}(x)\n" for i in range(1, 200))
+    + "stream S = E.emit(x: f199(1))",
+    "functions in a row": "fn f0(x): x\n"
+    + "".join(f"fn f{i}(x): f{i - 1}(x)\n" for i in range(1, 1_500))
+    + "stream S = E.emit(x: f1499(1))",
+    "a wide merge": "stream S = merge(" + ", ".join(f"T{i}" for i in range(5_000)) + ")",
+    "a function that never ends": "fn f(" + "x, " * 6_000 + "): (" * 20,
     "unknown names": "stream A = E.emit(" + "".join(f"field{i}: 1," for i in range(2_000)) + "z: 1)\n"
     "stream B = A.emit(" + "".join(f"f{i}: feld{i}," for i in range(2_000)) + "z: 1)",
 }

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from transport.config import NatsConfig
-from vpl import aggregates, functions, layout, operations, parser, patterns, values, windows
+from vpl import aggregates, functions, keeper, layout, merging, operations, pairs, parser, patterns, values
 from vpl import check as checks
 from vpl.engine import Program, check_source, compile_source
+from vpl.operations import sparse
 from worker import payload
 from worker.connectors.base import DROP_REASONS
 from worker.connectors.registry import TYPES, ConnectorRegistry
@@ -129,6 +130,11 @@ def test_every_operation_is_in_the_guide() -> None:
     assert [name for name in operations.OPERATIONS if f"`.{name}(" not in text] == []
 
 
+def test_every_source_that_is_a_call_is_in_the_guide() -> None:
+    text = section("### Several types")
+    assert [name for name in operations.SOURCES if f"| `{name}(" not in text] == []
+
+
 def test_everything_refused_by_name_is_in_the_guide() -> None:
     text = section("## What this version refuses")
     refused = {*operations.UNAVAILABLE, *operations.FOREIGN} - {"->"}
@@ -151,7 +157,12 @@ def test_the_limits_of_the_guide_are_those_of_the_code() -> None:
         f"| {values.MAX_ITEMS:,} items |",
         f"| 1 to {operations.MAX_COUNT_WINDOW:,} events |",
         f"| 1ms to {operations.MAX_TIME_WINDOW_MS // 86_400_000}d |",
-        f"| {windows.MAX_KEYS:,} |",
+        f"| panes of a sliding window | {merging.MAX_PANES:,} |",
+        f"| 1 to {sparse.MAX_LIMIT:,} events |",
+        f"| {checks.MAX_CALLS} deep |",
+        f"| {checks.MAX_COST:,} parts of expressions |",
+        f"| {keeper.MAX_KEYS:,} and {pairs.MAX_PER_KEY:,} |",
+        f"| {keeper.MAX_KEYS:,} |",
         f"keeps | {aggregates.MAX_VALUES:,} |",
         f"| {patterns.MAX_PATTERN} and {patterns.MAX_SUBJECT:,} characters |",
         f"{payload.MAX_BYTES >> 20} MiB, {payload.MAX_FIELDS:,} fields, {payload.MAX_DEPTH} levels",
