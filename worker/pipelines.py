@@ -31,7 +31,7 @@ from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
 from worker.cut import CutFailed
 from worker.delivery.assembly import check_worker
-from worker.delivery.feed import Counts
+from worker.delivery.counts import Counts
 from worker.lease import Lease
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
 from worker.store.archive import Archive

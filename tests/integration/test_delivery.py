@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from proto_schemas.subjects import Subjects
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from tests.unit.worker.support import bare_client, command, running
+from tests.unit.worker.support import Collected, bare_client, collect, command, running
 from transport.config import NatsConfig
 from transport.jetstream import JetStream, Outgoing
 from transport.nats import NatsTransport
@@ -469,3 +469,33 @@ async def test_events_that_were_removed_unread_are_told_and_counted(
         made = await deploy(client, "w-1", 2)
         assert "were removed from its stream unread" in made["begun"], made
         assert feed_of(heir).expired >= 400
+
+
+async def test_at_least_once_a_connector_is_given_every_output_though_its_server_was_away(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    with NatsServer() as outside:
+        source = (
+            f'connector Out = nats(servers: "{outside.url}")\n'
+            'stream Each = In.emit(n: n).to(Out, topic: "out")'
+        )
+        async with (
+            streaming(jetstream_server) as jetstream,
+            running(jetstream_server, tmp_path, **on_a_shared_store(tmp_path)) as worker,
+            bare_client(jetstream_server) as client,
+        ):
+            await deploy(client, "worker-0", 1, source=source, delivery="at_least_once")
+            outside.kill()
+            await send(jetstream, range(500))
+            await until(lambda: feed_of(worker).counts.sent_again > 0, what="attempts in vain")
+            outside.restart()
+            async with bare_client(outside) as listener:
+                heard = await collect(listener, "out")
+                await listener.flush()
+                await send(jetstream, range(500, 1000))
+                await until(lambda: 999 in {each["n"] for each in heard.fields}, what="the last one")
+        assert numbers(heard) >= set(range(500, 1000))
+
+
+def numbers(heard: Collected) -> set[int]:
+    return {fields["n"] for fields in heard.fields}

@@ -25,7 +25,6 @@ nothing is dropped. A checkpoint is taken at rest, when all that came of the inp
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -38,7 +37,9 @@ from transport.jetstream import JetStream, JetStreamRefused, Outgoing
 from worker.checkpoints import At, Checkpoint
 from worker.connectors.base import ConnectorError, OutputDropped, encode_output
 from worker.cut import CutFailed
+from worker.delivery.counts import Counts
 from worker.delivery.marks import MAX_CLOSINGS, Closing, Done, Unreadable, decode
+from worker.delivery.outside import Outside
 from worker.delivery.reader import Fetched, Reader
 from worker.delivery.writer import Fenced, Writer
 from worker.payload import PayloadError, parse_event
@@ -61,31 +62,12 @@ ID: Final = "Varpulis-Id"
 """Header of an output: `instance:input:closings:number`, the same however often it is made."""
 _ROOM: Final = 1024
 """Bytes of a message for its headers."""
-_TRANSIENT: Final = frozenset({"disconnected", "congested"})
-_PAUSES: Final = (0.05, 2.0)
 
 log = logging.getLogger(__name__)
 
 
 class Unsettled(Exception):
     """What was put out is not stored yet; the text says why."""
-
-
-class Counts(NamedTuple):
-    """What feeds did, for metrics: outputs and batches stored, attempts to store one that failed, outputs
-    that a copy before had stored, those that went through connectors again, messages
-    that were removed from the stream unread, copies that were fenced off."""
-
-    outputs: int = 0
-    batches: int = 0
-    attempts_failed: int = 0
-    replayed: int = 0
-    sent_again: int = 0
-    expired: int = 0
-    fenced: int = 0
-
-    def plus(self, other: "Counts") -> "Counts":
-        return Counts(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class _Put(NamedTuple):
@@ -114,7 +96,6 @@ class Feed:
     Attributes:
         position, closings, clock: up to where it has come: the input, closings after it, the time (ms).
         replayed: outputs that were stored by a copy before, and not stored again.
-        sent_again: outputs through connectors that may have come twice.
         expired: messages that were removed from the stream before it came to them, of whatever subject.
         fenced: another copy has taken over while this one still ran.
     """
@@ -130,6 +111,7 @@ class Feed:
         self._writer = Writer(
             jetstream, names.stream, names.marks if exact else None, pipeline.id, pipeline.epoch
         )
+        self._outside = Outside(pipeline)
         self._reader: Reader | None = None
         self._max_data = jetstream.bus.max_payload - _ROOM
         self.position = 0
@@ -146,7 +128,6 @@ class Feed:
         self._storing: asyncio.Task[None] | None = None
         self._stopping = False
         self.replayed = 0
-        self.sent_again = 0
         self.expired = 0
         self.fenced = False
 
@@ -191,7 +172,7 @@ class Feed:
             batches=writer.batches,
             attempts_failed=writer.repeated,
             replayed=self.replayed,
-            sent_again=self.sent_again,
+            sent_again=self._outside.sent_again,
             expired=self.expired,
             fenced=self.fenced,
         )
@@ -457,33 +438,10 @@ class Feed:
             await asyncio.sleep(TICK)
         outside = [put.sink for put in batch if put.sink is not None]
         if outside:
-            await self._send(outside)
+            await self._outside.send(outside)
         messages = [put.message for put in batch if put.message is not None]
         if messages or self._exact:
             await self._writer.store(messages, done, closings)
-
-    async def _send(self, outputs: Sequence[Output]) -> None:
-        """Through connectors, until the servers have them."""
-        pause, longest = _PAUSES
-        while not await self._are_sent(outputs):
-            self.sent_again += len(outputs)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, longest)
-
-    async def _are_sent(self, outputs: Sequence[Output]) -> bool:
-        pipeline = self._pipeline
-        try:
-            for output in outputs:
-                try:
-                    await pipeline.send(output)
-                except OutputDropped as error:
-                    if error.reason in _TRANSIENT:
-                        return False
-                    pipeline.dropped[error.reason] += 1
-            await pipeline.connectors.flush(SETTLE_WAIT)
-        except NatsTransportError:
-            return False
-        return True
 
 
 def _count(value: Any) -> int:
