@@ -9,6 +9,9 @@ same key and time and the corrected result. Anything later is dropped and counte
 Where no event moves the watermark on, the timer does: a window is due by the host's clock when the watermark
 would have reached its end, had events gone on to come (`out_of_order` after the rest of the window), and the
 watermark then goes to that end. So what the timer closed is late afterwards, as if an event had closed it.
+
+Where the host tells its clock, the watermark does not go beyond it: an event from the future waits for its
+time, and does not make all others late.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,7 +59,7 @@ class EventWindows(Windows):
         pane = self._fresh(first)
         self._put((key, start), pane)
         self._use(key, start, last)
-        arrived = (ts if now is None else now) + self._out_of_order
+        arrived = (ts if now is None or ts > now else now) + self._out_of_order
         for end in range(first, last + 1, self.slide):
             if (self.watermark is None or end > self.watermark) and (end, key) not in self._pending:
                 self._wait(end, key, arrived + end - ts)

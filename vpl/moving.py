@@ -14,6 +14,7 @@ In all of them the window an event is added to is in `open`, by key, where the g
 
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from math import gcd
 from typing import Any
 
@@ -36,7 +37,7 @@ class _Paned(Windows):
 
     def _row(self, key: Any, row: list[Any]) -> None:
         if len(self.rows) >= self._max_keys:
-            for oldest in list(self.rows)[: max(1, self._max_keys // 1000)]:
+            for oldest in list(islice(self.rows, max(1, self._max_keys // 1000))):
                 self._forget(oldest)
                 self.lose()
         self.rows[key] = row

@@ -1,6 +1,7 @@
 """What `.limit`, `.distinct` and `timer(...)` remember: how many passed, what was seen, what is due."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from vpl.keeper import Keeper
@@ -59,7 +60,7 @@ class Seen(Keeper):
         if key in until:
             return False
         if len(until) >= self._limit:
-            for oldest in list(until)[: max(1, self._limit // 1000)]:
+            for oldest in list(islice(until, max(1, self._limit // 1000))):
                 del until[oldest]
                 self.lose()
         until[key] = None if self._within is None else latest + self._within

@@ -85,7 +85,7 @@ def _find_event_time(writer: StreamWriter, tag: str, window: EventTime) -> None:
     writer.setup.add(f"windows{tag} = keepers[{tag!r}]\nfind{tag} = windows{tag}.open.get")
     writer.setup.add(f"seen{tag} = windows{tag}.seen\nwidth{tag} = windows{tag}.width")
     writer.setup.add(f"pane{tag} = windows{tag}.pane\ncorrected{tag} = windows{tag}.corrected")
-    writer.add(f"for parts in seen{tag}(ts):\n    close{tag}(*parts)")
+    writer.add(f"for parts in seen{tag}(ts if now is None or ts < now else now):\n    close{tag}(*parts)")
     writer.add(f"w = find{tag}((k, ts - ts % width{tag}))\nif w is None:\n    w = pane{tag}(k, ts, now)")
     writer.add("    if w is None:\n        return")
 

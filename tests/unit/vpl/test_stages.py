@@ -15,7 +15,7 @@ from vpl.merging import MAX_PANES
 from vpl.pairs import MAX_PER_KEY
 
 KEYS = st.sampled_from(["a"] * 6 + ["é", 1, True, None, 2.5, [1]])
-VALUES = st.integers(-9, 9) | st.sampled_from(["x", None, True, 0.5, 2**63])
+VALUES = st.integers(-9, 9) | st.sampled_from(["x", None, True, 0.5, 2**57])
 FIELDS = st.fixed_dictionaries({"k": KEYS, "v": VALUES}) | st.fixed_dictionaries({}, optional={"k": KEYS})
 TIMES = st.integers(0, 120) | st.integers(0, 400)
 
@@ -158,7 +158,7 @@ def test_at_every_index_a_restored_engine_goes_on_like_the_uninterrupted_one(scr
 
 
 def json_of(engine: Engine) -> bytes:
-    return orjson.dumps(engine.snapshot(), default=str)
+    return orjson.dumps(engine.snapshot())
 
 
 def filled() -> Engine:
