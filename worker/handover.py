@@ -43,7 +43,7 @@ _MAY_RESUME: Final = frozenset((State.RUNNING, State.HELD, State.HANDED_OVER))
 async def hold(pipeline: Pipeline, *, relayed: bool = False, back: bool = False) -> None:
     """Keep events instead of handling them; a copy deployed held joins its line. `relayed`: but handle what
     others pass on, until it hands over; and on return all that this one passed on is on the servers. `back`:
-    one that handed over joins its lines again, watches the order, and keeps what comes.
+    one that handed over joins its lines again, and keeps what comes.
 
     Raises:
         WireError: `conflict`, it is in no state for that; `unavailable`, it could not subscribe in time.
@@ -53,12 +53,11 @@ async def hold(pipeline: Pipeline, *, relayed: bool = False, back: bool = False)
         return
     async with pipeline.moving:
         if pipeline.state is State.RUNNING:
+            await _watch(pipeline)
             pipeline.state = State.HELD
             pipeline.held_since = time.monotonic()
         elif not pipeline.joined and (pipeline.state is State.HELD or back):
-            if back:
-                pipeline.back_since, pipeline.witness = len(pipeline.held), Witness()
-            await _join(pipeline, watch=back)
+            await _join(pipeline)
         elif pipeline.state not in (State.HELD, State.HANDED_OVER):
             raise _unfit(pipeline, "hold")
         if relayed and pipeline.state is State.HELD and pipeline.joined:
@@ -103,8 +102,8 @@ async def resume(
     """Go live: from `checkpoint` (or from its events alone), then what was held, in order.
 
     Args:
-        only_held: of the checkpoint take the events alone, which came after those held here, or, of a copy
-            that came back to its line, after those that it held before.
+        only_held: of the checkpoint take the events alone; those that nobody witnessed came after those held
+            here.
         anew: likewise, but they came before those.
         queue: a line to begin, also by a copy that runs, which is all that is asked of that one; None: stay
             in the present one. `lines`: those of its further shares.
@@ -137,12 +136,10 @@ async def resume(
         elif checkpoint is not None:
             if not only_held and not anew:
                 pipeline.restore(checkpoint)
-            own = pipeline.held.events()
-            before = (len(own) if pipeline.back_since is None else pipeline.back_since) if only_held else 0
-            since = pipeline.witness.in_order(checkpoint.held, own[before:])
-            pipeline.held.replace([*own[:before], *since])
+            theirs, own = checkpoint.held, pipeline.held.events()
+            old, new = (own, theirs) if only_held else (theirs, own)
+            pipeline.held.replace(pipeline.witness.in_order(old, new))
         await pipeline.inputs.unwatch()
-        pipeline.back_since = None
         pipeline.state, pipeline.held_since, pipeline.has_run = State.HELD, None, True
         await _catch_up(pipeline)
 
@@ -165,10 +162,16 @@ def is_overdue(pipeline: Pipeline) -> bool:
     return since is not None and time.monotonic() - since > HOLD_LIMIT
 
 
-async def _join(pipeline: Pipeline, *, watch: bool = False) -> None:
+async def _watch(pipeline: Pipeline) -> None:
+    """See all that comes in the line from now on, should this copy have to go on with what another took. A
+    copy that cannot holds all the same: only the order is lost then, and only if the move is."""
+    pipeline.witness = Witness()
+    with contextlib.suppress(ConnectorError, NatsTransportError):
+        await pipeline.inputs.watch(pipeline.witness.see, JOIN_WAIT)
+
+
+async def _join(pipeline: Pipeline) -> None:
     try:
-        if watch:
-            await pipeline.inputs.watch(pipeline.witness.see, JOIN_WAIT)
         await pipeline.inputs.open(pipeline.receive, JOIN_WAIT)
     except (ConnectorError, NatsTransportError) as error:
         await pipeline.inputs.leave(LEAVE_WAIT)

@@ -96,7 +96,6 @@ class Pipeline:
         pieces: of which copies it takes over what, when it resumes.
         joined: it is in its line; one that is deployed held is not yet.
         held_since: monotonic seconds since when one that ran holds; else None.
-        back_since: how many events it held when it came back to a line that it had handed over; else None.
         moving, timer: held by a step of a move, and while a window is closed.
         owner: as what it writes its checkpoints; `checkpoint_secs`: how often, None: as the worker does.
         has_run: it is, or was, the one that runs; one that is deployed held is not yet.
@@ -141,7 +140,6 @@ class Pipeline:
         self.witness = Witness()
         self.joined = False
         self.held_since: float | None = None
-        self.back_since: int | None = None
         self.owner = Owner(_place(identity), identity.epoch, life)
         self.has_run = not held
         self.saved_aside = False

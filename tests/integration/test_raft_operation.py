@@ -10,6 +10,7 @@ import pytest
 from proto_schemas.rest import API_BASE
 from tests.support.coordinators import Coordinators, Writer, alive
 from tests.support.nats_server import NatsServer
+from tests.support.poll import until
 
 pytestmark = pytest.mark.processes
 
@@ -101,6 +102,11 @@ async def test_a_copy_is_restored_into_a_new_group_and_one_survivor_into_a_group
         live = await group.varpulis("raft", "verify", str(group.data_dir("c1")))
         assert live["ok"] is True
     after = dict(writer.acknowledged)
+
+    async def has_all() -> bool:  # what no commit waits for comes a little later
+        return after.items() <= (await group.workers("c2")).items()
+
+    await until(has_all, what="the survivor has what was acknowledged")
     await group.kill("c1", "c2", "c3")
 
     members = ("d1", "d2", "d3")
