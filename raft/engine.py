@@ -112,6 +112,13 @@ def _journal_installed(journal: Journal) -> Iterator[None]:
         pysyncobj.syncobj.createJournal = original
 
 
+class _NoSockets:
+    """In place of PySyncObj's poller, a system call in each tick: its frames come through our transport."""
+
+    def poll(self, timeout: float) -> None:
+        """Nothing can have come."""
+
+
 class Engine(SyncObj):  # type: ignore[misc]
     """One consensus engine. `on_state` hears (old, new) of PySyncObj's states; `clock` is in seconds;
     `campaign_at_once`: the first election timeout is over when it starts; `machine_at`: nothing is restored
@@ -177,6 +184,7 @@ class Engine(SyncObj):  # type: ignore[misc]
                 nodeClass=Node,
                 transport=transport,
             )
+        self._poller = _NoSockets()
         if campaign_at_once:
             transport.end_election_timeout(self.raftCurrentTerm)
 
