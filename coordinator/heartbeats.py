@@ -4,17 +4,22 @@ Every coordinator hears all heartbeats, so a new leader knows at once who is ali
 monotonic clock, given by the caller. `count` counts the heartbeats of one incarnation; a decision that
 needs "a heartbeat sent after X" waits until it has grown by two, because one may have been on its way when
 X happened.
+
+A heartbeat that is larger than a message comes in parts. Each of them says "alive"; what runs, and that a
+heartbeat came at all by `count`, says only the one whose parts are all here (`_Parts`). So a part that is
+lost makes nobody conclude that the copies in it are gone: what the last whole one said stays, and the next
+one says it anew. Of each member the parts of one heartbeat are kept, the latest.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec.structs import replace as replace_struct
 
 from coordinator.loads import Load, first
-from proto_schemas.messages import Heartbeat, RunningPipeline
+from proto_schemas.messages import Heartbeat, HeartbeatPart, RunningPipeline
 
 MAX_STRANGERS: Final = 10_000
 """Names tracked that no state here knows: as many as there may be workers, for to a coordinator that has not
@@ -46,15 +51,41 @@ class Heard:
         return self.loss_windows.get(pipeline_id) if self.loss_windows else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Of one heartbeat, as far as they came: by number."""
+
+    incarnation: str | None
+    seq: int
+    of: int
+    here: dict[int, HeartbeatPart] = field(default_factory=dict)
+
+    def whole(self, heartbeat: Heartbeat) -> Heartbeat | None:
+        """One of its messages with the lists of all; None while some are missing."""
+        if len(self.here) < self.of:
+            return None
+        parts = [self.here[number] for number in range(self.of)]
+        copies = [copy for part in parts for copy in part.pipelines]
+        told = all(part.loss_windows is not None for part in parts)
+        windows = [secs for part in parts for secs in part.loss_windows or ()]
+        return replace_struct(heartbeat, part=None, pipelines=copies, loss_windows=windows if told else None)
+
+
 class HeartbeatTable:
     """The last word of each worker. Members are always tracked; of strangers at most `MAX_STRANGERS`, and
     only that they were heard, so a flood of names takes neither memory nor anybody's place. Kept in the order
-    in which they were heard, so that who is silent is found without a look at the others."""
+    in which they were heard, so that who is silent is found without a look at the others.
+
+    `received` counts messages; `incomplete`, heartbeats given up because a part of them did not come, and
+    parts that are none.
+    """
 
     def __init__(self) -> None:
         self._heard: OrderedDict[str, Heard] = OrderedDict()
         self._strangers: set[str] = set()
+        self._parts: dict[str, _Parts] = {}
         self.received = 0
+        self.incomplete = 0
         self.out_of_order = 0
         self.untracked = 0
 
@@ -76,6 +107,7 @@ class HeartbeatTable:
     def forget(self, worker_id: str) -> None:
         """The worker was removed."""
         self._heard.pop(worker_id, None)
+        self._parts.pop(worker_id, None)
         self._strangers.discard(worker_id)
 
     def registered(self, worker_id: str, incarnation: str | None, at: float) -> None:
@@ -100,11 +132,18 @@ class HeartbeatTable:
             return False
         else:
             self._strangers.add(worker_id)
-            heartbeat = replace_struct(heartbeat, pipelines=None, load=None, loss_windows=None)
+            heartbeat = replace_struct(heartbeat, pipelines=None, load=None, loss_windows=None, part=None)
         same = last is not None and last.incarnation == heartbeat.incarnation
         if last is not None and same and _not_after(heartbeat.seq, last.seq):
             self.out_of_order += 1
             return False
+        if heartbeat.part is not None:
+            whole = self._completed(worker_id, heartbeat, heartbeat.part)
+            if whole is None:
+                return self._alive(worker_id, last if same else None, heartbeat, at)
+            heartbeat = whole
+        elif self._parts and self._parts.pop(worker_id, None) is not None:
+            self.incomplete += 1
         before = last.pipelines if last is not None and same else None
         pipelines = _by_id(heartbeat.pipelines, before)
         self._heard[worker_id] = Heard(
@@ -126,6 +165,40 @@ class HeartbeatTable:
             or last.pipelines is not pipelines
             or last.draining is not heartbeat.draining
         )
+
+    def _completed(self, worker_id: str, heartbeat: Heartbeat, part: HeartbeatPart) -> Heartbeat | None:
+        """The whole heartbeat, once its last part is here; those of one that is older are given up."""
+        if heartbeat.seq is None or part.number >= part.of:
+            self.incomplete += 1
+            return None
+        key = (heartbeat.incarnation, heartbeat.seq, part.of)
+        parts = self._parts.get(worker_id)
+        if parts is None or (parts.incarnation, parts.seq, parts.of) != key:
+            if parts is not None and parts.incarnation == heartbeat.incarnation:
+                if heartbeat.seq < parts.seq:
+                    self.out_of_order += 1
+                    return None
+                self.incomplete += 1
+            parts = self._parts[worker_id] = _Parts(*key)
+        parts.here[part.number] = part
+        whole = parts.whole(heartbeat)
+        if whole is not None:
+            del self._parts[worker_id]
+        return whole
+
+    def _alive(self, worker_id: str, last: Heard | None, heartbeat: Heartbeat, at: float) -> bool:
+        """Note what any part says; what runs, and the count of heartbeats, stay as they were."""
+        news = last is None or last.draining is not heartbeat.draining
+        last = last or Heard(at=at, incarnation=heartbeat.incarnation)
+        self._heard[worker_id] = replace(
+            last,
+            at=at,
+            pipelines_running=heartbeat.pipelines_running,
+            events_processed=heartbeat.events_processed,
+            draining=heartbeat.draining,
+        )
+        self._heard.move_to_end(worker_id)
+        return news
 
 
 def _by_id(

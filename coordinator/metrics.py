@@ -250,7 +250,10 @@ class ClusterCollector(Collector):
 
     def _carriers(self) -> Iterator[Metric]:
         part = self._from
-        yield _count("heartbeats", "Heartbeats heard.", part.table.received)
+        yield _count("heartbeats", "Heartbeats, and parts of large ones, heard.", part.table.received)
+        yield _count(
+            "heartbeats_incomplete", "Heartbeats of which a part did not come.", part.table.incomplete
+        )
         yield _count("heartbeats_out_of_order", "Heartbeats older than one heard.", part.table.out_of_order)
         bad = CounterMetricFamily(_P + "bad_messages", "Messages refused.", labels=("kind", "reason"))
         for labels, count in part.listener.bad_messages.copy().items():

@@ -44,6 +44,8 @@ from transport.nats import Message, NatsTransport, Subscription
 QUEUE: Final = "coordinators"
 MAX_REGISTRATIONS: Final = 256
 """Registrations under way at once; one more is told to come back."""
+MAX_DIRECTIVES: Final = 1_000
+"""Copies that one answer tells a worker to end, for it is one message; the next ones tell of the others."""
 
 _log = logging.getLogger(__name__)
 
@@ -248,7 +250,10 @@ class WorkerListener:
             self._loop.wake()
 
     def answer(self, worker_id: str, heartbeat: Heartbeat) -> HeartbeatAck | None:
-        """What the leader says to it, whoever carries that; None: no lease is granted now."""
+        """What the leader says to it, whoever carries that; None: no lease is granted now, or it is a part of
+        one that is answered already."""
+        if heartbeat.part is not None and heartbeat.part.number:
+            return None
         if not self._leading() or self._unhealthy(worker_id):
             return None
         return self._ack(worker_id, heartbeat)
@@ -271,7 +276,7 @@ class WorkerListener:
             reason = "it belongs elsewhere, or nowhere"
             directives.extend(
                 Directive(do="undeploy", pipeline_id=copy.pipeline_id, reason=reason)
-                for copy in self._loop.convergence.stale_copies(worker_id)
+                for copy in self._loop.convergence.stale_copies(worker_id)[:MAX_DIRECTIVES]
             )
             if self._loop.drains.has_nothing_to_wait_for(worker_id):
                 directives.append(Directive(do="leave", reason="nothing more will be moved"))

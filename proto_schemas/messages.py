@@ -94,11 +94,26 @@ class PipelineMetrics(Message, frozen=True, kw_only=True):
     connector_health: list[ConnectorHealth] | None = None
 
 
+MAX_PARTS = 64
+"""Messages that one heartbeat may take."""
+
+
+class HeartbeatPart(Message, frozen=True, kw_only=True):
+    """A share of what a worker runs: the `number`-th, from 0, of `of`. The others come under the same `seq`;
+    only all of them together say what does not run. Its fields as `Heartbeat` has them."""
+
+    number: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTS)]
+    of: Annotated[int, msgspec.Meta(ge=2, le=MAX_PARTS)]
+    pipelines: list[RunningPipeline]
+    loss_windows: list[Count] | None = None
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """`heartbeat.{worker}`: the worker is named by the subject. `seq` counts up within an incarnation.
 
     `loss_windows`: for each of `pipelines`, in their order, the seconds whose events would be lost with it;
-    none where all are 0, absent where the worker does not know them.
+    none where all are 0, absent where the worker does not know them. `part`: in place of both, where one
+    message does not hold them; then `pipeline_metrics` are those of the same share, and all else is whole.
     """
 
     events_processed: Count
@@ -110,6 +125,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     load: float | None = None
     draining: bool = False
     loss_windows: list[Count] | None = None
+    part: HeartbeatPart | None = None
 
 
 class Directive(Message, frozen=True, kw_only=True):

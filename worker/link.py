@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from proto_schemas.codec import decode, encode
+from proto_schemas.codec import decode
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Heartbeat, HeartbeatAck, Register, Registered
 from proto_schemas.subjects import Subjects, last_token
 from transport.nats import Message, NatsTransport
+from worker.parts import fitting, in_messages
 
 REQUEST_TIMEOUT = 2.0
 """Seconds a registration, or the server's word that a heartbeat went out, may take."""
@@ -62,7 +63,8 @@ class Link(Protocol):
 
 class NatsLink:
     """Over NATS. A heartbeat carries a reply subject of its own, so an answer tells which one it belongs to;
-    it counts as gone out once the server has confirmed it, and nobody has to answer.
+    it counts as gone out once the server has confirmed it, and nobody has to answer. One in parts is answered
+    by its first.
     """
 
     def __init__(self, bus: NatsTransport, subjects: Subjects, worker_id: str) -> None:
@@ -108,9 +110,13 @@ class NatsLink:
 
     async def register(self, request: Register) -> Registered:
         """See `Link`."""
+        request = fitting(request)
         return await self._bus.request_message(self._register, request, Registered, timeout=REQUEST_TIMEOUT)
 
     async def beat(self, seq: int, heartbeat: Heartbeat, interval: float) -> None:
         """See `Link`."""
-        await self._bus.publish(self._heartbeat, encode(heartbeat), reply=f"{self._inbox}.{seq}")
+        first, *others = in_messages(heartbeat, self._bus.max_payload)
+        await self._bus.publish(self._heartbeat, first, reply=f"{self._inbox}.{seq}")
+        for part in others:
+            await self._bus.publish(self._heartbeat, part)
         await self._bus.flush(REQUEST_TIMEOUT)

@@ -4,6 +4,7 @@
   no leader, is left for the next; a request goes round once, and the next beat, or the next attempt to
   register, begins where the last one was answered.
 - A heartbeat that comes twice because the first answer was lost has the number of the first and counts once.
+  One in parts (`worker.parts`) is answered by its first, and went out when all of them did.
 - A heartbeat went out when the leader took it, or when a coordinator answered that nobody leads now and most
   of them cannot: they say so too, or no process listens there. That is no sign that we are cut off, and
   pipelines run on without a leader, as over NATS (`worker.lease`). When more are silent, we may be cut off
@@ -29,6 +30,7 @@ from proto_schemas.worker_rest import KEY_HEADER, WORKER_KEY_HEADER
 from transport.errors import ErrorKind, NatsTransportError
 from transport.http_client import HttpClient, message_of
 from worker.link import Ears
+from worker.parts import fitting, in_messages
 
 REGISTER_TIMEOUT: Final = 5.0
 """Seconds one coordinator is given to register us."""
@@ -77,7 +79,8 @@ class RestLink:
         """See `Link`. One attempt has one id, whichever coordinators it goes to: it counts once."""
         once = {"idempotency-key": f"register:{uuid.uuid4().hex}"}
         try:
-            return await self._ask("/workers/register", request, Registered, once, REGISTER_TIMEOUT)
+            body = encode(fitting(request))
+            return await self._ask("/workers/register", body, Registered, once, REGISTER_TIMEOUT)
         except WireError as error:
             if error.code == ErrorCode.CONFLICT and self._ears is not None:
                 self._ears.superseded(error.error)
@@ -88,31 +91,40 @@ class RestLink:
         if self._ears is None:  # a stop before membership began
             raise NatsTransportError(ErrorKind.DISCONNECTED, "no heartbeat went out yet: register first")
         shortest, longest = BEAT_TIMEOUT
-        path = f"/workers/{self._worker_id}/heartbeat"
+        timeout = min(max(interval, shortest), longest)
+        for number, message in enumerate(in_messages(heartbeat)):
+            answer = await self._tell(self._ears, message, timeout)
+            if answer is None:
+                return
+            if number == 0 and answer.lease_secs is not None and answer.term is not None:
+                word = HeartbeatAck(
+                    term=answer.term, lease_secs=answer.lease_secs, directives=answer.directives
+                )
+                await self._ears.acknowledged(seq, word)
+
+    async def _tell(self, ears: Ears, message: bytes, timeout: float) -> Acknowledged | None:
+        """The answer to a heartbeat, or a part of one; None when none of them takes it, which the ears hear
+        where it is about us."""
         try:
-            answer = await self._ask(path, heartbeat, Acknowledged, {}, min(max(interval, shortest), longest))
+            return await self._ask(
+                f"/workers/{self._worker_id}/heartbeat", message, Acknowledged, {}, timeout
+            )
         except WireError as error:
             if error.code == ErrorCode.NOT_FOUND:
-                self._ears.unknown()
+                ears.unknown()
             elif error.code == ErrorCode.CONFLICT:
-                self._ears.superseded(error.error)
+                ears.superseded(error.error)
             elif error.code not in _NOBODY_LEADS:
                 raise
-            return
-        if answer.lease_secs is not None and answer.term is not None:
-            ack = HeartbeatAck(term=answer.term, lease_secs=answer.lease_secs, directives=answer.directives)
-            await self._ears.acknowledged(seq, ack)
+        return None
 
-    async def _ask(
-        self, path: str, message: msgspec.Struct, kind: type[T], headers: dict[str, str], timeout: float
-    ) -> T:
+    async def _ask(self, path: str, body: bytes, kind: type[T], headers: dict[str, str], timeout: float) -> T:
         """The first answer that is one, from any of them.
 
         Raises:
             WireError: one refused it; `unavailable` and the like only when none did better, and most are so.
             NatsTransportError: too few answered.
         """
-        body = encode(message)
         failure: WireError | None = None
         silent: NatsTransportError | None = None
         leading = len(self._urls)  # at most

@@ -63,11 +63,14 @@ def shown(key: str | None) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def working(stage: Three, server: NatsServer, tmp_path: Path, **given: Any) -> AsyncIterator[Worker]:
-    """A real worker that knows all coordinators, the followers first."""
+async def working(
+    stage: Three, server: NatsServer, tmp_path: Path, *, carrier: str = "rest", **given: Any
+) -> AsyncIterator[Worker]:
+    """A real worker; one that speaks REST knows all coordinators, the followers first."""
     nodes = sorted(stage.nodes.values(), key=lambda node: node.is_leader)
-    urls = [node.url for node in nodes]
-    worker = Worker(config(server, tmp_path, **{**over_rest(tmp_path, *urls), **given}))
+    if carrier == "rest":
+        given = over_rest(tmp_path, *(node.url for node in nodes)) | given
+    worker = Worker(config(server, tmp_path, **given))
     await worker.start()
     try:
         await until(lambda: worker.health()["ready"], what="the registration")
@@ -104,30 +107,43 @@ async def test_heartbeats_to_a_follower_count_at_the_leader_and_bring_its_word(
         assert told.json()["lease_secs"] is None, "its pipelines may be on their way to others"
 
 
-async def test_every_coordinator_knows_what_a_worker_said_to_the_leader(
-    nats_server: NatsServer, tmp_path: Path
+@pytest.mark.parametrize("carrier", ["nats", "rest"])
+async def test_every_coordinator_shows_what_a_worker_says_also_when_another_one_leads(
+    nats_server: NatsServer, tmp_path: Path, carrier: str
 ) -> None:
-    """Read from each alone, without the leader; and the next leader knows it from its first moment."""
-    async with three(nats_server.url, tmp_path) as stage:
-        await stage.ask("POST", "/workers/register", registration("a"), headers=shown(KEY))
-        told = {"pipelines_running": 2, "events_processed": 77, "load": 0.5}
-        for seq in (1, 2):
-            answer = await stage.ask("POST", "/workers/r/heartbeat", {**beat("a", seq), **told})
-            assert answer.status_code == 200, answer.text
-        views: list[dict[str, Any]] = []
+    """Read from each alone, as it is there."""
 
-        async def same() -> bool:
-            views[:] = [
-                (await stage.ask("GET", "/workers/r?consistency=stale", node=node)).json()
-                for node in stage.nodes.values()
-            ]
-            return all((each["pipelines_running"], each["events_processed"]) == (2, 77) for each in views)
+    async def seen(node: Coordinator) -> Any:
+        paths = ("/workers/worker-0", "/workers", "/summary", "/pipeline-groups/g")
+        answers = [await stage.ask("GET", f"{path}?consistency=stale", node=node) for path in paths]
+        if any(answer.status_code != 200 for answer in answers):
+            return None
+        worker, workers, summary, told = (answer.json() for answer in answers)
+        for each in (worker, *workers["workers"]):
+            each["last_heartbeat_age_ms"] = each["last_heartbeat_age_ms"] is not None
+        return [worker, workers, summary, told, "worker-0" in table_of(node).loads()]
 
-        await until(same, what="all three show it")
-        assert len(views) == 3 and {each["status"] for each in views} == {"ready"}
-        tables = [table_of(node) for node in stage.nodes.values()]
-        assert {table.loads().get("r") for table in tables} == {0.5}
-        assert all(table.out_of_order == 0 for table in tables), "the leader does not hear itself"
+    async def same() -> bool:
+        views = [await seen(node) for node in stage.nodes.values()]
+        if None in views or any(view != views[0] for view in views):
+            return False
+        worker, _, _, told, has_load = views[0]
+        assert told["loss_windows"].keys() <= {"p"}
+        shown = (worker["status"], worker["pipelines_running"], worker["last_heartbeat_age_ms"], has_load)
+        return shown == ("ready", 1, True, True) and told["loss_windows"] == {"p": 0}
+
+    async with (
+        three(nats_server.url, tmp_path) as stage,
+        working(stage, nats_server, tmp_path, carrier=carrier),
+    ):
+        await stage.ask("POST", "/pipeline-groups?wait=10", group())
+        await until(same, what="all three show the same")
+        assert all(table_of(node).out_of_order == 0 for node in stage.nodes.values()), "nobody hears himself"
+        before = stage.leader
+        moved = await stage.ask("POST", "/raft/transfer", {})
+        assert moved.status_code == 200, moved.text
+        await until(lambda: stage.leader is not before and stage.leader.is_leader, what="another one leads")
+        await until(same, what="all three show the same after it")
 
 
 async def test_a_relay_of_a_stranger_or_of_a_worker_that_nats_reaches_is_not_noted(
