@@ -175,8 +175,14 @@ async def test_every_coordinator_hears_all_copies_of_a_large_worker(
     running = copies(count)
     async with three(nats_server.url, tmp_path, **SLOW) as stage, linked(stage, carrier) as w:
         await w.link.register(registration(carrier, running))
-        seq = await beaten(stage, w, running)
-        await until(lambda: w.acks and w.acks[-1][0] == seq, what="the answer")
+
+        async def answered() -> bool:  # while nobody leads for a moment, nobody answers
+            seq = await beaten(stage, w, running)
+            with contextlib.suppress(AssertionError):
+                await until(lambda: w.acks and w.acks[-1][0] == seq, timeout=1, what="its answer")
+            return bool(w.acks) and w.acks[-1][0] == seq
+
+        await until(answered, timeout=30, what="an answer")
         numbers = [seq for seq, _ in w.acks]
         assert len(set(numbers)) == len(numbers), "one for each heartbeat"
         assert all(ack.lease_secs > 0 for _, ack in w.acks)
@@ -214,7 +220,7 @@ async def test_lost_parts_keep_a_worker_alive_and_its_copies_known(
         for last, then in zip(heard(stage), before, strict=True):
             assert (last.seq, last.count) == (whole, then.count) and last.pipelines is then.pipelines
             assert last.at > then.at
-        assert w.acks[-1][0] == w.seq, "its lease goes on"
+        assert w.acks[-1][0] > whole, "its lease goes on"
         w.losing.begin()
         await beaten(stage, w, running[:-1])
         for node, earlier in zip(stage.nodes.values(), given_up, strict=True):
