@@ -51,13 +51,19 @@ _log = logging.getLogger(__name__)
 
 
 async def register(
-    ledger: Ledger, config: CoordinatorConfig, message: Register, *, request_id: str, key_id: str = ""
+    ledger: Ledger,
+    config: CoordinatorConfig,
+    message: Register,
+    *,
+    request_id: str,
+    key_id: str = "",
+    displaces: int,
 ) -> Registered:
     """Take a worker in; the same for both carriers. Its `api_key` is neither kept nor passed on, only the id
     of that, `key_id`.
 
     `request_id` makes it count once: what was tried again, and arrives late, would else undo the registration
-    that came after it.
+    that came after it. `displaces`: whose place it takes, as `Proof.demand` says.
 
     Raises:
         WireError: as `Ledger.propose`.
@@ -76,6 +82,7 @@ async def register(
             pipelines=message.pipelines or [],
             carrier=message.carrier or NATS,
             key_id=key_id,
+            displaces=displaces,
         )
     )
     interval = config.heartbeat_interval
@@ -174,13 +181,14 @@ class WorkerListener:
         try:
             key_id = await self._door.admit_worker(request.api_key)
             self._door.admit_name(request.worker_id, key_id)
-            await self._proof.demand(request, key_id)
+            displaces = await self._proof.demand(request, key_id)
             answer: msgspec.Struct = await register(
                 self._ledger,
                 self._config,
                 request,
                 request_id=f"register:{uuid.uuid4().hex}",
                 key_id=key_id,
+                displaces=displaces,
             )
         except WireError as error:
             if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED):

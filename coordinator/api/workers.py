@@ -51,9 +51,14 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
         _refuse_older(context, message.worker_id, message.incarnation, while_alive=True)
     key_id = acting()
     context.door.admit_name(message.worker_id, key_id)
-    await context.proof.demand(message, key_id)
+    displaces = await context.proof.demand(message, key_id)
     joined = await register(
-        context.ledger, context.config, message, request_id=request_id(request), key_id=key_id
+        context.ledger,
+        context.config,
+        message,
+        request_id=request_id(request),
+        key_id=key_id,
+        displaces=displaces,
     )
     context.by_rest.learn(message.worker_id, message.incarnation, key)
     return joined

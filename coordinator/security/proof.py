@@ -14,14 +14,17 @@ trip, and so is its registration after a lost connection.
 
 Nothing is asked where there is nobody to displace: the id is free, its worker is unhealthy, or it told no
 incarnation (another program's worker, which may register before it subscribes); nor of a worker without
-NATS, which `coordinator.state.names` and its own key guard. Without permissions of NATS anybody can hear
+NATS, which `coordinator.state.names` and its own key guard. This coordinator may lag behind: so what was
+proved goes into the log with the registration, and where another worker holds the id by then it is refused,
+and tried again. Without permissions of NATS anybody can hear
 anything, and this keeps out mistakes only.
 """
 
 from typing import Protocol
 
 from coordinator.security.door import Door
-from coordinator.state.model import REST, State, WorkerStatus
+from coordinator.state.model import NATS, State
+from coordinator.state.names import displaced
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Present, Register
 from transport.errors import NatsTransportError
@@ -46,32 +49,32 @@ class Proof:
     def __init__(self, ledger: Book, commands: Asker, door: Door) -> None:
         self._ledger, self._commands, self._door = ledger, commands, door
 
-    async def demand(self, message: Register, key_id: str) -> None:
-        """Return when this registration displaces nobody, or is proved.
+    async def demand(self, message: Register, key_id: str) -> int:
+        """The session whose place this registration may take, as was proved; 0: nobody's.
 
         Raises:
             WireError: `forbidden`, `unavailable`; see the module.
         """
-        worker = self._ledger.state.workers.get(message.worker_id)
-        if worker is None or worker.status is WorkerStatus.UNHEALTHY or worker.incarnation is None:
-            return
-        if worker.carrier == REST and message.carrier == REST:
-            return
+        worker_id = message.worker_id
+        session = displaced(self._ledger.state, worker_id, message.carrier or NATS)
+        if not session:
+            return 0
         try:
-            present = await self._commands.present(worker.id, message.attempt)
+            present = await self._commands.present(worker_id, message.attempt)
         except WireError as error:
             if error.retryable:
                 raise
-            return  # it does not know the word
+            return session  # it does not know the word
         except NatsTransportError as error:
             text = (
-                f"worker {worker.id} runs as far as is known, and nobody proved to be it ({error.kind}): "
+                f"worker {worker_id} runs as far as is known, and nobody proved to be it ({error.kind}): "
                 "subscribe its commands before you register; or wait until it is unhealthy, some seconds"
             )
             raise WireError(ErrorCode.UNAVAILABLE, text) from None
         if present.incarnation is not None and not present.registers:
             text = (
-                f"worker {worker.id} runs, as incarnation {present.incarnation}, and says that this "
+                f"worker {worker_id} runs, as incarnation {present.incarnation}, and says that this "
                 "registration was not its own: stop that one, or choose another id (--id)"
             )
-            raise self._door.intrusion(worker.id, key_id, text)
+            raise self._door.intrusion(worker_id, key_id, text)
+        return session

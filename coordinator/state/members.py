@@ -27,7 +27,7 @@ from coordinator.state.model import (
     Worker,
     WorkerStatus,
 )
-from coordinator.state.names import fault_in_name
+from coordinator.state.names import displaced, fault_in_name
 from proto_schemas.errors import ErrorCode
 from proto_schemas.messages import RunningPipeline
 
@@ -42,11 +42,15 @@ def announce(change: Change[Announce]) -> Result:
 def register_worker(change: Change[RegisterWorker]) -> Result:
     """Take a worker in. A new process (another incarnation; for a seed worker, any registration) runs nothing
     of what its predecessor ran but for what it reports; the rest is to be placed again. What it runs may
-    carry epochs above ours, when our logs were lost: ours go on from there."""
+    carry epochs above ours, when our logs were lost: ours go on from there. Whose place it takes is looked at
+    again: the coordinator that asked for the proof may not have known of everybody yet."""
     state, command = change.state, change.command
     known = state.workers.get(command.worker_id)
     if (fault := fault_in_name(state, command.worker_id, command.key_id, command.at)) is not None:
         refuse(ErrorCode.FORBIDDEN, fault)
+    if command.displaces not in (None, displaced(state, command.worker_id, command.carrier)):
+        text = f"worker {command.worker_id} registered, or came back, in this moment: try again"
+        refuse(ErrorCode.UNAVAILABLE, text, retryable=True)
     if known is None and len(state.workers) >= MAX_WORKERS:
         refuse(ErrorCode.QUOTA_EXCEEDED, f"the cluster has {MAX_WORKERS} workers: remove some first")
     same_process = (

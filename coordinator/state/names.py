@@ -12,7 +12,7 @@ Where no keys are asked for, none of this holds, and an id that was registered t
 the time comes with the question, so every replica says the same.
 """
 
-from coordinator.state.model import ApiKey, State, WorkerStatus
+from coordinator.state.model import REST, ApiKey, State, WorkerStatus
 from proto_schemas.matching import matches
 from proto_schemas.subjects import check_id
 
@@ -58,6 +58,16 @@ def fault_in_voice(state: State, worker_id: str, key_id: str) -> str | None:
         f"worker {worker_id} registered under key {holder.id}, and this is key {key_id}: register under that "
         "id first, or use its key"
     )
+
+
+def displaced(state: State, worker_id: str, carrier: str) -> int:
+    """The session of the worker whose place a registration under its id takes, and which only who proved to
+    be it may take; 0: nobody's, for the id is free, its worker is unhealthy or told no incarnation, or both
+    have no NATS to prove anything on."""
+    worker = state.workers.get(worker_id)
+    if worker is None or worker.status is WorkerStatus.UNHEALTHY or worker.incarnation is None:
+        return 0
+    return 0 if worker.carrier == REST == carrier else worker.session
 
 
 def fault_in_binding(state: State, worker_id: str, key_id: str) -> str | None:

@@ -1,5 +1,7 @@
 """Commands about coordinators and workers."""
 
+from msgspec.structs import replace
+
 from coordinator.state.commands.base import Command, Reason
 from coordinator.state.model import NATS, WorkerStatus
 from proto_schemas.messages import RunningPipeline
@@ -18,7 +20,8 @@ class Announce(Command, frozen=True, kw_only=True):
 
 class RegisterWorker(Command, frozen=True, kw_only=True):
     """A worker joins, or joins again. `pipelines`: what it says it runs already; `key_id`: the API key that
-    it showed; empty: none was asked for."""
+    it showed; empty: none was asked for. `displaces`: the session whose place it takes as was proved to the
+    coordinator that took it in, 0: nobody's; None: that one was of a version that does not say."""
 
     worker_id: str
     incarnation: str | None = None
@@ -30,10 +33,15 @@ class RegisterWorker(Command, frozen=True, kw_only=True):
     pipelines: list[RunningPipeline] = []
     carrier: str = NATS
     key_id: str = ""
+    displaces: int | None = None
 
     @property
     def about(self) -> str:
         return self.worker_id
+
+    @property
+    def words(self) -> "RegisterWorker":
+        return replace(self, displaces=None)
 
 
 class RemoveWorker(Command, frozen=True, kw_only=True):

@@ -24,7 +24,15 @@ from transport.errors import ErrorKind, NatsTransportError
 DATA = Path(__file__).parent / "data"
 
 
-def registers(book: Book, worker: str, key: keys.Key | None, incarnation: str = "i1", at: int = 2_000) -> Any:
+def registers(
+    book: Book,
+    worker: str,
+    key: keys.Key | None,
+    incarnation: str | None = "i1",
+    at: int = 2_000,
+    displaces: int | None = None,
+    request_id: str = "",
+) -> Any:
     """What the state answers to a registration."""
     return apply(
         book.state,
@@ -37,6 +45,8 @@ def registers(book: Book, worker: str, key: keys.Key | None, incarnation: str = 
             cpu_cores=1,
             max_pipelines=1,
             key_id=key.id if key is not None else "",
+            displaces=displaces,
+            request_id=request_id,
         ),
     ).result
 
@@ -250,7 +260,7 @@ def place(status: WorkerStatus | None = WorkerStatus.READY) -> tuple[Proof, Work
 async def test_who_answers_on_the_commands_of_an_id_may_register_under_it(incarnation: str) -> None:
     proof, workers, _ = place()
     workers.answer = incarnation
-    await proof.demand(wants(incarnation), "")
+    assert await proof.demand(wants(incarnation), "") == 1
     assert workers.asked == ["w1"]
 
 
@@ -282,7 +292,7 @@ async def test_a_worker_of_before_that_does_not_know_the_word_registers_as_ever(
     proof, workers, _ = place()
     for answer in (WireError("unknown_command", "what?"), None):
         workers.answer = answer
-        await proof.demand(wants("i2"), "")
+        assert await proof.demand(wants("i2"), "") == 1
     workers.answer = WireError("unavailable", "256 commands are at work")
     with pytest.raises(WireError):
         await proof.demand(wants("i2"), "")
@@ -291,5 +301,39 @@ async def test_a_worker_of_before_that_does_not_know_the_word_registers_as_ever(
 @pytest.mark.parametrize("status", [None, WorkerStatus.UNHEALTHY])
 async def test_nobody_is_asked_where_nobody_is_displaced(status: WorkerStatus | None) -> None:
     proof, workers, _ = place(status)
-    await proof.demand(wants("i2"), "")
+    assert await proof.demand(wants("i2"), "") == 0
     assert workers.asked == []
+
+
+@pytest.mark.parametrize("status", [WorkerStatus.READY, WorkerStatus.DRAINING])
+@pytest.mark.parametrize("incarnation", ["i1", "i2", None])
+def test_what_was_proved_of_another_worker_than_the_one_that_holds_the_id_by_then_is_no_proof(
+    status: WorkerStatus, incarnation: str | None
+) -> None:
+    """A coordinator that lags behind may ask nobody, or the one before."""
+    book = Book()
+    for number in (1, 2):
+        registers(book, "w1", None, incarnation=f"i{number}-1")
+    mark(book, "w1", status)
+    held = book.state.workers["w1"]
+    for proved in (0, held.session - 1, held.session + 1):
+        refused = registers(book, "w1", None, incarnation=incarnation, displaces=proved)
+        assert isinstance(refused, Refused) and refused.retryable and "try again" in refused.error
+        assert book.state.workers["w1"] is held
+    assert isinstance(registers(book, "w1", None, incarnation=incarnation, displaces=held.session), Joined)
+
+
+@pytest.mark.parametrize("free", ["unknown", "unhealthy", "without incarnation"])
+def test_who_displaces_nobody_has_nothing_to_prove(free: str) -> None:
+    book = Book()
+    if free != "unknown":
+        registers(book, "w1", None, incarnation=None if free == "without incarnation" else "i1")
+    if free == "unhealthy":
+        mark(book, "w1", WorkerStatus.UNHEALTHY)
+    assert isinstance(registers(book, "w1", None, incarnation="i2", displaces=0), Joined)
+
+
+def test_a_registration_that_is_sent_twice_is_one_though_its_proof_is_told_differently() -> None:
+    book = Book()
+    first = registers(book, "w1", None, displaces=0, request_id="r")
+    assert registers(book, "w1", None, displaces=1, request_id="r") == first and book.state.sessions == 1

@@ -18,7 +18,7 @@ async def join(stage: Stage, address: str, request_id: str) -> State:
     """A seed worker, which has no incarnation, registers."""
     capacity = Capacity(cpu_cores=1, pipelines_running=0, max_pipelines=1)
     message = Register(worker_id="w1", address=address, api_key="", capacity=capacity)
-    await register(stage.ledger, CONFIG, message, request_id=request_id)
+    await register(stage.ledger, CONFIG, message, request_id=request_id, displaces=0)
     return stage.ledger.state
 
 
