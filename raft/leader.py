@@ -143,14 +143,14 @@ class Leader:
     def reply(self, asked: Asked, frame: AnyReply) -> None:
         """An answer of the current term, to a request this incarnation asked."""
         match frame, asked.about:
-            case VoteReply(granted=True), None:
-                self._transport.deliver(frame.sender, {"type": "response_vote", "term": asked.term})
             case AppendReply(), AppendPlan(prev_index=prev_index) if self._engine._isLeader():
                 if frame.success:
                     self.replication.agreed(frame.sender, frame.next_index)
                 else:
                     self.replication.refused(frame.sender, prev_index, frame.next_index)
                 self._tell_engine(frame.sender, frame.next_index if frame.success else None)
+            case VoteReply(granted=True), None:
+                self._transport.deliver(frame.sender, {"type": "response_vote", "term": asked.term})
             case SnapshotReply(), ChunkPlan(transfer) if frame.limit and self._engine._isLeader():
                 self._counters.snapshots_too_large += 1
                 log.error(

@@ -83,6 +83,7 @@ class Link(TcpTransport):
         self._sinks: Mapping[int, Sink] = sinks if sinks is not None else {}
         self._idle, self._malformed = idle, malformed
         self._shortcut: Shortcut | None = None
+        self._way: asyncio.WriteTransport | None = None
         self._waits = False
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
@@ -107,7 +108,7 @@ class Link(TcpTransport):
 
     def _take_shortcut(self) -> None:
         assert self._io_writer is not None
-        way = self._io_writer.transport
+        way = self._way = self._io_writer.transport
         stream = way.get_protocol()
         assert isinstance(stream, asyncio.Protocol)
         self._waits = False
@@ -115,8 +116,9 @@ class Link(TcpTransport):
         way.set_protocol(self._shortcut)
 
     def write(self, payload: bytes) -> None:
+        assert self._io_writer is not None, "there is one since connect"
         try:
-            super().write(payload)  # type: ignore[no-untyped-call]
+            (self._way or self._io_writer).write(payload)
         except RuntimeError as error:  # uvloop's word for a socket that is closed
             raise ConnectionResetError(str(error)) from None
 
@@ -132,9 +134,9 @@ class Link(TcpTransport):
     @property
     def has_room(self) -> bool:
         """Whether a write would not wait behind much else."""
-        if self._io_writer is None or not self.writable.is_set():
+        if self._way is None or not self.writable.is_set():
             return False
-        return bool(self._io_writer.transport.get_write_buffer_size() < SOFT_LIMIT)
+        return self._way.get_write_buffer_size() < SOFT_LIMIT
 
     @property
     def encrypted(self) -> bool:
@@ -239,8 +241,10 @@ class Client(NatsPy):
             self._wake_flusher()
             return
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
-        with contextlib.suppress(OSError):  # the read loop notices as well; what is unsent is thrown away
+        try:
             self.link.write(b"".join(waiting))
+        except OSError as error:
+            log.debug("not written, and thrown away: %s", error)  # the read loop notices as well
 
     def absence(self, subject: str = "") -> NatsTransportError:
         """Why nothing can be sent now."""
