@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import pysyncobj.syncobj
 from pysyncobj import SyncObj, SyncObjConf, replicated
 from pysyncobj.config import SERIALIZER_STATE
-from pysyncobj.node import Node
 from pysyncobj.poller import Poller
 
 from raft.compaction import Background, Compaction, Inline, Progress
@@ -30,7 +29,7 @@ from raft.errors import ApplyFailed, RaftError, Unavailable
 from raft.generation import Generation, Sealed, decode_seal
 from raft.journal import Journal
 from raft.snapshot import SnapshotStore
-from raft.transport import EngineTransport
+from raft.transport import EngineTransport, Member
 
 # Its pipe would wake a poller nobody waits on, cost a system call per command, and is never closed.
 pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
@@ -179,10 +178,10 @@ class Engine(SyncObj):  # type: ignore[misc]
         )
         with _seams_installed(journal):
             super().__init__(
-                Node(config.node_id),
+                Member(config.node_id),
                 list(transport.nodes.values()),
                 conf,
-                nodeClass=Node,
+                nodeClass=Member,
                 transport=transport,
             )
         if campaign_at_once:

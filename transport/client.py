@@ -84,10 +84,10 @@ class Link(TcpTransport):
         self._idle, self._malformed = idle, malformed
         self._shortcut: Shortcut | None = None
         self._way: asyncio.WriteTransport | None = None
-        self._waits = False
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
         self.abort()
+        self._way = None
         try:
             await super().connect(uri, buffer_size, connect_timeout)  # type: ignore[arg-type]
         except UnicodeError as error:  # of a host name that DNS cannot carry; nats-py expects OSError
@@ -111,8 +111,7 @@ class Link(TcpTransport):
         way = self._way = self._io_writer.transport
         stream = way.get_protocol()
         assert isinstance(stream, asyncio.Protocol)
-        self._waits = False
-        self._shortcut = Shortcut(stream, self._sinks, lambda: self._waits and self._idle(), self._malformed)
+        self._shortcut = Shortcut(stream, self._sinks, self._malformed)
         way.set_protocol(self._shortcut)
 
     def write(self, payload: bytes) -> None:
@@ -123,13 +122,13 @@ class Link(TcpTransport):
             raise ConnectionResetError(str(error)) from None
 
     async def read(self, buffer_size: int) -> bytes:
-        self._waits = True
+        if self._shortcut is not None:
+            self._shortcut.open = self._idle()
         try:
             return bytes(await super().read(buffer_size))
         finally:
-            self._waits = False
             if self._shortcut is not None:
-                self._shortcut.passed = False
+                self._shortcut.open = False
 
     @property
     def has_room(self) -> bool:
