@@ -52,7 +52,8 @@ def _is_plain_inbox(subject: str) -> bool:
 
 
 def _is_plain(subject: str) -> bool:
-    return subject.isascii() and subject.isprintable() and " " not in subject and 0 < len(subject) <= MAX_SUBJECT
+    bounded = 0 < len(subject) <= MAX_SUBJECT
+    return bounded and subject.isascii() and subject.isprintable() and " " not in subject
 
 
 def check_reply(reply: str) -> None:
