@@ -62,10 +62,13 @@ class Leader:
         )
         engine.sends_snapshot = lambda: bool(engine._isLeader()) and self.replication.sends_snapshot
 
+    @property
+    def holds_elections(self) -> bool:
+        """Whether `elections` has anything to say."""
+        return bool(self._transport.votes or self._transport.handovers)
+
     def elections(self) -> Iterator[Request]:
         """The votes to ask for, and who is to campaign; not before the sync."""
-        if not self._transport.votes and not self._transport.handovers:
-            return
         term = self._engine.raftCurrentTerm
         for peer, message in self._transport.take_votes():
             if message["term"] == term:
