@@ -83,11 +83,9 @@ class Link(TcpTransport):
         self._sinks: Mapping[int, Sink] = sinks if sinks is not None else {}
         self._idle, self._malformed = idle, malformed
         self._shortcut: Shortcut | None = None
-        self._way: asyncio.WriteTransport | None = None
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
         self.abort()
-        self._way = None
         try:
             await super().connect(uri, buffer_size, connect_timeout)  # type: ignore[arg-type]
         except UnicodeError as error:  # of a host name that DNS cannot carry; nats-py expects OSError
@@ -108,16 +106,15 @@ class Link(TcpTransport):
 
     def _take_shortcut(self) -> None:
         assert self._io_writer is not None
-        way = self._way = self._io_writer.transport
+        way = self._io_writer.transport
         stream = way.get_protocol()
         assert isinstance(stream, asyncio.Protocol)
         self._shortcut = Shortcut(stream, self._sinks, self._malformed)
         way.set_protocol(self._shortcut)
 
     def write(self, payload: bytes) -> None:
-        assert self._io_writer is not None, "there is one since connect"
         try:
-            (self._way or self._io_writer).write(payload)
+            super().write(payload)  # type: ignore[no-untyped-call]
         except RuntimeError as error:  # uvloop's word for a socket that is closed
             raise ConnectionResetError(str(error)) from None
 
@@ -133,9 +130,9 @@ class Link(TcpTransport):
     @property
     def has_room(self) -> bool:
         """Whether a write would not wait behind much else."""
-        if self._way is None or not self.writable.is_set():
+        if self._io_writer is None or not self.writable.is_set():
             return False
-        return self._way.get_write_buffer_size() < SOFT_LIMIT
+        return bool(self._io_writer.transport.get_write_buffer_size() < SOFT_LIMIT)
 
     @property
     def encrypted(self) -> bool:
