@@ -10,6 +10,8 @@ anything else. It also holds what types cannot say: the entries of an append con
 come from the future.
 """
 
+import re
+from functools import lru_cache
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -24,9 +26,11 @@ MAX_FRAME_BYTES = 1_000_000
 MAX_ENTRIES = 4_096
 CHUNK_BYTES = 256 * 1024
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound="Frame")
 _Number = Annotated[int, Meta(ge=0, le=2**62)]
-_Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+_Name = Annotated[str, Meta(min_length=1, max_length=64)]
+"""Of letters, digits, ``_`` and ``-``, see `_is_name`."""
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _Text = Annotated[str, Meta(max_length=1_024)]
 
 
@@ -183,9 +187,18 @@ def decode_as(decoder: "msgspec.msgpack.Decoder[_T]", data: bytes) -> _T:
             "protocol_version", f"version byte {data[:1].hex() or 'missing'}, expected {PROTOCOL_VERSION}"
         )
     try:
-        return decoder.decode(memoryview(data)[1:])
+        frame = decoder.decode(memoryview(data)[1:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError("malformed", str(error)) from error
+    if not (_is_name(frame.cluster) and _is_name(frame.sender)):
+        raise FrameError("malformed", "a name of other characters than letters, digits, '_' and '-'")
+    return frame
+
+
+@lru_cache(maxsize=256)
+def _is_name(text: str) -> bool:
+    """The same few names stand in all frames; a regular expression for each would cost more than the rest."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _check_entries(append: Append) -> None:

@@ -122,7 +122,8 @@ class Compaction:
         turn = sum(member < config.node_id for member in config.members) / len(config.members)
         self._behind = int(turn * self._every_entries)
         self._applied_bytes = -int(turn * self._every_bytes)
-        self._last_index = 0
+        self._last_index = self._due_at = 0
+        self._count_from(0)
         self._job: Job | None = None
         self._began = 0.0
         self._rest_until = float("-inf")
@@ -132,16 +133,16 @@ class Compaction:
         if sending:
             grown = applied_index - self._last_index
             return grown >= 2 * self._every_entries or self._applied_bytes >= 2 * self._every_bytes
-        return self._applied_bytes >= self._every_bytes or self._round(applied_index) > self._round(
-            self._last_index
-        )
+        return self._applied_bytes >= self._every_bytes or applied_index >= self._due_at
 
-    def _round(self, index: int) -> int:
-        return max(0, index - self._behind) // self._every_entries
+    def _count_from(self, index: int) -> None:
+        """The last snapshot ends there; the next one is due in this member's turn."""
+        rounds = max(0, index - self._behind) // self._every_entries
+        self._last_index, self._due_at = index, self._behind + (rounds + 1) * self._every_entries
 
     def loaded(self, last_index: int) -> None:
         """The state is now that of a snapshot which ends at `last_index`."""
-        self._last_index = last_index
+        self._count_from(last_index)
 
     def applied(self, size: int) -> None:
         """A command of `size` bytes was applied."""
@@ -154,7 +155,8 @@ class Compaction:
         write: Callable[[Iterable[bytes]], object],
     ) -> None:
         """Take the state as it is after entry `last_index`, and have it written; asked only while idle."""
-        self._began, self._applied_bytes, self._last_index = self._clock(), 0, last_index
+        self._began, self._applied_bytes = self._clock(), 0
+        self._count_from(last_index)
         try:
             self._job = self._background.start(partial(write, take()))
         except Exception as error:  # the engine swallows what is raised here

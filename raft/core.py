@@ -248,7 +248,8 @@ class RaftCore(CoreView):
         with self._guarded:
             if self.failure is None:
                 self.journal.sync()
-                frames = [self._outbox.frame(request) for request in self.leader.elections()]
+                if self.leader.holds_elections:
+                    frames = [self._outbox.frame(request) for request in self.leader.elections()]
                 if not self._appends_left:
                     frames += [self._outbox.frame(request) for request in self.leader.appends(self._clock())]
                 self._appends_left = False

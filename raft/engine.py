@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import pysyncobj.syncobj
 from pysyncobj import SyncObj, SyncObjConf, replicated
 from pysyncobj.config import SERIALIZER_STATE
-from pysyncobj.node import Node
+from pysyncobj.poller import Poller
 
 from raft.compaction import Background, Compaction, Inline, Progress
 from raft.config import RaftConfig
@@ -29,7 +30,7 @@ from raft.errors import ApplyFailed, RaftError, Unavailable
 from raft.generation import Generation, Sealed, decode_seal
 from raft.journal import Journal
 from raft.snapshot import SnapshotStore
-from raft.transport import EngineTransport
+from raft.transport import EngineTransport, Member
 
 # Its pipe would wake a poller nobody waits on, cost a system call per command, and is never closed.
 pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
@@ -37,7 +38,6 @@ pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
 _NEVER = 1e9
 _UNBOUNDED = 2**40
 _SERIALIZER_STATES: dict[Progress, int] = {
-    Progress.IDLE: SERIALIZER_STATE.NOT_SERIALIZING,
     Progress.BUSY: SERIALIZER_STATE.SERIALIZING,
     Progress.WRITTEN: SERIALIZER_STATE.SUCCESS,
     Progress.FAILED: SERIALIZER_STATE.FAILED,
@@ -80,8 +80,7 @@ class MachineAt:
     previous: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """What is told the proposer: the index, and the machine's result, or why there is none."""
 
     index: int
@@ -101,15 +100,23 @@ def _adopt_engine_log() -> None:
         engine_log.propagate = False
 
 
+class _NoPoller(Poller):  # type: ignore[misc]
+    """The engine has no sockets, yet would ask the system about them in each tick."""
+
+    def poll(self, timeout: float) -> None:
+        """Nothing to hear of."""
+
+
 @contextmanager
-def _journal_installed(journal: Journal) -> Iterator[None]:
-    """The engine makes its journal itself; for the time of its construction, what it makes is ours."""
-    original = pysyncobj.syncobj.createJournal
+def _seams_installed(journal: Journal) -> Iterator[None]:
+    """The engine makes its journal and its poller itself; for the time of its construction, they are ours."""
+    originals = pysyncobj.syncobj.createJournal, pysyncobj.syncobj.createPoller
     pysyncobj.syncobj.createJournal = lambda journal_file: journal
+    pysyncobj.syncobj.createPoller = lambda kind: _NoPoller()
     try:
         yield
     finally:
-        pysyncobj.syncobj.createJournal = original
+        pysyncobj.syncobj.createJournal, pysyncobj.syncobj.createPoller = originals
 
 
 class _NoSockets:
@@ -176,12 +183,12 @@ class Engine(SyncObj):  # type: ignore[misc]
             deserializer=self._load_snapshot,
             onStateChanged=on_state,
         )
-        with _journal_installed(journal):
+        with _seams_installed(journal):
             super().__init__(
-                Node(config.node_id),
+                Member(config.node_id),
                 list(transport.nodes.values()),
                 conf,
-                nodeClass=Node,
+                nodeClass=Member,
                 transport=transport,
             )
         self._poller = _NoSockets()
@@ -217,6 +224,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         """
         if self.sealed is not None:
             return min(index, self.sealed.index)
+        if index <= self.raftLastApplied:
+            return index
         ahead = max(self.raftLastApplied + 1, self.journal.first_index)
         for entry in self.journal.typed(ahead, index + 1 - ahead, _UNBOUNDED) if index >= ahead else ():
             if entry.kind == SEAL and self._ends(decode_seal(entry.payload)):
@@ -252,9 +261,11 @@ class Engine(SyncObj):  # type: ignore[misc]
         begins a snapshot if one is due.
         """
         progress = self._compaction.poll()
-        if progress is Progress.IDLE and self._snapshot_due(self.raftLastApplied):
+        if progress is not Progress.IDLE:
+            return _SERIALIZER_STATES[progress]
+        if self._snapshot_due(self.raftLastApplied):
             self.forceLogCompaction()
-        return _SERIALIZER_STATES[progress]
+        return int(SERIALIZER_STATE.NOT_SERIALIZING)
 
     def _snapshot_due(self, applied_index: int) -> bool:
         due = self._compaction.due

@@ -168,7 +168,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
 
     def bytes_from(self, start: int) -> int:
         """Bytes of the commands from index `start` to the end."""
-        return sum(len(raw[0]) for raw in self._entries[start - self._entries[0][1] :])
+        return _size(self._entries[start - self._entries[0][1] :])
 
     def sync(self) -> None:
         """Make everything queued durable. Once an OSError came up, here or in `add`, it comes up again each
@@ -349,4 +349,4 @@ class Journal(EngineJournal):  # type: ignore[misc]
 
 
 def _size(entries: list[EngineEntry]) -> int:
-    return sum(len(command) for command, _, _ in entries)
+    return sum([len(command) for command, _, _ in entries])

@@ -62,10 +62,13 @@ class Leader:
         )
         engine.sends_snapshot = lambda: bool(engine._isLeader()) and self.replication.sends_snapshot
 
+    @property
+    def holds_elections(self) -> bool:
+        """Whether `elections` has anything to say."""
+        return bool(self._transport.votes or self._transport.handovers)
+
     def elections(self) -> Iterator[Request]:
         """The votes to ask for, and who is to campaign; not before the sync."""
-        if not self._transport.votes and not self._transport.handovers:
-            return
         term = self._engine.raftCurrentTerm
         for peer, message in self._transport.take_votes():
             if message["term"] == term:
@@ -143,14 +146,14 @@ class Leader:
     def reply(self, asked: Asked, frame: AnyReply) -> None:
         """An answer of the current term, to a request this incarnation asked."""
         match frame, asked.about:
-            case VoteReply(granted=True), None:
-                self._transport.deliver(frame.sender, {"type": "response_vote", "term": asked.term})
             case AppendReply(), AppendPlan(prev_index=prev_index) if self._engine._isLeader():
                 if frame.success:
                     self.replication.agreed(frame.sender, frame.next_index)
                 else:
                     self.replication.refused(frame.sender, prev_index, frame.next_index)
                 self._tell_engine(frame.sender, frame.next_index if frame.success else None)
+            case VoteReply(granted=True), None:
+                self._transport.deliver(frame.sender, {"type": "response_vote", "term": asked.term})
             case SnapshotReply(), ChunkPlan(transfer) if frame.limit and self._engine._isLeader():
                 self._counters.snapshots_too_large += 1
                 log.error(

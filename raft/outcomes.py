@@ -5,13 +5,13 @@ follower's caller gets the very error the leader's caller would.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from raft.errors import ApplyFailed, CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """The command stands at `index`, proposed in `term`; `result` is what the state machine answered."""
 
     index: int

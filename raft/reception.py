@@ -121,18 +121,19 @@ class Reception:
         if asked is None:
             return False
         self._core.last_contact[frame.sender] = self._clock()
+        term = self._core.term
         with self._guarded:
             if isinstance(frame, CallReply):
                 outcome = outcome_from(
                     frame.outcome, frame.detail, frame.index, frame.entry_term, frame.result
                 )
                 self._proposals.answered(frame.answers_seq, outcome)
-            elif frame.term > self._core.term:
+            elif frame.term > term:
                 self._transport.observe_term(frame.sender, frame.term)
             elif isinstance(frame, codec.PreVoteReply):
-                if frame.granted and asked.term == self._core.term:
+                if frame.granted and asked.term == term:
                     self._campaign.prevote.granted(frame.sender, self._clock())
-            elif asked.term != self._core.term:
+            elif asked.term != term:
                 return self._letters.drop("stale_term", frame.sender)
             else:
                 self._reads.answered(frame.sender, frame.answers_seq)

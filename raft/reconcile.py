@@ -66,6 +66,8 @@ def reconcile(append: AppendView, log: LogView) -> Reconciled:
         verified, term, entries = at_first.index, at_first.term, entries[first - verified :]
     if verified > last or log.term_at(verified) != term:
         return Reconciled(append, None, None)
+    if last == append.prev_index and entries and append.commit_index <= entries[-1].index:
+        return Reconciled(append, None, None)  # what the loop below would say of nearly every append
 
     agreeing = 0
     for entry in entries:

@@ -25,6 +25,7 @@ still counts; a late refusal of something older than the last match is ignored.
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from raft.codec import MAX_ENTRIES
 from raft.entries import Entry
@@ -98,8 +99,7 @@ class Progress:
         return sum(sent.size for sent in self.in_flight.values()) >= MAX_BYTES_IN_FLIGHT
 
 
-@dataclass(frozen=True, slots=True)
-class AppendPlan:
+class AppendPlan(NamedTuple):
     """An append to be sent."""
 
     prev_index: int
@@ -180,7 +180,7 @@ class Replication:
         another one, which it may hear later; `spare`: so may it what is new in the journal.
         """
         progress = self.progress[peer]
-        has_all = progress.settled and progress.next_index > self._journal.last_index
+        has_all = progress.next_index > self._journal.last_index and progress.settled
         if has_all and not due and now < progress.asked_at + self._ask_interval:
             progress.has_news = progress.has_news or news
             return None
@@ -260,7 +260,7 @@ class Replication:
             progress.asked_at, progress.must_ask = now, False
         if plan.entries or progress.probing:
             last_index = plan.prev_index + len(plan.entries)
-            size = sum(len(entry.payload) for entry in plan.entries)
+            size = sum([len(entry.payload) for entry in plan.entries])
             progress.in_flight[seq] = Sent(last_index, size, now)
             if not progress.probing:
                 progress.next_index = last_index + 1

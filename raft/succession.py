@@ -291,7 +291,7 @@ class Succession(Present):
         """As `RaftCore.tick`; then what is under way between generations goes on."""
         self._goes_on = False
         self.core.tick()
-        if self.core.failure is not None:
+        if self.core.failure is not None or (self._change is None and not self._passage.busy):
             return
         now = self._clock()
         with self._guarded:
@@ -305,22 +305,25 @@ class Succession(Present):
         """As `RaftCore.flush`; a generation that has ended, or was missed, gives way to the next one."""
         sealed = self.core.engine.sealed
         frames = self.core.flush(keep_news=keep_news and sealed is None)
-        if self.core.failure is None:
+        fetched = self._passage.fetched
+        if self.core.failure is None and not (sealed is None and fetched is None and self._tidy):
             with self._guarded:
                 if sealed is not None:
                     frames += self._succeed(sealed)
-                elif self._passage.fetched is not None:
-                    frames += self._adopt(*self._passage.fetched)
+                elif fetched is not None:
+                    frames += self._adopt(*fetched)
                 elif not self._tidy and self.core.commit_index > self._base_index:
                     self._tidy = True
                     self._shelf.remove_older(self.generation.number)
         if self.core.failure is not None and self._change is not None:
             self._change.give_up(self.core.failure)
             self._change = None
-        outgoing = self._left + self._passage.take()
-        self._left = []
-        self._counters.frames_sent += len(outgoing)
-        return [*frames, *outgoing]
+        if self._left or self._passage.speaks:
+            outgoing = self._left + self._passage.take()
+            self._left = []
+            self._counters.frames_sent += len(outgoing)
+            frames += outgoing
+        return frames
 
     # -- into the next generation ------------------------------
 

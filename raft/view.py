@@ -98,10 +98,9 @@ class CoreView:
         now, interval = self._clock(), self.config.heartbeat_interval
         if self._calls.busy:
             return interval / 2
-        if self.is_leader and not self.config.peers:
-            return interval
         if self.is_leader:
-            return max(self.leader.due_at + interval - now, 0.0) + 0.001
+            due = self.leader.due_at + interval - now
+            return max(due, 0.0) + 0.001 if self.config.peers else interval
         return max(self._campaign.prevote.next_look(now) - now, 0.0) + 0.001
 
     @property

@@ -83,7 +83,6 @@ class Link(TcpTransport):
         self._sinks: Mapping[int, Sink] = sinks if sinks is not None else {}
         self._idle, self._malformed = idle, malformed
         self._shortcut: Shortcut | None = None
-        self._waits = False
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
         self.abort()
@@ -110,8 +109,7 @@ class Link(TcpTransport):
         way = self._io_writer.transport
         stream = way.get_protocol()
         assert isinstance(stream, asyncio.Protocol)
-        self._waits = False
-        self._shortcut = Shortcut(stream, self._sinks, lambda: self._waits and self._idle(), self._malformed)
+        self._shortcut = Shortcut(stream, self._sinks, self._malformed)
         way.set_protocol(self._shortcut)
 
     def write(self, payload: bytes) -> None:
@@ -121,13 +119,13 @@ class Link(TcpTransport):
             raise ConnectionResetError(str(error)) from None
 
     async def read(self, buffer_size: int) -> bytes:
-        self._waits = True
+        if self._shortcut is not None:
+            self._shortcut.open = self._idle()
         try:
             return bytes(await super().read(buffer_size))
         finally:
-            self._waits = False
             if self._shortcut is not None:
-                self._shortcut.passed = False
+                self._shortcut.open = False
 
     @property
     def has_room(self) -> bool:
@@ -239,8 +237,10 @@ class Client(NatsPy):
             self._wake_flusher()
             return
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
-        with contextlib.suppress(OSError):  # the read loop notices as well; what is unsent is thrown away
+        try:
             self.link.write(b"".join(waiting))
+        except OSError as error:
+            log.debug("not written, and thrown away: %s", error)  # the read loop notices as well
 
     def absence(self, subject: str = "") -> NatsTransportError:
         """Why nothing can be sent now."""

@@ -24,24 +24,24 @@ _MOST_LINE: Final = 4096
 class Shortcut(asyncio.Protocol):
     """The protocol of one connection, before nats-py's `stream`.
 
-    `sinks` by the number of their subscription; `idle` says whether nats-py waits for more, with nothing
-    read by halves; `malformed` is called for each message whose subject cannot be read, which is thrown away.
+    `sinks` by the number of their subscription; `malformed` is called for each message whose subject cannot
+    be read, which is thrown away.
 
     Attributes:
-        passed: the stream was given bytes; who reads them there sets it back.
+        open: nats-py waits for more, with nothing read by halves. Whoever reads there says so when it begins
+            to wait; it ends with the bytes that the stream is given, for those are to be read first.
     """
 
     def __init__(
         self,
         stream: asyncio.Protocol,
         sinks: Mapping[int, Sink],
-        idle: Callable[[], bool],
         malformed: Callable[[], None],
     ) -> None:
-        self._stream, self._sinks, self._idle, self._malformed = stream, sinks, idle, malformed
+        self._stream, self._sinks, self._malformed = stream, sinks, malformed
         self._kept = bytearray()
         self._needed = 0
-        self.passed = False
+        self.open = False
 
     def data_received(self, data: bytes) -> None:
         if self._kept:
@@ -50,9 +50,9 @@ class Shortcut(asyncio.Protocol):
                 return
             data = bytes(self._kept)
             self._kept.clear()
-        rest = 0 if self.passed or not self._idle() else self._deliver(data)
+        rest = self._deliver(data) if self.open else 0
         if rest < len(data):
-            self.passed = True
+            self.open = False
             self._stream.data_received(data[rest:])
 
     def _deliver(self, data: bytes) -> int:

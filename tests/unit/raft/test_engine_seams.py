@@ -5,11 +5,14 @@ from pathlib import Path
 import pysyncobj.pickle
 import pysyncobj.syncobj
 import pytest
+from pysyncobj.node import Node
+from pysyncobj.poller import PollPoller, SelectPoller
 
 from raft.config import RaftConfig
 from raft.core import RaftCore
 from raft.entries import command_bytes
 from raft.journal import Journal
+from raft.transport import Member
 from tests.unit.raft.machine import Recorder
 from tests.unit.raft.peer import Clock, elected, single
 
@@ -20,10 +23,33 @@ def test_the_engine_works_on_our_journal(tmp_path: Path) -> None:
     core.close()
 
 
-def test_the_engines_own_journals_come_back_after_construction(tmp_path: Path) -> None:
-    before = pysyncobj.syncobj.createJournal
+def test_the_engines_own_journals_and_pollers_come_back_after_construction(tmp_path: Path) -> None:
+    before = pysyncobj.syncobj.createJournal, pysyncobj.syncobj.createPoller
     RaftCore(single(tmp_path), Recorder()).close()
-    assert pysyncobj.syncobj.createJournal is before
+    assert (pysyncobj.syncobj.createJournal, pysyncobj.syncobj.createPoller) == before
+
+
+def test_a_tick_of_the_engine_asks_the_system_about_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object) -> None:
+        pytest.fail("the engine polled the system")
+
+    monkeypatch.setattr(PollPoller, "poll", ask)
+    monkeypatch.setattr(SelectPoller, "poll", ask)
+    core = RaftCore(single(tmp_path), Recorder())
+    core.tick()
+    assert core.failure is None
+    core.close()
+
+
+def test_the_engine_knows_a_member_by_its_text() -> None:
+    """A target of a hand-over comes as text; its tables hold the members."""
+    member = Member("n1")
+    assert isinstance(member, Node)
+    assert (member, hash(member), member.id, str(member)) == ("n1", hash("n1"), "n1", "n1")
+    assert Member("n1") in {member}
+    assert Member("n2") not in {member}
 
 
 def test_the_replicated_methods_have_the_ids_that_entries_carry(tmp_path: Path) -> None:

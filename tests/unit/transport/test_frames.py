@@ -22,6 +22,19 @@ def test_a_subject_that_passes_is_one_token_list_without_anything_special(subjec
     assert all(token not in ("", "*", ">") for token in subject.split("."))
 
 
+@given(st.text(alphabet="aZ9_-.*> \n\t\x00\x7f\u00e9\u2003", max_size=8))
+def test_an_inbox_passes_whenever_the_same_tokens_elsewhere_would(tokens: str) -> None:
+    assert _passes(f"_INBOX.{tokens}") == _passes(f"elsewhere.{tokens}")
+
+
+def _passes(subject: str) -> bool:
+    try:
+        Subjects().check(subject)
+    except NatsTransportError:
+        return False
+    return True
+
+
 @given(st.text())
 def test_a_reply_that_passes_has_no_space_and_no_line_end(reply: str) -> None:
     try:

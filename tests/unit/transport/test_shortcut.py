@@ -43,13 +43,14 @@ class Stream(asyncio.Protocol):
 
 
 class Ends:
-    """Both ends of a shortcut; `idle` is what nats-py says."""
+    """Both ends of a shortcut; nats-py waits for more."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, bytes, str]] = []
-        self.stream, self.idle, self.malformed = Stream(), True, 0
+        self.stream, self.malformed = Stream(), 0
         sinks = {1: self._sink, 2: self._sink}
-        self.way = Shortcut(self.stream, sinks, lambda: self.idle, self._count)
+        self.way = Shortcut(self.stream, sinks, self._count)
+        self.way.open = True
 
     def _sink(self, message: Message) -> None:
         self.heard.append((message.subject, message.data, message.reply))
@@ -83,14 +84,14 @@ def test_nothing_overtakes_what_the_stream_has_not_read_yet() -> None:
     ends.way.data_received(FRAMES[0])
     assert not ends.heard
     assert ends.stream.given == b"PING\r\n" + FRAMES[0]
-    ends.way.passed = False  # it was read
+    ends.way.open = True  # it was read
     ends.way.data_received(FRAMES[1])
     assert ends.heard == HEARD[1:2]
 
 
 def test_nothing_overtakes_what_nats_py_has_read_by_halves() -> None:
     ends = Ends()
-    ends.idle = False
+    ends.way.open = False
     ends.way.data_received(FRAMES[0])
     assert not ends.heard
     assert ends.stream.given == FRAMES[0]
