@@ -39,8 +39,8 @@ def run(
         rounds: groups that are deployed.
         seconds: of heartbeats; read_seconds: of reads of each route.
         largest_fleet, largest_load, largest_death: workers, pipelines, and pipelines of a worker that dies up
-            to which growth is measured; also at a half, a quarter and an eighth. A simulated worker sends its
-            heartbeat as one message, into which some 2,800 pipelines fit; real ones send parts.
+            to which growth is measured; also at a half, a quarter and an eighth. The heartbeat of a
+            worker with more than some 2,800 pipelines goes in parts, as a real one's does.
 
     Raises:
         WrongUsage: a part that does not exist, or numbers that are none.

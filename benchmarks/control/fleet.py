@@ -43,6 +43,7 @@ from transport.config import NatsConfig
 from transport.errors import NatsTransportError
 from transport.listener import Listener
 from transport.nats import Message, NatsTransport
+from worker.parts import in_messages
 
 AT_ONCE: Final = 128
 """Registrations under way at a time."""
@@ -255,7 +256,10 @@ class Fleet:
             if len(self._waiting) > WAITING:
                 del self._waiting[next(iter(self._waiting))]
         with contextlib.suppress(NatsTransportError):
-            self._bus.send(self._subjects.heartbeat(worker.id), encode(worker.heartbeat()), reply=reply)
+            first, *others = in_messages(worker.heartbeat())
+            self._bus.send(self._subjects.heartbeat(worker.id), first, reply=reply)
+            for part in others:
+                self._bus.send(self._subjects.heartbeat(worker.id), part)
             self.beats += 1
 
     def _on_ack(self, message: Message) -> None:
