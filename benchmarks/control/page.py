@@ -177,7 +177,8 @@ def _flat(control: dict[str, Any]) -> dict[str, Any]:
 def costs(each: dict[str, float], control: dict[str, Any]) -> str:
     """What one of each costs."""
     rows: list[list[object]] = [
-        ["leader that has nobody", f"{100 * each['idle']:.2f} % of a core", ""],
+        ["leader, whoever is there", f"{100 * each['idle']:.2f} % of a core", ""],
+        ["being woken to read what has come", f"{1e6 * each['batch']:.0f} us", ""],
         ["heartbeat", f"{1e6 * each['beat']:.1f} us", ""],
         ["each pipeline that it lists", f"{1e6 * each['beat_pipeline']:.1f} us", ""],
         ["worker, in each pass (4 a second)", f"{1e6 * each['pass_worker']:.2f} us", ""],
