@@ -119,13 +119,6 @@ def _seams_installed(journal: Journal) -> Iterator[None]:
         pysyncobj.syncobj.createJournal, pysyncobj.syncobj.createPoller = originals
 
 
-class _NoSockets:
-    """In place of PySyncObj's poller, a system call in each tick: its frames come through our transport."""
-
-    def poll(self, timeout: float) -> None:
-        """Nothing can have come."""
-
-
 class Engine(SyncObj):  # type: ignore[misc]
     """One consensus engine. `on_state` hears (old, new) of PySyncObj's states; `clock` is in seconds;
     `campaign_at_once`: the first election timeout is over when it starts; `machine_at`: nothing is restored
@@ -191,7 +184,6 @@ class Engine(SyncObj):  # type: ignore[misc]
                 nodeClass=Member,
                 transport=transport,
             )
-        self._poller = _NoSockets()
         if campaign_at_once:
             transport.end_election_timeout(self.raftCurrentTerm)
 

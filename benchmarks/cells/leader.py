@@ -1,6 +1,7 @@
 """A leader as a queue: one server, which takes what comes in the order in which it comes.
 
-That is what an event loop is. Its work is heartbeats (each worker's own beat, at a phase of its own), the
+That is what an event loop is. Its work is heartbeats (each worker's own beat, at a phase of its own, seen at
+the next tick, as the measured fleet sends them), being woken for what comes while it has nothing to do, the
 passes of the control loop (a quarter of a second apart, and never more than a fifth of the loop), the two
 questions to a worker whose heartbeat is late, and the placements after a death, `IN_FLIGHT` at a time.
 Service times are measured costs; arrivals and deaths come from a seeded generator; nothing looks at a clock.
@@ -11,6 +12,7 @@ detection and placement before that.
 """
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.cells.costs import Costs
+from benchmarks.control.fleet import TICK
 from benchmarks.raft.figures import percentile
 from coordinator.controllers.liveness import ASK_AGAIN
 from coordinator.controllers.loop import BREATH, INTERVAL, REST_PER_PASS
@@ -87,6 +90,7 @@ class _Run:
         )
         self._end = seconds + apart * deaths + (GIVE_UP if deaths else 0)
         self._free = self._busy = 0.0
+        self._read_at = -1.0
         self._answers: list[float] = []
         self._outcome = Outcome()
         self._numbers = 0
@@ -108,7 +112,7 @@ class _Run:
             if min(beat, self._events[0][0]) > self._end:
                 break
             if beat <= self._events[0][0]:
-                self._answers.append(self._serve(beat, self._beat) - beat)
+                self._answers.append(self._serve(beat, self._woken(beat) + self._beat) - beat)
                 beat = next(beats)
             else:
                 at, _, kind, death = heapq.heappop(self._events)
@@ -123,8 +127,14 @@ class _Run:
         period = 0.0
         while True:
             for phase in self._phases:
-                yield period + phase
+                yield math.ceil((period + phase) / TICK) * TICK
             period += self._cell.interval
+
+    def _woken(self, at: float) -> float:
+        """What it costs to be told that something has come: nothing while it works anyway."""
+        woken = at > self._read_at and at >= self._free
+        self._read_at = at
+        return self._costs.batch if woken else 0.0
 
     def _serve(self, at: float, cost: float) -> float:
         """When work that arrives at a time is done."""

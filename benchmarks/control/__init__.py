@@ -14,7 +14,7 @@ from typing import Any, Final
 from benchmarks import WrongUsage
 from benchmarks.raft import measured, numbers, on_loop
 
-PARTS: Final = "registrations,heartbeats,deploys,deaths,reads,state,by_workers,by_pipelines,by_deaths"
+PARTS: Final = "registrations,heartbeats,rates,deploys,deaths,reads,state,by_workers,by_pipelines,by_deaths"
 
 
 def run(
@@ -26,6 +26,7 @@ def run(
     rounds: int = 10,
     seconds: float = 15.0,
     read_seconds: float = 5.0,
+    rate_seconds: float = 4.0,
     largest_fleet: int = 8_000,
     largest_load: int = 4_000,
     largest_death: int = 2_000,
@@ -37,16 +38,16 @@ def run(
         fleets: numbers of workers whose heartbeats are measured; pipelines: that run meanwhile.
         deaths: pipelines of the worker that dies.
         rounds: groups that are deployed.
-        seconds: of heartbeats; read_seconds: of reads of each route.
+        seconds: of heartbeats; read_seconds: of reads of each route; rate_seconds: of each rate.
         largest_fleet, largest_load, largest_death: workers, pipelines, and pipelines of a worker that dies up
-            to which growth is measured; also at a half, a quarter and an eighth. A simulated worker sends its
-            heartbeat as one message, into which some 2,800 pipelines fit; real ones send parts.
+            to which growth is measured; also at a half, a quarter and an eighth. The heartbeat of a
+            worker with more than some 2,800 pipelines goes in parts, as a real one's does.
 
     Raises:
         WrongUsage: a part that does not exist, or numbers that are none.
     """
     from benchmarks.control import deaths as dead
-    from benchmarks.control import deploys, growth, heartbeats, reads, state
+    from benchmarks.control import deploys, growth, heartbeats, rates, reads, state
     from benchmarks.control import registrations as joining
 
     counts = numbers(fleets)
@@ -54,6 +55,11 @@ def run(
         "registrations": lambda: on_loop(joining.measure(count=registrations)),
         "heartbeats": lambda: on_loop(
             heartbeats.measure(pipelines=pipelines, seconds=seconds, fleets=counts)
+        ),
+        "rates": lambda: on_loop(
+            rates.measure(
+                few=largest_fleet // 8, pipelines=pipelines, many=largest_fleet, seconds=rate_seconds
+            )
         ),
         "deploys": lambda: on_loop(deploys.measure(rounds=rounds)),
         "deaths": lambda: on_loop(dead.measure(pipelines=deaths)),

@@ -38,6 +38,46 @@ def line(points: Mapping[int, float]) -> tuple[float, float]:
     return slope, mean_y - slope * mean_x
 
 
+def shares(terms: Sequence[Mapping[str, float]], wholes: Sequence[float]) -> dict[str, float]:
+    """What one of each costs, when `wholes` are sums of `terms` (how many there are of each, by name): the
+    costs, none below 0, with the least squares of the errors as ratios. A term whose cost would be below 0
+    costs nothing.
+
+    Raises:
+        ValueError: the sums do not tell the terms apart.
+    """
+    names = list(terms[0])
+    while True:
+        rows = [[each[name] / whole for name in names] for each, whole in zip(terms, wholes, strict=True)]
+        found = dict(zip(names, _solved(rows), strict=True))
+        least = min(found, key=lambda name: found[name])
+        if found[least] >= 0:
+            return {name: found.get(name, 0.0) for name in terms[0]}
+        names.remove(least)
+
+
+def _solved(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The x for which each row times x is nearest to 1: the normal equations, by Gauss-Jordan, with columns
+    brought to a like size before."""
+    width = len(rows[0])
+    sizes = [max(abs(row[n]) for row in rows) or 1.0 for n in range(width)]
+    scaled = [[value / size for value, size in zip(row, sizes, strict=True)] for row in rows]
+    matrix = [
+        [sum(row[n] * row[m] for row in scaled) for m in range(width)] + [sum(row[n] for row in scaled)]
+        for n in range(width)
+    ]
+    for n in range(width):
+        pivot = max(range(n, width), key=lambda m: abs(matrix[m][n]))
+        matrix[n], matrix[pivot] = matrix[pivot], matrix[n]
+        if abs(matrix[n][n]) < 1e-9:
+            raise ValueError("the points do not tell the costs apart: vary each of them alone")
+        matrix[n] = [value / matrix[n][n] for value in matrix[n]]
+        for m in range(width):
+            if m != n:
+                matrix[m] = [a - matrix[m][n] * b for a, b in zip(matrix[m], matrix[n], strict=True)]
+    return [matrix[n][width] / sizes[n] for n in range(width)]
+
+
 def grows(points: Mapping[int, float], what: str, unit: str) -> dict[str, Any]:
     """The points, their exponent, and whether it is one of n log n or less."""
     power = round(exponent(points), 3)

@@ -5,6 +5,8 @@ shape (counters and connector health of each pipeline, what really runs under wh
 subject, takes in the leader's answer, and has a subscription of its own to its commands, so that NATS says
 "no responders" once it is gone. It runs nothing: a deploy is answered at once, as running.
 
+They beat at phases of their own, from the first one on, so that a rate is a rate and no burst.
+
 What that leaves out of a real worker is its programs and its checkpoints, not what the coordinators see. One
 process and one connection for all make the load cheap where it stands beside the cluster on the same cores.
 """
@@ -14,6 +16,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import random
 import secrets
 import time
 from collections import Counter
@@ -43,6 +46,7 @@ from transport.config import NatsConfig
 from transport.errors import NatsTransportError
 from transport.listener import Listener
 from transport.nats import Message, NatsTransport
+from worker.parts import in_messages
 
 AT_ONCE: Final = 128
 """Registrations under way at a time."""
@@ -149,6 +153,7 @@ class Fleet:
     Attributes:
         workers: by id, those that live.
         beats, acks: heartbeats that went out, and answers that came back.
+        batches: in how many writes to the socket they went out.
         round_trips: seconds from a heartbeat to its answer.
         commands: that came, by name. `directives`: that came with answers, by what they ask.
         put_off: registrations that were told to come again.
@@ -158,7 +163,7 @@ class Fleet:
     def __init__(self, url: str, subjects: Subjects | None = None) -> None:
         self._url, self._subjects = url, subjects or Subjects()
         self.workers: dict[str, Simulated] = {}
-        self.beats = self.acks = self.put_off = 0
+        self.beats = self.acks = self.put_off = self.batches = 0
         self.round_trips: list[float] = []
         self.commands: Counter[str] = Counter()
         self.directives: Counter[str] = Counter()
@@ -166,6 +171,7 @@ class Fleet:
         self._waiting: dict[str, float] = {}
         self._due: list[tuple[float, int, Simulated]] = []
         self._numbers = itertools.count()
+        self._tick = TICK
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
@@ -220,7 +226,21 @@ class Fleet:
         worker.interval = answer.heartbeat_interval_secs
         if worker.id not in self.workers:
             self.workers[worker.id] = worker
-            heapq.heappush(self._due, (time.monotonic(), next(self._numbers), worker))
+            due = time.monotonic() + random.uniform(0, worker.interval)
+            heapq.heappush(self._due, (due, next(self._numbers), worker))
+
+    def pace(self, interval: float, tick: float) -> None:
+        """From now on every worker beats every `interval` seconds, at a phase of its own; what is due goes
+        out every `tick` seconds."""
+        self._tick = tick
+        now = time.monotonic()
+        for worker in self.workers.values():
+            worker.interval = interval
+        self._due = [
+            (now + random.uniform(0, interval), next(self._numbers), worker)
+            for worker in self.workers.values()
+        ]
+        heapq.heapify(self._due)
 
     async def kill(self, worker_id: str) -> None:
         """As a process dies: it beats no more, and nobody listens to its commands."""
@@ -231,21 +251,22 @@ class Fleet:
 
     def forget_counts(self) -> None:
         """Count anew from here."""
-        self.beats = self.acks = self.put_off = 0
+        self.beats = self.acks = self.put_off = self.batches = 0
         self.round_trips.clear()
         self.commands.clear()
         self.directives.clear()
 
     async def _beat(self) -> None:
         while True:
-            now = time.monotonic()
+            now, before = time.monotonic(), self.beats
             while self._due and self._due[0][0] <= now:
                 due, number, worker = heapq.heappop(self._due)
                 if self.workers.get(worker.id) is worker:
                     self._send(worker, now)
-                    heapq.heappush(self._due, (max(due + worker.interval, now - TICK), number, worker))
+                    heapq.heappush(self._due, (max(due + worker.interval, now - self._tick), number, worker))
             self._bus.push()
-            await asyncio.sleep(TICK)
+            self.batches += self.beats > before
+            await asyncio.sleep(max(now + self._tick - time.monotonic(), 0))
 
     def _send(self, worker: Simulated, now: float) -> None:
         reply = ""
@@ -255,7 +276,10 @@ class Fleet:
             if len(self._waiting) > WAITING:
                 del self._waiting[next(iter(self._waiting))]
         with contextlib.suppress(NatsTransportError):
-            self._bus.send(self._subjects.heartbeat(worker.id), encode(worker.heartbeat()), reply=reply)
+            first, *others = in_messages(worker.heartbeat())
+            self._bus.send(self._subjects.heartbeat(worker.id), first, reply=reply)
+            for part in others:
+                self._bus.send(self._subjects.heartbeat(worker.id), part)
             self.beats += 1
 
     def _on_ack(self, message: Message) -> None:

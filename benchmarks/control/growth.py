@@ -4,44 +4,63 @@ Each cost is the leader's processor time, which other load on the machine hardly
 """
 
 import asyncio
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
 from benchmarks.control.bed import SETTLE, Bed, bed, workers
 from benchmarks.control.deaths import kill
 from benchmarks.control.fit import doubled, grows, line
 from benchmarks.control.heartbeats import beats
+from benchmarks.control.rates import SLOW
 
-INTERVAL = 5.0
+INTERVAL: Final = 5.0
+FEW: Final = 16
+"""A part of so many of the workers is there before the others come."""
+LOOKS: Final = 3
 
 
 async def by_workers(*, largest: int, seconds: float) -> dict[str, Any]:
-    """Workers join, size by size; after each step heartbeats are measured for so many `seconds`."""
+    """Workers join, size by size; after each step heartbeats are measured for so many `seconds`.
+
+    Some workers are there from the beginning, enough that the leader is woken as often as it ever will be.
+    What they cost is the constant part, and is taken off.
+    """
     sizes = doubled(largest // 8, largest)
+    few = largest // FEW
     joining: dict[int, float] = {}
     beating: dict[int, float] = {}
     async with bed(interval=INTERVAL) as stage:
         idle = await _idle(stage, seconds)
+        await stage.fleet.join(workers(few, 10))
+        others = constant = await _beating(stage, seconds)
         there, spent = 0, 0.0
         for size in sizes:
             with stage.meter() as meter:
-                await stage.fleet.join(workers(size - there, 10, first=there))
-            others = beating[there] if there else 0.0  # percent: heartbeats of those that were there
-            spent += meter.cpu["leader"] - (others + idle) / 100 * meter.seconds
+                await stage.fleet.join(workers(size - there, 10, first=few + there))
+            spent += meter.cpu["leader"] - others / 100 * meter.seconds
             there, joining[size] = size, spent
-            await asyncio.sleep(INTERVAL + SETTLE)
-            figures = await beats(stage, seconds)
-            beating[size] = max(figures["leader_percent"] - idle, 0.01)
+            others = await _beating(stage, seconds)
+            beating[size] = max(others - constant, 0.01)
     slope, _ = line(beating)
     return {
         "idle_percent": idle,
+        "constant_percent": constant,
         "percent_per_1000_workers_at_5s": round(1000 * slope, 3),
         "joining": grows(joining, "n workers join, less the heartbeats of others", "CPU s of the leader"),
         "beating": grows(
             beating,
-            f"heartbeats of n workers every {INTERVAL:g} s, less what an idle leader takes",
+            f"heartbeats of n workers every {INTERVAL:g} s, beside those of {few}",
             "percent of a core",
         ),
     }
+
+
+async def _beating(stage: Bed, seconds: float) -> float:
+    """Percent of a core that the heartbeats of all there take: the median of some looks."""
+    stage.fleet.pace(INTERVAL, SLOW)
+    await asyncio.sleep(INTERVAL + SETTLE)
+    looks = [(await beats(stage, seconds / LOOKS))["leader_percent"] for _ in range(LOOKS)]
+    return float(median(looks))
 
 
 async def _idle(stage: Bed, seconds: float) -> float:

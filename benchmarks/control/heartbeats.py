@@ -53,6 +53,7 @@ async def beats(stage: Bed, seconds: float) -> dict[str, Any]:
     return {
         "beats": fleet.beats,
         "per_second": round(fleet.beats / meter.seconds),
+        "batches": fleet.batches,
         "answered": fleet.acks,
         "directives": dict(fleet.directives),
         "answer_p50_ms": round(percentile(fleet.round_trips, 0.5) * 1e3, 2),

@@ -152,6 +152,8 @@ def written(runs: Sequence[dict[str, Any]], links: dict[str, str]) -> str:
         blocks += ["### Commands and state", commands(control["state"])]
     if "heartbeats" in control:
         blocks += ["### Heartbeats", heartbeats(control["heartbeats"])]
+    if "rates" in control:
+        blocks += ["### A heartbeat, taken apart", rates(control["rates"])]
     if "reads" in control:
         blocks += ["### Reads from a follower", reads(control["reads"])]
     if "control-growth.svg" in links:
@@ -177,7 +179,8 @@ def _flat(control: dict[str, Any]) -> dict[str, Any]:
 def costs(each: dict[str, float], control: dict[str, Any]) -> str:
     """What one of each costs."""
     rows: list[list[object]] = [
-        ["leader that has nobody", f"{100 * each['idle']:.2f} % of a core", ""],
+        ["leader, whoever is there", f"{100 * each['idle']:.2f} % of a core", ""],
+        ["being woken to read what has come", f"{1e6 * each['batch']:.0f} us", ""],
         ["heartbeat", f"{1e6 * each['beat']:.1f} us", ""],
         ["each pipeline that it lists", f"{1e6 * each['beat_pipeline']:.1f} us", ""],
         ["worker, in each pass (4 a second)", f"{1e6 * each['pass_worker']:.2f} us", ""],
@@ -226,6 +229,24 @@ def heartbeats(part: dict[str, Any]) -> str:
     ]
     head = ["workers", "pipelines", "heartbeats/s", "leader % of a core", "a follower %", "nats-server %"]
     return tables.table([*head, "answer p50 / p99 ms", "leader MB"], rows)
+
+
+def rates(part: dict[str, Any]) -> str:
+    """Each point, and how far the sum of the fitted costs is from it."""
+    rows = [
+        [
+            f"{each['workers']:,.0f} every {each['interval_s']:g} s",
+            f"{1e3 * each['tick_s']:g}",
+            f"{each['batches_per_s']:,.0f}",
+            f"{each['beats_per_s']:,.0f}",
+            f"{each['listed_per_s']:,.0f}",
+            each["leader_percent"],
+            f"{missed:+} %",
+        ]
+        for each, missed in zip(part["points"], part["missed_percent"], strict=True)
+    ]
+    head = ["workers", "tick ms", "wakes/s", "heartbeats/s", "pipelines listed/s", "leader % of a core"]
+    return tables.table([*head, "the sum is off by"], rows)
 
 
 def reads(part: dict[str, Any]) -> str:

@@ -2,10 +2,9 @@
 waits for the rest."""
 
 import re
-from typing import Annotated
 
 from litestar import Response, delete, get, post, put
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 
 from coordinator.api.context import (
     DEFAULT_WAIT,
@@ -22,30 +21,22 @@ from coordinator.api.context import (
     read_optional_body,
     request_id,
 )
+from coordinator.api.new_version import DryRun, Rolled, roll, with_version
 from coordinator.api.programs import Programs, check_group, undivided
-from coordinator.state.change import Refusal
 from coordinator.state.commands import CreateGroup, DeleteGroup, RollbackGroup, ScaleGroup, UpdateGroup
-from coordinator.state.model import Group, UpdatePhase
-from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
-from coordinator.state.strategy import Room
-from coordinator.state.update_plan import plan
+from coordinator.state.model import Group
 from coordinator.state.views import group_status, group_view, history_view
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import (
-    ROLLBACK_ASKED,
     GroupList,
     GroupSpec,
     GroupView,
     HistoryView,
-    PlannedChange,
     RollbackRequest,
     ScaleRequest,
     TornDown,
-    UpdatePlan,
 )
-
-DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say what would be done")]
 
 
 @post("/pipeline-groups", opt={"body": GroupSpec, "also": {202: GroupView}, "refuses": (422,)})
@@ -93,7 +84,7 @@ async def list_groups(context: Given, limit: Limit = 50, offset: Offset = 0) -> 
 @get("/pipeline-groups/{group_id:str}")
 async def get_group(context: Given, group_id: FromPath[str]) -> Response[GroupView]:
     """One group; `ETag` holds its version."""
-    return _answer(context, _group(context, group_id), 200)
+    return with_version(context, _group(context, group_id), 200)
 
 
 @put(
@@ -108,7 +99,7 @@ async def update_group(
     wait: Wait = DEFAULT_WAIT,
     dry_run: DryRun = False,
     why: Because = "",
-) -> Response[GroupView] | Response[UpdatePlan]:
+) -> Rolled:
     """Roll a group to another version: 200 once all of it runs, 202 when that takes longer than `wait` or was
     rolled back. `If-Match` holds the version that it must have."""
     spec = await read_body(request, GroupSpec)
@@ -130,10 +121,7 @@ async def update_group(
         why=why,
         undivided=programs.undivided,
     )
-    if dry_run:
-        return Response(_plan(context, command), status_code=200)
-    await context.ledger.propose(command)
-    return await _once_rolled(context, group_id, wait)
+    return await roll(context, group_id, command, dry_run=dry_run, wait=wait)
 
 
 @get("/pipeline-groups/{group_id:str}/history")
@@ -158,7 +146,7 @@ async def rollback_group(
     group_id: FromPath[str],
     wait: Wait = DEFAULT_WAIT,
     dry_run: DryRun = False,
-) -> Response[GroupView] | Response[UpdatePlan]:
+) -> Rolled:
     """Roll a group to what it was before, or as a version of its history, under a new number; or give up the
     update that is under way. Otherwise as an update."""
     asked = await read_optional_body(request, RollbackRequest)
@@ -171,10 +159,7 @@ async def rollback_group(
         why=asked.why,
         undivided=await _undivided(context, group_id),
     )
-    if dry_run:
-        return Response(_plan_back(context, command), status_code=200)
-    await context.ledger.propose(command)
-    return await _once_rolled(context, group_id, wait)
+    return await roll(context, group_id, command, dry_run=dry_run, wait=wait)
 
 
 @post(
@@ -188,7 +173,7 @@ async def scale_group(
     group_id: FromPath[str],
     wait: Wait = DEFAULT_WAIT,
     dry_run: DryRun = False,
-) -> Response[GroupView] | Response[UpdatePlan]:
+) -> Rolled:
     """Give a pipeline another number of replicas; otherwise as an update."""
     asked = await read_body(request, ScaleRequest)
     command = ScaleGroup(
@@ -201,10 +186,7 @@ async def scale_group(
         why=asked.why,
         undivided=await _undivided(context, group_id),
     )
-    if dry_run:
-        return Response(_plan(context, _as_update(context, command)), status_code=200)
-    await context.ledger.propose(command)
-    return await _once_rolled(context, group_id, wait)
+    return await roll(context, group_id, command, dry_run=dry_run, wait=wait)
 
 
 @delete("/pipeline-groups/{group_id:str}", status_code=200, opt={"also": {202: TornDown}})
@@ -229,22 +211,6 @@ async def _undivided(context: Context, name: str) -> dict[str, str]:
     return await undivided(group.spec, context.ledger.state.connectors) if group is not None else {}
 
 
-async def _once_rolled(context: Context, name: str, wait: float) -> Response[GroupView]:
-    """The group once no update of it is under way, or after `wait` seconds."""
-    await context.ledger.wait_until(lambda: not _is_rolling(context, name), timeout=wait)
-    group = context.ledger.state.groups.get(name)
-    if group is None:
-        raise WireError(
-            ErrorCode.CONFLICT,
-            f"group {name!r} was updated by this request and is torn down since: create it again",
-        )
-    update = group.update
-    asked = update is not None and (update.reason or "").startswith(ROLLBACK_ASKED)
-    back = update is not None and update.phase is UpdatePhase.ROLLED_BACK and asked
-    runs = update is None or update.phase is UpdatePhase.DONE or back
-    return _answer(context, group, 200 if runs else 202)
-
-
 async def _programs(context: Context, spec: GroupSpec, key: str) -> Programs:
     """What its programs need; raises as `check_group`, unless this very request was accepted before."""
     try:
@@ -264,62 +230,6 @@ def _if_match(request: AnyRequest) -> int | None:
             f'If-Match: {header[:80]!r} is no version of a group: send the ETag of its GET, such as "3"',
         )
     return int(found[1]) if found is not None else None
-
-
-def _as_update(context: Context, command: ScaleGroup) -> UpdateGroup:
-    try:
-        return scale_as_update(context.ledger.state, command)
-    except Refusal as refusal:
-        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
-
-
-def _plan_back(context: Context, command: RollbackGroup) -> UpdatePlan:
-    try:
-        wanted = rollback_as_update(context.ledger.state, command)
-    except Refusal as refusal:
-        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
-    if wanted is None:
-        raise WireError(
-            ErrorCode.CONFLICT,
-            f"group {command.group!r} is being updated: a rollback gives that up, and all that was touched "
-            "goes back; there is no other plan",
-        )
-    return _plan(context, wanted)
-
-
-def _plan(context: Context, command: UpdateGroup) -> UpdatePlan:
-    state = context.ledger.state
-    present = state.groups.get(command.spec.name)
-    try:
-        group = updated(state, command) or present
-    except Refusal as refusal:
-        raise WireError(refusal.code, refusal.error, retryable=refusal.retryable) from None
-    if group is None or present is None:
-        raise not_found("group", command.spec.name, "/pipeline-groups")
-    return UpdatePlan(
-        id=group.spec.name,
-        from_version=present.version,
-        to_version=group.version,
-        changes=[
-            PlannedChange(
-                pipeline_name=step.instance,
-                change=step.change,
-                worker_id=step.worker,
-                reason=step.reason or None,
-            )
-            for step in plan(state, group, Room(state, strategy=context.config.placement))
-        ],
-    )
-
-
-def _answer(context: Context, group: Group, status: int) -> Response[GroupView]:
-    view = group_view(context.ledger.state, group, context.loss_window)
-    return Response(view, status_code=status, headers={"etag": f'"{group.version}"'})
-
-
-def _is_rolling(context: Context, name: str) -> bool:
-    group = context.ledger.state.groups.get(name)
-    return group is not None and (group.rolling is not None or group.division is not None)
 
 
 def _group(context: Context, name: str) -> Group:

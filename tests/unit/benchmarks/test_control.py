@@ -5,18 +5,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import WrongUsage, cells, control
 from benchmarks.cells.costs import Costs
 from benchmarks.cells.leader import Cell, Outcome, simulate
-from benchmarks.control import fit, state
-from benchmarks.control.fleet import Simulated
+from benchmarks.control import fit, rates, state
+from benchmarks.control.fleet import TICK, Simulated
 from benchmarks.control.reads import _answer
+from coordinator.controllers.loop import INTERVAL as PASS_INTERVAL
 from proto_schemas.codec import decode, encode
 from proto_schemas.messages import Deploy, Deployed, Heartbeat, Register, Undeploy
 
 COSTS = Costs(
     idle=0.01,
+    batch=0.0,
     beat=50e-6,
     beat_pipeline=5e-6,
     pass_worker=1e-6,
@@ -86,6 +90,47 @@ def test_no_exponent_goes_through_one_point_or_through_zero() -> None:
             fit.exponent(points)
 
 
+@given(st.lists(st.floats(1e-6, 1e-2), min_size=5, max_size=5), st.sampled_from([0.0, 0.02]))
+def test_costs_are_found_in_the_sums_that_they_make(each: list[float], noise: float) -> None:
+    costs = dict(zip(("idle", "pass_worker", "batch", "beat", "beat_pipeline"), each, strict=True))
+    points = []
+    for number, (workers, batches, beats, listed) in enumerate(
+        [
+            (1_000, 50, 200, 0),
+            (1_000, 50, 1_000, 0),
+            (1_000, 600, 1_000, 0),
+            (1_000, 600, 1_000, 4_000),
+            (8_000, 50, 1_600, 800),
+            (8_000, 200, 3_200, 1_600),
+        ]
+    ):
+        share = (
+            costs["idle"]
+            + costs["pass_worker"] * workers / PASS_INTERVAL
+            + costs["batch"] * batches
+            + costs["beat"] * beats
+            + costs["beat_pipeline"] * listed
+        )
+        points.append(
+            {
+                "workers": workers,
+                "batches_per_s": batches,
+                "beats_per_s": beats,
+                "listed_per_s": listed,
+                "leader_percent": 100 * share * (1 + noise * (-1) ** number),
+            }
+        )
+    found = rates.fitted(points)
+    assert all(cost >= 0 for cost in found["costs"].values())
+    assert max(map(abs, found["missed_percent"])) <= 100 * noise * 5 + 0.1
+
+
+def test_a_cost_is_never_below_nothing_and_what_nothing_tells_apart_is_refused() -> None:
+    assert fit.shares([{"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 2.0}], [2.0, 1.0])["b"] == 0.0
+    with pytest.raises(ValueError, match="tell the costs apart"):
+        fit.shares([{"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 4.0}], [1.0, 2.0])
+
+
 def test_the_costs_of_the_state_are_measured_at_each_size_and_none_is_zero() -> None:
     found = state.measure(largest=800)
     assert set(found["growth"]) >= {"apply_register", "apply_place", "apply_displace"}
@@ -126,6 +171,12 @@ def test_utilisation_is_heartbeats_and_passes_and_what_an_idle_leader_takes() ->
     assert simulated(Cell(2_000, 2.0), costs).utilisation == pytest.approx(0.01 + 1_000 * 55e-6, rel=0.05)
     with_passes = simulated(Cell(2_000, 2.0)).utilisation
     assert with_passes == pytest.approx(0.01 + 1_000 * 55e-6 + 4 * 2_000 * 1e-6, rel=0.05)
+
+
+def test_a_leader_that_sleeps_is_woken_once_for_all_that_comes_in_a_tick() -> None:
+    costs = replace(COSTS, pass_worker=0.0, batch=100e-6)
+    unwoken = simulated(Cell(4_000, 2.0), replace(costs, batch=0.0)).utilisation
+    assert simulated(Cell(4_000, 2.0), costs).utilisation - unwoken == pytest.approx(100e-6 / TICK, rel=0.05)
 
 
 def test_a_death_is_found_after_two_missed_heartbeats_and_all_it_held_is_placed() -> None:

@@ -78,6 +78,22 @@ def test_a_part_that_failed_or_was_not_run_is_left_out(tmp_path: Path) -> None:
     assert "| one worker | 4,000 | 1.0 / 2.0 | 300 |" in written and "### Growth" not in written
 
 
+def test_each_rate_is_shown_with_the_error_of_the_sum_of_the_costs(tmp_path: Path) -> None:
+    point = {
+        "workers": 1_000,
+        "interval_s": 1.0,
+        "tick_s": 0.005,
+        "beats_per_s": 1_000.25,
+        "batches_per_s": 187.0,
+        "listed_per_s": 4_000.0,
+        "leader_percent": 8.15,
+    }
+    part = {"points": [point], "costs": {}, "missed_percent": [-6.3], "leader_changed": False}
+    assert page.main(place(tmp_path, run("control", rates=part))) == 0
+    written = (tmp_path / "docs" / page.PAGE).read_text()
+    assert "| 1,000 every 1 s | 5 | 187 | 1,000 | 4,000 | 8.15 | -6.3 % |" in written
+
+
 def test_a_page_without_a_place_for_the_tables_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
