@@ -28,6 +28,12 @@ def instance_names(name: str, count: int) -> tuple[str, ...]:
     return (name,) if count == 1 else tuple(f"{name}-{number}" for number in range(count))
 
 
+def share_name(name: str, share: int, shares: int) -> str:
+    """What a share of a pipeline's events is called, which were cut into `shares`: as the instance was whose
+    it was then. A number beyond them is that of an instance that came later."""
+    return name if shares == 1 and share == 0 else f"{name}-{share}"
+
+
 def longest_name(count: int) -> int:
     """How long the name of a pipeline with `count` instances may be."""
     return ID_LENGTH if count == 1 else ID_LENGTH - len(f"-{count - 1}")

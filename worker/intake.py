@@ -32,6 +32,7 @@ class Intake:
 
     Attributes:
         pipeline: its name in the group; number: of the instance; 0 where there is but one.
+        cut_into: how many shares its events are cut into; 1 where they are not.
         others: messages left to other instances.
         without_key: events kept that have no key field.
         no_route: events from outside that no route leads here.
@@ -55,14 +56,15 @@ class Intake:
         self._owners: Owners | None = None
         self._shares: Owners | None = None
         self._passes_on = False
-        before, _, after = subjects.pipeline_inputs(group, name).partition("*")
-        self._before = before
+        self._before, _, after = subjects.pipeline_inputs(group, name).partition("*")
         self._after: tuple[str, ...] = (after,)
+        self.cut_into = 1
         if instance is not None and self._key is not None:
             self._owners = self._shares = Owners(instance.count)
-            if instance.shares is not None and instance.shares != instance.count:
-                self._shares, self._passes_on = Owners(instance.shares), True
-            self._after += tuple(f".{instance.of}-{share}" for share in instance.lines)
+            self.cut_into = instance.shares or instance.count
+            if self.cut_into != instance.count:
+                self._shares, self._passes_on = Owners(self.cut_into), True
+            self._after = tuple(f".{instance.of}-{share}" for share in (instance.number, *instance.lines))
         self.others = 0
         self.without_key = 0
         self.no_route = 0

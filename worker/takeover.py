@@ -11,6 +11,8 @@ each as often as it is sent; when the copy resumes they are put together:
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import HeldEvent
 from vpl.division import Undivided, joined, part
@@ -35,7 +37,10 @@ def take_piece(pipeline: Pipeline, copy_id: str, checkpoint: Checkpoint) -> None
         raise _unfit(f"pipeline {pipeline.id} is {pipeline.state} and takes nothing over: look again")
     if checkpoint.source_sha256 != pipeline.program.source_sha256 or checkpoint.v > VERSION:
         raise _unfit(f"the checkpoint of {copy_id} is of another program or version than {pipeline.id}")
-    if any(event.share is None for event in checkpoint.held):
+    events = checkpoint.held
+    if intake.cut_into == 1:  # whoever was alone has the only share
+        events = [replace(event, share=0) for event in events]
+    if any(event.share is None for event in events):
         raise _unfit(f"{copy_id} runs on an older version and cannot divide what it held: update its worker")
     try:
         where = pipeline.program.divided_by(intake.key)
@@ -43,7 +48,7 @@ def take_piece(pipeline: Pipeline, copy_id: str, checkpoint: Checkpoint) -> None
     except (Undivided, LookupError, TypeError) as error:
         raise _unfit(f"the state of {copy_id} cannot be divided: {error}") from None
     shares = pipeline.inputs.shares
-    held = [event for event in checkpoint.held if event.share in shares]
+    held = [event for event in events if event.share in shares]
     pipeline.pieces[copy_id] = Checkpoint(
         v=VERSION, source_sha256=checkpoint.source_sha256, state=state, held=held
     )

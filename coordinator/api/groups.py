@@ -23,8 +23,10 @@ from coordinator.api.context import (
 )
 from coordinator.api.new_version import DryRun, Rolled, roll, with_version
 from coordinator.api.programs import Programs, check_group, undivided
+from coordinator.api.shape import check_shape
 from coordinator.state.commands import CreateGroup, DeleteGroup, RollbackGroup, ScaleGroup, UpdateGroup
 from coordinator.state.model import Group
+from coordinator.state.next_version import scaled
 from coordinator.state.views import group_status, group_view, history_view
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
@@ -176,6 +178,8 @@ async def scale_group(
 ) -> Rolled:
     """Give a pipeline another number of replicas; otherwise as an update."""
     asked = await read_body(request, ScaleRequest)
+    if (group := context.ledger.state.groups.get(group_id)) is not None:
+        check_shape(scaled(group.spec, asked.pipeline, asked.replicas), context.config.prefix)
     command = ScaleGroup(
         by="api",
         request_id=request_id(request),

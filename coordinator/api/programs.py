@@ -89,24 +89,30 @@ def _check_sources(
     number: int, pipeline: PipelineSpec, program: Program, registered: Mapping[str, Connector]
 ) -> None:
     """A queue group of the user's gives an event to one instance, whether or not it owns the key."""
-    if not _shares_by_key(pipeline):
-        return
+    connector = _with_queue_group(program, registered)
+    if _shares_by_key(pipeline) and connector is not None:
+        refuse(
+            f"$.pipelines[{number}].partition_key: the source on connector {connector} has a queue_group, "
+            "which would give most events to an instance that must not keep them: leave one of the two out"
+        )
+
+
+def _with_queue_group(program: Program, registered: Mapping[str, Connector]) -> str | None:
+    """A connector from which it reads in a queue group of the user's."""
     for source in program.sources:
         connector = program.connectors.get(source.connector) or registered.get(source.connector)
         if QUEUE_GROUP in source.params or (connector is not None and QUEUE_GROUP in connector.params):
-            refuse(
-                f"$.pipelines[{number}].partition_key: the source on connector {source.connector} has a "
-                "queue_group, which would give most events to an instance that must not keep them: leave one "
-                "of the two out"
-            )
+            return source.connector
+    return None
 
 
-def _undivided(program: Program, key: str) -> str:
+def _undivided(program: Program, key: str, registered: Mapping[str, Connector]) -> str:
     try:
         program.divided_by(key)
     except Undivided as error:
         return str(error)
-    return ""
+    connector = _with_queue_group(program, registered)
+    return f"its source on connector {connector} has a queue_group" if connector is not None else ""
 
 
 def _written_secrets(source: str, program: Program) -> Iterator[Finding]:
@@ -144,7 +150,8 @@ def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool 
             if fault := unfit(spec.delivery, [source.connector for source in program.sources], sinks):
                 refuse(f"$.pipelines[{number}].source: {fault}")
             found.consumes[pipeline.name] = sorted(program.consumes)
-            if pipeline.partition_key is not None and (why := _undivided(program, pipeline.partition_key)):
+            key = pipeline.partition_key
+            if key is not None and (why := _undivided(program, key, registered)):
                 found.undivided[pipeline.name] = why
             if program.registered:
                 found.connectors[pipeline.name] = sorted(program.registered)

@@ -55,6 +55,7 @@ from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, Wor
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
+from proto_schemas.partition import share_name
 from proto_schemas.rest import PipelineSpec
 from transport.errors import ErrorKind, NatsTransportError
 
@@ -366,7 +367,10 @@ class Deployment:
         found = group.instance(target.pipeline) if group is not None else None
         shared = _shared_queue(group, found.pipeline) if group is not None and found is not None else None
         queue = (line_for(group, target.pipeline) if group is not None else None) or queue
-        return shared or (f"{target.group}.{target.pipeline}.{queue}" if queue else None)
+        name = target.pipeline
+        if group is not None and found is not None and found.pipeline.partition_key is not None:
+            name = share_name(found.pipeline.name, found.number, group.shares_of(found.pipeline))
+        return shared or (f"{target.group}.{name}.{queue}" if queue else None)
 
     def lines_of(self, target: Target, queue: int) -> dict[str, str]:
         """The queue groups of the further shares that an instance by key takes, by their numbers; those that
@@ -385,6 +389,7 @@ class Deployment:
                 for share in range(found.number, group.shares_of(found.pipeline), found.pipeline.replicas)
                 if share != found.number
             },
+            shares=group.shares_of(found.pipeline),
         )
 
     def message(self, target: Target, queue: int, *, hold: bool = False, new: bool = False) -> Deploy | None:
@@ -495,9 +500,11 @@ class Deployment:
                     await self.clear_stray(stray, known=worker is not None)
 
 
-def lines_named(group: str, pipeline: str, lines: dict[str, int]) -> dict[str, str]:
+def lines_named(group: str, pipeline: str, lines: dict[str, int], *, shares: int) -> dict[str, str]:
     """The queue groups of shares, by their numbers."""
-    return {share: f"{group}.{pipeline}-{share}.{epoch}" for share, epoch in lines.items()}
+    return {
+        share: f"{group}.{share_name(pipeline, int(share), shares)}.{epoch}" for share, epoch in lines.items()
+    }
 
 
 def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:

@@ -40,6 +40,7 @@ from coordinator.state.revisions import instance_of, partitions_of, routes_of
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, HandedOver, Hold, Restore
+from proto_schemas.partition import share_name
 from transport.errors import NatsTransportError
 
 PATIENCE: Final = 30.0
@@ -169,7 +170,7 @@ class Divisions:
             division=None,
         )
         pipeline = wanted.pipelines[division.pipeline]
-        lines = lines_named(target.group, pipeline.name, part.lines)
+        lines = lines_named(target.group, pipeline.name, part.lines, shares=shares)
         return Deploy(
             name=part.instance,
             source=pipeline.source,
@@ -180,7 +181,7 @@ class Divisions:
             term=self._ledger.term,
             epoch=part.epoch,
             request_id=target.request_id,
-            queue=self._line(group, division, part),
+            queue=f"{target.group}.{share_name(pipeline.name, number, shares)}.{part.queue}",
             hold=True,
             instance=instance_of(wanted, pipeline, number, lines),
             partitions=partitions_of(wanted, pipeline),
@@ -272,9 +273,9 @@ class Divisions:
     async def _let_go_on(self, group: Group, division: Division, part: Part, taken: list[HandedOver]) -> None:
         """With what the new copies took in its lines. What was too much for a message, and lies in the store,
         is lost with the division."""
-        shares = {int(part.instance.rpartition("-")[2]), *map(int, part.lines)}
         count = group.shares.get(division.pipeline, len(division.old))
-        shares |= set(range(min(shares), count, len(division.old)))
+        number = division.old.index(part)
+        shares = {number, *range(number, count, len(division.old))}
         held = [event for each in taken for event in each.held or () if event.share in shares]
         placement = self._ledger.state.placement(group.spec.name, part.instance)
         queue = placement.queue if placement is not None else part.queue
@@ -300,9 +301,6 @@ class Divisions:
                 await self._do.undeploy(part.worker, target, part.pipeline_id, forget=gone)
 
     # -- words
-
-    def _line(self, group: Group, division: Division, part: Part) -> str:
-        return f"{group.spec.name}.{part.instance}.{part.queue}"
 
     def _target(self, group: Group, part: Part) -> Target:
         return Target.of(self._ledger.state, group.spec.name, part.instance, part.epoch)

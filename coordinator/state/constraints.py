@@ -102,7 +102,7 @@ class Wants:
         return cls(
             strategy=group.spec.strategy,
             affinity=pipeline.worker_affinity,
-            pipeline=pipeline.name if pipeline.replicas > 1 else None,
+            pipeline=pipeline.name if group.several(pipeline) else None,
             distinct=any(each.distinct_workers == "hard" for each in constraints),
             over_nats=pipeline.name in group.over_nats,
             constraints=tuple(each for each in constraints if each.label is not None),

@@ -55,18 +55,22 @@ from proto_schemas.rest import GroupSpec, PipelineSpec
 
 
 def divided_in(group: Group, spec: GroupSpec) -> PipelineSpec | None:
-    """The pipeline with a key whose replicas are all that `spec` changes; None when it is none such."""
+    """The pipeline with a key whose replicas are all that `spec` changes, and, of one that was alone, perhaps
+    its key; None when it is none such."""
     pairs = [(group.pipelines.get(each.name), each) for each in spec.pipelines]
     changed = [(before, each) for before, each in pairs if before is not None and before != each]
     if len(changed) != 1:
         return None
     before, pipeline = changed[0]
     same = [before if each is pipeline else each for each in spec.pipelines]
-    only_count = replace(before, replicas=pipeline.replicas) == pipeline
-    several_by_key = pipeline.partition_key is not None and min(before.replicas, pipeline.replicas) > 1
-    if not only_count or not several_by_key or replace(spec, pipelines=same) != group.spec:
+    by_key = pipeline.partition_key is not None and before.replicas != pipeline.replicas
+    if not by_key or replace(spec, pipelines=same) != group.spec:
         return None
-    return pipeline
+    key = (
+        before.partition_key if group.several(before) else pipeline.partition_key
+    )  # who is alone has none yet
+    wanted = replace(before, replicas=pipeline.replicas, partition_key=key)
+    return pipeline if wanted == pipeline else None
 
 
 def divided(state: State, group: Group, command: UpdateGroup, pipeline: PipelineSpec) -> Group:
@@ -88,7 +92,7 @@ def divided(state: State, group: Group, command: UpdateGroup, pipeline: Pipeline
         _old(state, group, instance)
         for instance in instance_names(pipeline.name, group.pipelines[pipeline.name].replicas)
     )
-    new = tuple(_new(state, wanted, pipeline, {each.instance: each for each in old}))
+    new = tuple(_new(state, wanted, pipeline, old))
     division = Division(
         id=f"v-{new[0].epoch}",
         pipeline=pipeline.name,
@@ -129,12 +133,17 @@ def _old(state: State, group: Group, instance: str) -> Part:
     )
 
 
-def _new(state: State, wanted: Group, pipeline: PipelineSpec, old: dict[str, Part]) -> list[Part]:
+def _new(state: State, wanted: Group, pipeline: PipelineSpec, old: tuple[Part, ...]) -> list[Part]:
     name, room, parts, count = wanted.spec.name, Room(state), list[Part](), pipeline.replicas
-    lines = {str(number): part.queue for number, part in enumerate(old.values())}
-    lines |= {share: epoch for part in old.values() for share, epoch in _further(wanted, pipeline, part, old)}
+    shares = wanted.shares.get(pipeline.name, len(old))
+    wanted = replace(wanted, shares={**wanted.shares, pipeline.name: shares})
+    lines = {
+        str(share): part.lines.get(str(share), part.queue)
+        for number, part in enumerate(old)
+        for share in (number, *range(number + len(old), shares, len(old)))
+    }
     for number, instance in enumerate(instance_names(pipeline.name, count)):
-        before, epoch = old.get(instance), state.epochs + 1 + number
+        before, epoch = old[number] if number < len(old) else None, state.epochs + 1 + number
         wants = Wants.of(wanted, instance, new=True)
         if before is not None:
             worker, why = choose(state, wanted, instance, before.worker, lambda: room)
@@ -147,7 +156,6 @@ def _new(state: State, wanted: Group, pipeline: PipelineSpec, old: dict[str, Par
             room.take(worker, name, wants.pipeline)
         if state.workers[worker].carrier != NATS:
             refuse(ErrorCode.CONFLICT, f"{instance} would go to {worker!r}, which has no NATS")
-        shares = range(number, wanted.shares.get(pipeline.name, len(old)), count)
         parts.append(
             Part(
                 instance=instance,
@@ -155,19 +163,10 @@ def _new(state: State, wanted: Group, pipeline: PipelineSpec, old: dict[str, Par
                 epoch=epoch,
                 session=state.workers[worker].session,
                 queue=lines.get(str(number), epoch),
-                lines={str(share): lines[str(share)] for share in shares if share != number},
+                lines={str(share): lines[str(share)] for share in range(number + count, shares, count)},
             )
         )
     return parts
-
-
-def _further(
-    wanted: Group, pipeline: PipelineSpec, part: Part, old: dict[str, Part]
-) -> list[tuple[str, int]]:
-    """The lines of an old copy beside its own."""
-    number = int(part.instance.rpartition("-")[2])
-    shares = range(number, wanted.shares.get(pipeline.name, len(old)), len(old))
-    return [(str(share), part.lines.get(str(share), part.queue)) for share in shares if share != number]
 
 
 def begin(change: Change[Any], group: Group, what: str) -> None:

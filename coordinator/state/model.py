@@ -337,6 +337,10 @@ class Group(Record, frozen=True, kw_only=True, gc=True, dict=True):
         """Into how many shares the events of a pipeline with a key are cut."""
         return self.shares.get(pipeline.name, pipeline.replicas)
 
+    def several(self, pipeline: PipelineSpec) -> bool:
+        """Whether a copy must be told which instance it is: it is one of several, or has all their shares."""
+        return pipeline.replicas > 1 or pipeline.name in self.shares
+
     def divides(self, instance: str) -> bool:
         """Whether an instance is being divided."""
         return self.division is not None and any(each.instance == instance for each in self.division.old)

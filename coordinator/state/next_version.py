@@ -149,18 +149,24 @@ def scale_as_update(state: State, command: ScaleGroup) -> UpdateGroup:
     pipeline = group.pipelines.get(command.pipeline) if group is not None else None
     if group is None or pipeline is None:
         refuse(ErrorCode.NOT_FOUND, f"there is no pipeline {command.about}: see GET /pipeline-groups")
-    scaled = replace(pipeline, replicas=command.replicas)
-    pipelines = [scaled if each is pipeline else each for each in group.spec.pipelines]
     return UpdateGroup(
         at=command.at,
         by=command.by,
-        spec=replace(group.spec, pipelines=pipelines),
+        spec=scaled(group.spec, command.pipeline, command.replicas),
         consumes=group.consumes,
         connectors=group.connectors,
         if_version=command.if_version,
         undivided=command.undivided,
         why=command.why or f"{command.pipeline}: {pipeline.replicas} to {command.replicas} replicas",
     )
+
+
+def scaled(spec: GroupSpec, pipeline: str, replicas: int) -> GroupSpec:
+    """The spec with another number of replicas for a pipeline."""
+    pipelines = [
+        replace(each, replicas=replicas) if each.name == pipeline else each for each in spec.pipelines
+    ]
+    return replace(spec, pipelines=pipelines)
 
 
 def line_for(group: Group, instance: str) -> int | None:

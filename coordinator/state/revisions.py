@@ -26,8 +26,9 @@ def routes_of(group: Group, pipeline: str) -> list[Route]:
 def instance_of(
     group: Group, pipeline: PipelineSpec, number: int, lines: dict[str, str] | None = None
 ) -> Instance | None:
-    """What an instance is told of itself, and of the `lines` of its further shares; None for the only one."""
-    if pipeline.replicas == 1:
+    """What an instance is told of itself, and of the `lines` of its further shares; None for one that is and
+    was alone."""
+    if not group.several(pipeline):
         return None
     return Instance(
         of=pipeline.name,
@@ -46,7 +47,7 @@ def partitions_of(group: Group, pipeline: PipelineSpec) -> dict[str, Partition] 
     return {
         each.name: Partition(key=each.partition_key, count=group.shares_of(each))
         for each in keyed
-        if each.partition_key is not None and each.replicas > 1
+        if each.partition_key is not None and group.shares_of(each) > 1
     } or None
 
 
@@ -61,13 +62,13 @@ def fault_of(old: Group, new: Group) -> str | None:
     """Why `old` cannot become `new` while it runs, and what to do instead; None when it can."""
     for name, pipeline in new.pipelines.items():
         before = old.pipelines.get(name)
-        if before is None or _key(before) is _key(pipeline) is None:
+        if before is None or _key(old, before) is _key(new, pipeline) is None:
             continue
-        if (before.replicas, _key(before)) != (pipeline.replicas, _key(pipeline)):
+        if (before.replicas, _key(old, before)) != (pipeline.replicas, _key(new, pipeline)):
             return (
-                f"pipeline {name!r} cannot go from {_shares(before)} to {_shares(pipeline)} while it runs: "
-                f"keys would have another owner, without their state. From two or more to two or more is "
-                f"possible, in an update that changes nothing else; or {_INSTEAD}"
+                f"pipeline {name!r} cannot go from {_shares(old, before)} to {_shares(new, pipeline)} while "
+                "it runs: keys would have another owner, without their state. Another number by the same key "
+                f"(by any from one) is possible in an update that changes nothing else; or {_INSTEAD}"
             )
     for name in new.instances.keys() & old.instances.keys():
         owner, other = old.instances[name].pipeline.name, new.instances[name].pipeline.name
@@ -85,12 +86,13 @@ def splits_or_joins(old: Group, new: Group, pipeline: str) -> bool:
     return before is not None and after is not None and (before.replicas == 1) != (after.replicas == 1)
 
 
-def _key(pipeline: PipelineSpec) -> str | None:
-    return pipeline.partition_key if pipeline.replicas > 1 else None
+def _key(group: Group, pipeline: PipelineSpec) -> str | None:
+    return pipeline.partition_key if group.several(pipeline) else None
 
 
-def _shares(pipeline: PipelineSpec) -> str:
-    by = f" by key {_key(pipeline)!r}" if _key(pipeline) is not None else ""
+def _shares(group: Group, pipeline: PipelineSpec) -> str:
+    key = _key(group, pipeline)
+    by = f" by key {key!r}" if key is not None else ""
     return f"{pipeline.replicas} replica{'s' if pipeline.replicas > 1 else ''}{by}"
 
 

@@ -400,7 +400,7 @@ class Room:
 def twins_of(state: State, group: str, instance: str) -> str | None:
     """The pipeline whose further instances an instance keeps apart from; None when it is the only one."""
     found = state.groups[group].instance(instance)
-    return found.pipeline.name if found is not None and found.pipeline.replicas > 1 else None
+    return found.pipeline.name if found is not None and state.groups[group].several(found.pipeline) else None
 
 
 def _add(counts: dict[str, int], key: str, count: int = 1) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.client import ClusterClient, Refused
-from tests.integration.test_moves import KEYS, Load, get, program
+from tests.integration.test_moves import KEYS, Load, get, migrate, program
 from tests.support.cluster import Cluster
 from tests.support.poll import until
 
@@ -52,7 +52,7 @@ def routed(nats_url: str) -> list[str]:
     """`front` hears the load and sends it on; `keyed` hears nothing but what is sent to it."""
     front = f"""
 connector Bus = nats(servers: "{nats_url}")
-stream Tack = Tick.from(Bus, topic: "test.q.in.>").emit(n: n, by: by, k: k)
+stream Tack = Tick.from(Bus, topic: "test.q.in.>").emit(n: n, by: by, k: k, run: run)
 """
     source = program(nats_url, "q").replace('Tick.from(Bus, topic: "test.q.in.>")', "Tack")
     return [front, source]
@@ -87,8 +87,8 @@ async def settled(client: ClusterClient, count: int, *, without: str = "") -> No
     await until(so, what=f"{count} run, and no others")
 
 
-async def deployed(client: ClusterClient, cluster: Cluster) -> None:
-    body = spec(cluster.nats_url, 2, 2)
+async def deployed(client: ClusterClient, cluster: Cluster, replicas: int = 2) -> None:
+    body = spec(cluster.nats_url, replicas, replicas)
     made = await asyncio.to_thread(client.post, "/pipeline-groups", body, wait=20)
     assert made["status"] == "running", made
 
@@ -108,15 +108,49 @@ async def test_two_become_three_and_two_again_and_four_under_load(
         assert not sending.done(), "all of it happened under load"
 
 
-async def test_a_leader_that_dies_in_the_middle_costs_nothing(
+async def test_one_becomes_several_and_one_again_under_load(cluster: Cluster, client: ClusterClient) -> None:
+    await deployed(client, cluster, 1)
+    through_connector, by_route = (KeyedLoad(cluster.nats_url, name, rate=600) for name in "pq")
+    async with through_connector.running(), by_route.running() as sending:
+        for connected, routes in ((3, 1), (3, 2), (1, 2), (1, 1), (2, 1), (2, 3)):
+            await by_route.until_sent(by_route.sent + 200)
+            answer = await put(client, spec(cluster.nats_url, connected, routes))
+            assert answer["update"]["status"] == "done", answer["update"]
+            await settled(client, connected + routes + 1)
+        await by_route.until_sent(by_route.sent + 500)
+        assert not sending.done(), "all of it happened under load"
+
+
+async def test_several_that_became_one_move_and_become_several_of_another_number(
     cluster: Cluster, client: ClusterClient
 ) -> None:
-    await deployed(client, cluster)
+    """One that took the shares of several is moved with all its lines, and is no less divided afterwards."""
+    await deployed(client, cluster, 3)
+    through_connector, by_route = (KeyedLoad(cluster.nats_url, name, rate=600) for name in "pq")
+    async with through_connector.running(), by_route.running():
+        for connected, routes in ((1, 3), (1, 1), (2, 1), (2, 2)):
+            await by_route.until_sent(by_route.sent + 200)
+            answer = await put(client, spec(cluster.nats_url, connected, routes))
+            assert answer["update"]["status"] == "done", answer["update"]
+            await settled(client, connected + routes + 1)
+            view = await get(client, "/pipeline-groups/g")
+            for each in view["placements"]:
+                if each["pipeline_name"] in ("p", "q", "p-0", "q-0"):
+                    moved = await migrate(client, "g", each["pipeline_name"])
+                    assert moved["status"] == "done", moved
+        await by_route.until_sent(by_route.sent + 500)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_a_leader_that_dies_in_the_middle_costs_nothing(
+    cluster: Cluster, client: ClusterClient, replicas: int
+) -> None:
+    await deployed(client, cluster, replicas)
     load = KeyedLoad(cluster.nats_url, "p", rate=600)
     async with load.running():
         await load.until_sent(300)
         leader = await asyncio.to_thread(cluster.leader)
-        await put(client, spec(cluster.nats_url, 3, 2), wait=0)
+        await put(client, spec(cluster.nats_url, 3, replicas), wait=0)
         await asyncio.to_thread(cluster.kill, leader)
         found: dict[str, Any] = {}
 
@@ -126,7 +160,7 @@ async def test_a_leader_that_dies_in_the_middle_costs_nothing(
 
         await until(over, timeout=30, what="it ends")
         assert found["status"] == "done", found
-        await settled(client, 6)
+        await settled(client, 4 + replicas)
         await load.until_sent(load.sent + 500)
 
 

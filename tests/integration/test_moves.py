@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +43,7 @@ def program(nats_url: str, name: str) -> str:
     return f"""
 connector Bus = nats(servers: "{nats_url}")
 stream Ins = Tick.from(Bus, topic: "test.{name}.in.>")
-stream Each = Ins.emit(n: n, by: by).to(Bus, topic: "test.{name}.each")
+stream Each = Ins.emit(n: n, by: by, run: run).to(Bus, topic: "test.{name}.each")
 stream Sums = Ins
     .partition_by(k).window({WINDOW}).aggregate(k: last(k), total: sum(n), last_n: last(n))
     .emit(k: k, total: total, last_n: last_n)
@@ -59,6 +60,7 @@ class Load:
         self.each: dict[int, list[int]] = {by: [] for by in range(PUBLISHERS)}
         self.sums: list[tuple[str, int, int]] = []
         self._sent = dict.fromkeys(range(PUBLISHERS), 0)
+        self._run = uuid.uuid4().hex  # what an earlier load sent may still be on its way
         self._url = nats_url
         self._go_on = True
 
@@ -119,7 +121,8 @@ class Load:
         while self._sent[by] < each and self._go_on:
             due = min(int((loop.time() - begin) * self.rate / PUBLISHERS) + 1, each)
             for n in range(self._sent[by], due):
-                event = {"event_type": "Tick", "fields": {"n": n, "by": by, "k": f"{by}-{n % KEYS}"}}
+                fields = {"n": n, "by": by, "k": f"{by}-{n % KEYS}", "run": self._run}
+                event = {"event_type": "Tick", "fields": fields}
                 await bus.publish(f"test.{self.name}.in.{n % 2}", encode_fields(event))
                 self._sent[by] += 1
             await asyncio.sleep(0.005)
@@ -127,7 +130,8 @@ class Load:
 
     async def _on_each(self, message: Message) -> None:
         fields = decode_fields(message.data)["fields"]
-        self.each[fields["by"]].append(fields["n"])
+        if fields["run"] == self._run:
+            self.each[fields["by"]].append(fields["n"])
 
     async def _on_sum(self, message: Message) -> None:
         fields = decode_fields(message.data)["fields"]

@@ -41,7 +41,7 @@ def each_only(nats_url: str, name: str) -> str:
     return f"""
 connector Bus = nats(servers: "{nats_url}")
 stream Ins = Tick.from(Bus, topic: "test.{name}.in.>")
-stream Each = Ins.emit(n: n, by: by).to(Bus, topic: "test.{name}.each")
+stream Each = Ins.emit(n: n, by: by, run: run).to(Bus, topic: "test.{name}.each")
 """
 
 
@@ -51,7 +51,7 @@ def bad_at_deploy(nats_url: str, name: str) -> str:
 connector Bus = nats(servers: "{nats_url}")
 connector Away = nats(servers: "nats://127.0.0.1:1")
 stream Ins = Tick.from(Bus, topic: "test.{name}.in.>")
-stream Each = Ins.emit(n: n, by: by).to(Away, topic: "test.{name}.each")
+stream Each = Ins.emit(n: n, by: by, run: run).to(Away, topic: "test.{name}.each")
 """
 
 

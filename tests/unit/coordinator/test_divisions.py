@@ -105,6 +105,45 @@ def test_lines_stay_and_go_to_whoever_takes_the_share() -> None:
     assert group(world).shares == {}, "there are as many instances as shares"
 
 
+def test_one_becomes_several_and_one_again_and_the_lines_stay() -> None:
+    """The only share of the one that was alone is called as it was, and goes to the first instance."""
+    world = running(keyed(1))
+    ((_, (first, _)),) = lines(world).items()
+    divided(world, 3)
+    now = lines(world)
+    assert set(now) == {"p-0", "p-1", "p-2"} and group(world).shares == {"p": 1}
+    assert now["p-0"] == (first, {}) and all(not further for _, further in now.values())
+    divided(world, 2)
+    assert lines(world)["p-0"] == (first, {}) and group(world).shares == {"p": 1}
+    divided(world, 1)
+    assert lines(world) == {"p": (first, {})} and group(world).shares == {}
+    divided(world, 4)
+    assert lines(world)["p-0"] == (first, {})
+
+
+def test_several_become_one_that_takes_all_their_lines() -> None:
+    world = running(keyed(3))
+    first = {name: queue for name, (queue, _) in lines(world).items()}
+    divided(world, 1)
+    assert lines(world) == {"p": (first["p-0"], {"1": first["p-1"], "2": first["p-2"]})}
+    assert group(world).shares == {"p": 3}
+    divided(world, 2)
+    assert lines(world) == {"p-0": (first["p-0"], {"2": first["p-2"]}), "p-1": (first["p-1"], {})}
+    divided(world, 3)
+    assert {name: queue for name, (queue, _) in lines(world).items()} == first and not group(world).shares
+
+
+def test_one_that_is_alone_may_be_given_its_key_with_its_replicas_and_one_that_took_all_keeps_it() -> None:
+    world = running(spec(PipelineSpec(name="p", source="-"), PipelineSpec(name="q", source="-")))
+    divided(world, 2)
+    assert set(lines(world)) == {"p-0", "p-1"} and group(world).pipelines["p"].partition_key == "k"
+    world = running(keyed(2))
+    divided(world, 1)
+    other = spec(PipelineSpec(name="p", source="-", replicas=2, partition_key="x"), "q")
+    refused = put(world, other)
+    assert isinstance(refused, Refused) and "cannot go from 1 replica by key 'k'" in refused.error
+
+
 def test_one_that_is_placed_anew_begins_new_lines_for_all_it_takes() -> None:
     world = running(keyed(3))
     divided(world, 2)
@@ -121,7 +160,7 @@ def test_one_that_is_placed_anew_begins_new_lines_for_all_it_takes() -> None:
         (spec(PipelineSpec(name="p", source="-", replicas=3, partition_key="x"), "q"), "cannot go from"),
     ],
 )
-def test_only_the_number_may_change_and_from_several_to_several(wanted: GroupSpec, told: str) -> None:
+def test_only_the_number_may_change(wanted: GroupSpec, told: str) -> None:
     world = running(keyed(2))
     result = put(world, wanted)
     assert isinstance(result, Refused) and told in result.error and group(world).division is None

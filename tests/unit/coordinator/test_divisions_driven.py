@@ -9,6 +9,7 @@ from coordinator.state.commands import CreateGroup, UpdateGroup
 from coordinator.state.model import Group, Phase, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore, Undeploy
+from proto_schemas.partition import instance_names
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving
 
@@ -41,14 +42,16 @@ def live(stage: Moving) -> dict[str, str]:
     for name, placement in stage.machine.state.placements["g"].items():
         ((worker, copy),) = stage.sim.live("g", name)
         assert (placement.worker_id, placement.epoch) == (worker, copy.epoch)
-        assert copy.line == f"g.{name}.{placement.queue}"
+        shares = group(stage).shares.get("p", len(stage.machine.state.placements["g"]))
+        share = "p" if shares == 1 and name in ("p", "p-0") else "p-0" if name == "p" else name
+        assert copy.line == f"g.{share}.{placement.queue}"
         found[name] = copy.memory
     return found
 
 
 async def is_whole(stage: Moving, replicas: int) -> bool:
     placements = stage.machine.state.placements["g"]
-    return set(placements) == {f"p-{number}" for number in range(replicas)} and {
+    return set(placements) == set(instance_names("p", replicas)) and {
         each.phase for each in placements.values()
     } == {Phase.RUNNING}
 
@@ -62,7 +65,7 @@ def phase(stage: Moving) -> UpdatePhase | None:
     return update.phase if update is not None else None
 
 
-@pytest.mark.parametrize(("old", "new"), [(2, 3), (3, 2), (2, 5)])
+@pytest.mark.parametrize(("old", "new"), [(2, 3), (3, 2), (2, 5), (1, 3), (3, 1)])
 async def test_each_new_instance_gets_a_piece_of_each_old_one_and_the_old_ones_go(old: int, new: int) -> None:
     stage = await running(old)
     before = live(stage)
@@ -70,7 +73,7 @@ async def test_each_new_instance_gets_a_piece_of_each_old_one_and_the_old_ones_g
     await stage.pass_time(4)
     assert phase(stage) is UpdatePhase.DONE and await is_whole(stage, new)
     everything = " ".join(sorted(before.values()))
-    assert live(stage) == {f"p-{number}": everything for number in range(new)}
+    assert live(stage) == dict.fromkeys(instance_names("p", new), everything)
     copies = [copy for held in stage.sim.copies.values() for copy in held.values()]
     assert len(copies) == new, "nothing is left of the old ones"
 
