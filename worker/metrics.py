@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from transport.nats import NatsTransport
+from worker.connectors.registry import TYPES
 from worker.dispatcher import Dispatcher
 from worker.http_carrier import HttpCarrier
 from worker.membership import VERSION, Membership
@@ -59,6 +60,18 @@ class WorkerCollector(Collector):
         for state in State:
             pipelines.add_metric([state], states[state])
         yield pipelines
+        health = Counter(
+            (each.connector_type, "connected" if each.connected else "disconnected")
+            for pipeline in host.pipelines
+            for each in pipeline.connectors.health_reports()
+        )
+        connectors = GaugeMetricFamily(
+            "varpulis_connectors", "Connectors of the running pipelines", labels=["type", "state"]
+        )
+        for kind in sorted(TYPES):
+            for name in ("connected", "disconnected"):
+                connectors.add_metric([kind, name], health[kind, name])
+        yield connectors
         losses = CounterMetricFamily(
             "varpulis_dropped", "Messages refused and outputs dropped, by reason", labels=["reason"]
         )
