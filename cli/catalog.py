@@ -109,6 +109,7 @@ _WORKER_KEYS: Final = (
     "worker.http_host",
     "worker.http_port",
     "worker.max_pipelines",
+    "worker.files_dir",
     "worker.labels",
     "worker.leave_timeout",
     "worker.checkpoint_store",

@@ -361,6 +361,13 @@ SETTINGS: Final = (
         low=1,
         high=10000,
     ),
+    Setting(
+        "worker.files_dir",
+        "text",
+        "",
+        "the directory whose files connectors of type file may read and append to; empty: none",
+        "--files-dir",
+    ),
     Setting("worker.labels", "list", (), "labels, each as key=value", "--label"),
     Setting(
         "worker.leave_timeout",

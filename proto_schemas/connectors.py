@@ -21,10 +21,12 @@ _NAME: Final = re.compile(CONNECTOR_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list) or `seconds`."""
+    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list) or `seconds`.
+    `choices`: the only values, where there are such."""
 
     kind: str = "text"
     secret: bool = False
+    choices: tuple[str, ...] = ()
 
 
 TYPES: Final[Mapping[str, Mapping[str, Param]]] = {
@@ -46,6 +48,7 @@ TYPES: Final[Mapping[str, Mapping[str, Param]]] = {
         "connect_timeout": Param("seconds"),
         "ping_interval": Param("seconds"),
     },
+    "file": {"sync": Param(choices=("always", "interval", "never"))},
     "console": {},
     "memory": {},
 }
@@ -103,6 +106,8 @@ def _check_value(key: str, param: Param, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0.05 <= value <= 60:
             raise ValueError(f"{path}: give a number of seconds from 0.05 to 60")
         return
+    if param.choices and value not in param.choices:
+        raise ValueError(f"{path}: give {', '.join(param.choices)}")
     texts = value if param.kind == "texts" and isinstance(value, list) else [value]
     if not texts or len(texts) > MAX_SERVERS or not all(isinstance(text, str) and text for text in texts):
         what = f"text, or a list of 1 to {MAX_SERVERS} texts" if param.kind == "texts" else "text"

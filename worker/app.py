@@ -32,6 +32,7 @@ from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
 from worker.commands import Commands
 from worker.config import WorkerConfig, read_key
+from worker.connectors.base import Site
 from worker.dispatcher import Dispatcher
 from worker.http import HealthApp
 from worker.http_carrier import HttpCarrier
@@ -117,6 +118,7 @@ class Worker:
             checkpoint_wait=config.checkpoint_wait,
             checkpoint_required=config.checkpoint_required,
             shared_store=bool(config.checkpoint_store),
+            site=Site(config.files_dir),
         )
         cleanup.push_async_callback(self.host.stop)
         handlers = {**Commands(self.host).handlers, "hello": self._present}

@@ -12,7 +12,7 @@ from proto_schemas.messages import Deploy, RunningPipeline
 from proto_schemas.subjects import Subjects
 from transport.nats import NatsTransport
 from vpl import ConnectorDecl, Program, VplError, compile_source
-from worker.connectors.base import ConnectorError
+from worker.connectors.base import ConnectorError, Site
 from worker.connectors.registry import ConnectorRegistry
 from worker.delivery.assembly import give_feed, is_streamed
 from worker.inputs import Inputs, Line
@@ -23,7 +23,9 @@ from worker.relay import Relay
 from worker.routes import OutputRoutes, RouteSink, lines_of, needs_nats
 
 
-async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects, lease: Lease) -> Pipeline:
+async def assemble(
+    wanted: Deploy, bus: NatsTransport | None, subjects: Subjects, lease: Lease, site: Site
+) -> Pipeline:
     """The copy that `wanted` describes; nothing is connected yet. Without a `bus` it hears its sources alone.
 
     Raises:
@@ -40,7 +42,7 @@ async def assemble(wanted: Deploy, bus: NatsTransport | None, subjects: Subjects
             "place it on a worker with NATS",
         )
     try:
-        connectors = ConnectorRegistry.from_configs(_connectors(wanted, program))
+        connectors = ConnectorRegistry.from_configs(_connectors(wanted, program), site)
         queue = wanted.queue or ""
         lines = (
             lines_of(subjects, group, wanted.name, routes, instance, queue) if group else [Line(queue, ())]

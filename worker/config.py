@@ -43,6 +43,7 @@ class WorkerConfig:
         checkpoint_required: it waits on then; else it begins without state, and says so.
         checkpoint_replicas, checkpoint_max_bytes: of the JetStream bucket, where this worker makes it: 1, 3
             or 5; 0 bytes: as many as the account allows.
+        files_dir: the directory whose files `file` connectors may read and append to; None: no file at all.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
         cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
@@ -74,6 +75,7 @@ class WorkerConfig:
     checkpoint_required: bool = False
     checkpoint_replicas: int = 1
     checkpoint_max_bytes: int = 0
+    files_dir: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
     cluster_key_file: Path | None = None
@@ -100,6 +102,8 @@ class WorkerConfig:
         if not 0 <= self.leave_timeout <= 3600:
             raise ConfigError(f"leave_timeout is {self.leave_timeout}: give 0 to 3600 seconds")
         self._check_checkpoints()
+        if self.files_dir is not None and not self.files_dir.is_dir():
+            raise ConfigError(f"files_dir is {self.files_dir}: make that directory, or name another")
         if self.cpu_cores < 1:
             raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")
         if bool(self.tls_cert) != bool(self.tls_key):

@@ -157,6 +157,7 @@ class Pipeline:
         self._now = 0
         self._ticks = 0
         self._lease = lease
+        self._resumes = connectors.resumes(program.sources)
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
     async def start(self, flush_wait: float) -> None:
@@ -323,6 +324,8 @@ class Pipeline:
         self.safety.saved = None
         if self.feed is not None:
             self.feed.go_from(checkpoint)
+        else:
+            self.connectors.go_from(checkpoint.positions)
 
     # --- what a checkpoint holds
 
@@ -335,7 +338,7 @@ class Pipeline:
     @property
     def keeps(self) -> bool:
         """It has something that a checkpoint keeps: a state, or a position in a stream."""
-        return self.program.stateful or self.feed is not None
+        return self.program.stateful or self.feed is not None or self._resumes
 
     @contextlib.asynccontextmanager
     async def at_rest(self) -> AsyncIterator[At]:
@@ -345,7 +348,7 @@ class Pipeline:
             CutFailed: that could not be brought about in time.
         """
         if self.feed is None:
-            yield NOWHERE
+            yield NOWHERE._replace(positions=self.connectors.positions)
             return
         async with self.feed.at_rest() as place:
             yield place
@@ -439,6 +442,7 @@ class Pipeline:
         return (
             self.refused
             + self.dropped
+            + self.connectors.lost
             + in_engine
             + Counter(
                 slow_consumer=self.inputs.dropped,

@@ -28,7 +28,7 @@ from worker import handover
 from worker.assembly import assemble
 from worker.checkpointer import Checkpointer
 from worker.checkpoints import Checkpoint
-from worker.connectors.base import ConnectorError
+from worker.connectors.base import ConnectorError, Site
 from worker.cut import CutFailed
 from worker.delivery.assembly import check_worker
 from worker.delivery.counts import Counts
@@ -56,6 +56,7 @@ class PipelineHost:
     Args:
         bus: what carries events between pipelines; None: this worker takes none that need it.
         shared_store: other workers can read the checkpoints, too.
+        site: what the worker gives its connectors.
         archive: where checkpoints go; `checkpoint_secs`, `checkpoint_wait`, `checkpoint_required`: see
             `Checkpointer`.
 
@@ -76,9 +77,11 @@ class PipelineHost:
         checkpoint_wait: float = 0.0,
         checkpoint_required: bool = False,
         shared_store: bool = False,
+        site: Site | None = None,
     ) -> None:
         self._bus = bus
         self._shared_store = shared_store
+        self._site = site or Site()
         self._subjects = subjects
         self.checkpoints = Checkpointer(
             archive,
@@ -221,7 +224,7 @@ class PipelineHost:
         return pipeline
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
-        pipeline = await assemble(wanted, self._bus, self._subjects, self._lease)
+        pipeline = await assemble(wanted, self._bus, self._subjects, self._lease, self._site)
         checkpoint: Checkpoint | None = None
         if wanted.checkpoint_ref is not None:
             checkpoint = await self.checkpoints.read(wanted.checkpoint_ref)

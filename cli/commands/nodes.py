@@ -118,6 +118,7 @@ def worker(call: Invocation) -> int:
         http_port=settings["worker.http_port"],
         data_dir=call.directory("worker", worker_id),
         max_pipelines=settings["worker.max_pipelines"],
+        files_dir=_path(settings["worker.files_dir"]),
         labels=labels(settings["worker.labels"]),
         leave_timeout=settings["worker.leave_timeout"],
         api_key=_worker_key(settings),

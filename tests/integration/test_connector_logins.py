@@ -3,7 +3,6 @@ with its cause, nothing of a secret is told, and health follows the connection.
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +19,7 @@ from transport.config import NatsConfig
 from transport.nats import Message, NatsTransport
 
 PROGRAM: Final = (
-    'stream Ins = In.from(Bus, topic: "in")\n'
-    'stream Out = Ins.where(n > 0).emit(n: n).to(Bus, topic: "out")\n'
+    'stream Ins = In.from(Bus, topic: "in")\nstream Out = Ins.where(n > 0).emit(n: n).to(Bus, topic: "out")\n'
 )
 
 
@@ -104,7 +102,10 @@ async def metrics(url: str) -> str:
 
 @pytest.mark.parametrize("login", LOGINS, ids=lambda login: login.__name__)
 async def test_events_come_from_and_go_to_a_server_that_asks_who_is_there(
-    nats_server: NatsServer, tmp_path: Path, login: Callable[[Path], Guarded], caplog: pytest.LogCaptureFixture
+    nats_server: NatsServer,
+    tmp_path: Path,
+    login: Callable[[Path], Guarded],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")
     guarded = login(tmp_path)

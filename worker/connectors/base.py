@@ -8,7 +8,10 @@ output, counted under a reason from a small fixed set. No text of either holds a
 
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 import orjson
@@ -25,6 +28,8 @@ DROP_REASONS: Final = (
     "not_encodable",
     "lease_expired",
     "sink_error",
+    "disk_full",
+    "not_written",
 )
 """Why an output did not leave; they become metric labels."""
 
@@ -57,14 +62,30 @@ class Sink(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the worker gives its connectors. `files`: the directory whose files programs may name, if any."""
+
+    files: Path | None = None
+
+
 class Connector(ABC):
-    """One declared connector of one pipeline."""
+    """One declared connector of one pipeline.
+
+    Attributes:
+        positions: how far its sources have come, by source, where they can go on from there; part of the
+            pipeline's checkpoint, and set from one before a source starts.
+    """
 
     type: ClassVar[str]
+    resumes: ClassVar[bool] = False
+    """Its sources note their `positions`."""
 
-    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, params: Mapping[str, Any], site: Site) -> None:
         self.name = name
         self.params = params
+        self.site = site
+        self.positions: dict[str, int] = {}
         self.messages_received = 0
         self.last_message = time.monotonic()
 
@@ -126,6 +147,11 @@ class Connector(ABC):
         return 0
 
     @property
+    def lost(self) -> Counter[str]:
+        """Outputs that were taken and did not leave after all, by reason."""
+        return Counter()
+
+    @property
     def last_error(self) -> str | None:
         """What went wrong last, without secrets."""
         return None
@@ -174,6 +200,20 @@ def encode_flat(event_type: str, fields: dict[str, Any], ts: int) -> bytes:
     return _encode(
         {"event_type": event_type, "timestamp": ts} | fields | {"event_type": event_type, "timestamp": ts}
     )
+
+
+Encode = Callable[[str, dict[str, Any], int], bytes]
+FORMATS: Final[Mapping[str, Encode]] = {"nested": encode_output, "flat": encode_flat}
+
+
+def output_format(name: str, params: Mapping[str, Any]) -> Encode:
+    """What `format` of a sink asks for; raises `ConnectorError` for an unknown one."""
+    form = params.get("format", "nested")
+    if form not in FORMATS:
+        raise ConnectorError(
+            f"connector {name}: format {form!r} is unknown: use {' or '.join(sorted(FORMATS))}"
+        )
+    return FORMATS[form]
 
 
 def _encode(message: dict[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from worker.connectors.base import (
     ConnectorError,
     OutputDropped,
     Sink,
+    Site,
     encode_output,
     known_params,
 )
@@ -49,8 +50,8 @@ class ConsoleConnector(Connector):
 
     type = "console"
 
-    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
-        super().__init__(name, params)
+    def __init__(self, name: str, params: Mapping[str, Any], site: Site) -> None:
+        super().__init__(name, params, site)
         known_params(f"connector {name}", params)
 
     async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:

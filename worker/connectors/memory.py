@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from transport.subscription import Handler, Message
-from worker.connectors.base import Connector, ConnectorError, Sink, encode_output, known_params
+from worker.connectors.base import Connector, ConnectorError, Sink, Site, encode_output, known_params
 
 CAPACITY: Final = 10_000
 
@@ -58,8 +58,8 @@ class MemoryConnector(Connector):
 
     type = "memory"
 
-    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
-        super().__init__(name, params)
+    def __init__(self, name: str, params: Mapping[str, Any], site: Site) -> None:
+        super().__init__(name, params, site)
         known_params(f"connector {name}", params)
         self._receivers: dict[str, tuple[Handler, str]] = {}
 

@@ -25,11 +25,12 @@ from transport.subscription import Handler
 from worker.connectors.base import (
     Connector,
     ConnectorError,
+    Encode,
     OutputDropped,
     Sink,
-    encode_flat,
-    encode_output,
+    Site,
     known_params,
+    output_format,
 )
 
 CONNECT_WAIT: Final = 2.0
@@ -39,10 +40,6 @@ _SERVER_KEYS: Final = ("servers", "url", "server")
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SOURCE_SUBJECT: Final = re.compile(r"[^\s.*>]+|\*")
 _TOKEN: Final = re.compile(r"[^\s.*>\x00-\x1f]{1,128}")
-_FORMATS: Final[dict[str, Callable[[str, dict[str, Any], int], bytes]]] = {
-    "nested": encode_output,
-    "flat": encode_flat,
-}
 _DROP_REASON: Final = {"bad_subject": "bad_topic", "bad_payload": "not_encodable", "timeout": "congested"}
 
 
@@ -51,8 +48,8 @@ class ManagedNatsConnector(Connector):
 
     type = "nats"
 
-    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
-        super().__init__(name, params)
+    def __init__(self, name: str, params: Mapping[str, Any], site: Site) -> None:
+        super().__init__(name, params, site)
         settings = dict(params)
         self._queue_group = _text(name, settings.pop("queue_group", ""), "queue_group")
         given = [key for key in _SERVER_KEYS if key in settings]
@@ -120,16 +117,12 @@ class ManagedNatsConnector(Connector):
     async def create_sink(self, stream: str, params: Mapping[str, Any]) -> Sink:
         known_params(f"sink of connector {self.name}", params, "topic", "format")
         topic = _text(self.name, params.get("topic", stream), "topic")
-        form = params.get("format", "nested")
-        if form not in _FORMATS:
-            raise ConnectorError(
-                f"connector {self.name}: format {form!r} is unknown: use {' or '.join(sorted(_FORMATS))}"
-            )
+        encode = output_format(self.name, params)
         try:
             check_publishable(_PLACEHOLDER.sub("x", topic), "topic")
         except ValueError as error:
             raise ConnectorError(f"connector {self.name}: {error}") from None
-        return _NatsSink(await self._client(), topic, _FORMATS[form])
+        return _NatsSink(await self._client(), topic, encode)
 
     async def stop_sources(self) -> None:
         leaving, self._subscriptions = self._subscriptions, {}
@@ -176,9 +169,7 @@ class ManagedNatsConnector(Connector):
 
 
 class _NatsSink:
-    def __init__(
-        self, transport: NatsTransport, topic: str, encode: Callable[[str, dict[str, Any], int], bytes]
-    ) -> None:
+    def __init__(self, transport: NatsTransport, topic: str, encode: Encode) -> None:
         self._transport = transport
         self._topic = topic
         self._templated = _PLACEHOLDER.search(topic) is not None

@@ -1,21 +1,35 @@
 """The connectors of one pipeline, by the names its program gives them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import importlib
+import pkgutil
+from collections import ChainMap, Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Self
 
 from proto_schemas.messages import ConnectorHealth
 from transport.subscription import Handler, Message
 from vpl import ConnectorDecl, SinkBinding, SourceBinding
-from worker.connectors.base import Connector, ConnectorError, Sink
-from worker.connectors.console import ConsoleConnector, LineSink, log_line, print_line
-from worker.connectors.memory import MemoryConnector
-from worker.connectors.nats import ManagedNatsConnector
+from worker import connectors as room
+from worker.connectors.base import Connector, ConnectorError, Sink, Site
+from worker.connectors.console import LineSink, log_line, print_line
 
-TYPES: Final[dict[str, type[Connector]]] = {
-    kind.type: kind for kind in (ManagedNatsConnector, ConsoleConnector, MemoryConnector)
-}
-"""What a program may declare. A further type is one class and one line."""
+_NO_TYPES: Final = frozenset({"base", "registry"})
+
+
+def _found() -> dict[str, type[Connector]]:
+    names = [found.name for found in pkgutil.iter_modules(room.__path__) if found.name not in _NO_TYPES]
+    modules = [importlib.import_module(f"{room.__name__}.{name}") for name in names]
+    return {
+        kind.type: kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Connector) and kind.__module__ == module.__name__
+    }
+
+
+TYPES: Final[dict[str, type[Connector]]] = _found()
+"""What a program may declare: the connectors of all files beside this one."""
 
 
 class ConnectorRegistry:
@@ -25,8 +39,8 @@ class ConnectorRegistry:
         self._connectors = dict(connectors)
 
     @classmethod
-    def from_configs(cls, declarations: Mapping[str, ConnectorDecl]) -> Self:
-        """Check every declaration.
+    def from_configs(cls, declarations: Mapping[str, ConnectorDecl], site: Site | None = None) -> Self:
+        """Check every declaration. `site`: what the worker gives them.
 
         Raises:
             ConnectorError: an unknown type, or parameters that are wrong.
@@ -39,7 +53,7 @@ class ConnectorRegistry:
                 raise ConnectorError(
                     f"connector {name}: unknown type {declaration.type!r}: use one of {known}"
                 )
-            connectors[name] = kind(name, declaration.params)
+            connectors[name] = kind(name, declaration.params, site or Site())
         return cls(connectors)
 
     async def start_source(self, binding: SourceBinding, receive: Handler, queue: str = "") -> None:
@@ -81,6 +95,28 @@ class ConnectorRegistry:
     def dropped(self) -> int:
         """Messages that came in faster than they were handled."""
         return sum(connector.dropped for connector in self._connectors.values())
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Outputs that were taken and did not leave after all, by reason."""
+        return sum((connector.lost for connector in self._connectors.values()), Counter())
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """How far the sources have come: the truth at each moment it is read, no copy."""
+        return ChainMap(*(connector.positions for connector in self._connectors.values()))
+
+    def resumes(self, sources: Iterable[SourceBinding]) -> bool:
+        """Whether one of these sources can go on where it was."""
+        return any(self._connectors[each.connector].resumes for each in sources)
+
+    def go_from(self, positions: Mapping[str, int]) -> None:
+        """Have sources begin there, as far as they are those of these connectors."""
+        for connector in self._connectors.values():
+            own = f"{connector.type}:{connector.name}:"
+            connector.positions.update(
+                {place: at for place, at in positions.items() if place.startswith(own) and at >= 0}
+            )
 
     async def stop_sources(self) -> None:
         """Stop intake now."""

@@ -17,7 +17,7 @@ FLUSH_WAIT: Final = 2.0
 """Seconds in which servers must say that they have them."""
 PAUSES: Final = (0.05, 2.0)
 """Seconds between attempts: the first, and the longest."""
-_TRANSIENT: Final = frozenset({"disconnected", "congested"})
+_TRANSIENT: Final = frozenset({"disconnected", "congested", "disk_full"})
 
 
 class Outside:

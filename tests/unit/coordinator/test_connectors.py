@@ -18,6 +18,7 @@ from tests.unit.coordinator.stage import Stage
 from transport.config import NatsConfig
 from transport.keyring import KeyRing, new_key
 from worker.connectors import registry
+from worker.connectors.base import Site
 
 SECRET = "hunter2-hunter2"
 
@@ -45,8 +46,9 @@ def test_the_types_are_those_of_the_worker_and_their_parameters_are_those_it_rea
     assert TYPES.keys() == registry.TYPES.keys()
     ours = {field.name for field in fields(NatsConfig)} | {"url", "server", "queue_group"}
     assert TYPES["nats"].keys() == ours
-    for kind in ("console", "memory"):
-        registry.TYPES[kind]("x", dict.fromkeys(TYPES[kind], "v"))
+    for kind in ("console", "file", "memory"):
+        values = {key: param.choices[0] if param.choices else "v" for key, param in TYPES[kind].items()}
+        registry.TYPES[kind]("x", values, Site())
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,8 @@ def test_the_types_are_those_of_the_worker_and_their_parameters_are_those_it_rea
         ("Bus", "natz", {}, r"\$\.connector_type.*did you mean 'nats'"),
         ("Bus", "kafka", {}, r"\$\.connector_type.*known are"),
         ("Bus", "nats", {"server_s": "nats://a"}, r"\$\.params\.server_s.*did you mean 'servers'"),
+        ("Bus", "file", {"sync": "now"}, r"\$\.params\.sync.*always, interval, never"),
+        ("Bus", "file", {"path": "a"}, r"\$\.params\.path.*known are sync"),
         ("Bus", "memory", {"topic": "t"}, r"\$\.params\.topic.*none"),
         ("Bus", "nats", {"servers": 7}, r"\$\.params\.servers"),
         ("Bus", "nats", {"servers": []}, r"\$\.params\.servers"),

@@ -43,7 +43,7 @@ class Heard:
 
 
 async def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConnectorError, match="'kafka': use one of console, memory, nats"):
+    with pytest.raises(ConnectorError, match="'kafka': use one of console, file, memory, nats"):
         registry("kafka")
 
 
