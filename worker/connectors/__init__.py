@@ -1,4 +1,4 @@
 """The outside world of a pipeline: sources that bring events, sinks that take them.
 
-A further type is one class (`base.Connector`) and one line (`registry.TYPES`).
+A further type is one file here, with a class derived from `base.Connector` (docs/connectors.md shows one).
 """

@@ -17,7 +17,8 @@ from worker.connectors.console import LineSink, log_line, print_line
 _NO_TYPES: Final = frozenset({"base", "registry"})
 
 
-def _found() -> dict[str, type[Connector]]:
+def find_types() -> dict[str, type[Connector]]:
+    """The connectors in the files of this package, by type."""
     names = [found.name for found in pkgutil.iter_modules(room.__path__) if found.name not in _NO_TYPES]
     modules = [importlib.import_module(f"{room.__name__}.{name}") for name in names]
     return {
@@ -28,7 +29,7 @@ def _found() -> dict[str, type[Connector]]:
     }
 
 
-TYPES: Final[dict[str, type[Connector]]] = _found()
+TYPES: Final[dict[str, type[Connector]]] = find_types()
 """What a program may declare: the connectors of all files beside this one."""
 
 

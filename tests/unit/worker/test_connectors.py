@@ -3,6 +3,9 @@
 import asyncio
 import json
 import logging
+import re
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ from tests.support.ports import free_port
 from tests.unit.worker.support import bare_client, collect
 from transport.nats import Message
 from vpl import ConnectorDecl, SinkBinding, SourceBinding
+from worker import connectors as connectors_room
 from worker.connectors.base import ConnectorError, OutputDropped
 from worker.connectors.memory import TOPICS
 from worker.connectors.nats import covers
-from worker.connectors.registry import ConnectorRegistry
+from worker.connectors.registry import TYPES, ConnectorRegistry, find_types
 
+GUIDE = Path(__file__).parents[3].joinpath("docs", "connectors.md").read_text(encoding="utf-8")
 SECRET = "hunter2"
 
 
@@ -45,6 +50,33 @@ class Heard:
 async def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConnectorError, match="'kafka': use one of console, file, memory, nats"):
         registry("kafka")
+
+
+async def test_the_type_that_the_documents_write_is_found_by_its_file_alone_and_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = re.findall(r"^```python connector=udp\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "udp.py").write_text(example)
+    monkeypatch.setattr(connectors_room, "__path__", [*connectors_room.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "worker.connectors.udp", raising=False)
+    monkeypatch.setitem(TYPES, "udp", find_types()["udp"])
+    with pytest.raises(ConnectorError, match="port"):
+        registry("udp")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.setblocking(False)
+        connectors = registry("udp", port=receiver.getsockname()[1])
+        assert not connectors.health_reports()[0].connected
+        out = await connectors.create_sink(sink())
+        await out.send("Out", {"n": 1}, 5)
+        async with asyncio.timeout(5):
+            data = await asyncio.get_running_loop().sock_recv(receiver, 1000)
+        assert json.loads(data) == {"event_type": "Out", "timestamp": 5, "n": 1}
+        assert connectors.health_reports()[0].connected
+        with pytest.raises(OutputDropped, match="too_large"):
+            await out.send("Out", {"n": "x" * 70_000}, 5)
+        await connectors.shutdown(1)
+    monkeypatch.delitem(sys.modules, "worker.connectors.udp")
 
 
 async def test_a_connector_that_is_not_declared_is_refused() -> None:
