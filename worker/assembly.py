@@ -43,6 +43,11 @@ async def assemble(
         )
     try:
         connectors = ConnectorRegistry.from_configs(_connectors(wanted, program), site)
+        if instance is not None and instance.key and (name := connectors.handed_out(program.sources)):
+            raise ConnectorError(
+                f"connector {name}: of a durable source one instance gets each message, which need not own "
+                "its key: leave out partition_key, or lead the events in by a route"
+            )
         queue = wanted.queue or ""
         lines = (
             lines_of(subjects, group, wanted.name, routes, instance, queue) if group else [Line(queue, ())]

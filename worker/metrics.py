@@ -72,6 +72,11 @@ class WorkerCollector(Collector):
             for name in ("connected", "disconnected"):
                 connectors.add_metric([kind, name], health[kind, name])
         yield connectors
+        yield GaugeMetricFamily(
+            "varpulis_redelivered",
+            "Messages of JetStream that came to the running pipelines more than once",
+            value=sum(pipeline.connectors.redelivered for pipeline in host.pipelines),
+        )
         losses = CounterMetricFamily(
             "varpulis_dropped", "Messages refused and outputs dropped, by reason", labels=["reason"]
         )

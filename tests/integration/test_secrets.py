@@ -75,7 +75,8 @@ class Hunt:
         admin = self.keys["admin"] = (directory / "admin.key").read_text().strip()
         password = {"user": "me", "password": self.word("password of a connector")}
         token = {"token": self.word("token of a connector")}
-        for name, params in (("Bus", password), ("Tok", token)):
+        key = {"nkey_seed": self.word("key of a connector")}
+        for name, params in (("Bus", password), ("Tok", token), ("Key", key)):
             body = {
                 "name": name,
                 "connector_type": "nats",

@@ -30,6 +30,7 @@ DROP_REASONS: Final = (
     "sink_error",
     "disk_full",
     "not_written",
+    "poison",
 )
 """Why an output did not leave; they become metric labels."""
 
@@ -146,9 +147,19 @@ class Connector(ABC):
         """Messages that came in faster than they were handled, and were thrown away."""
         return 0
 
+    @classmethod
+    def is_handed_out(cls, params: Mapping[str, Any]) -> bool:
+        """Whether of all who read such a source only one gets each message, whichever key it has."""
+        return False
+
+    @property
+    def redelivered(self) -> int:
+        """Messages that came more than once."""
+        return 0
+
     @property
     def lost(self) -> Counter[str]:
-        """Outputs that were taken and did not leave after all, by reason."""
+        """Messages and outputs that were taken and given up after all, by reason."""
         return Counter()
 
     @property

@@ -5,7 +5,8 @@ is worth a socket: a slow sink of one pipeline cannot hold up another pipeline, 
 messages.
 
 In: `topic` (with `*` and `>`) and `queue_group`; one subscription for each (subject, group), however many
-streams read from it, and none for a subject that another one covers: an event must not come twice. Out:
+streams read from it, and none for a subject that another one covers: an event must not come twice. With
+`stream` and `durable` a source is a consumer of JetStream, where events wait for us (`durable`). Out:
 `topic`, which may hold `{field}`, default the stream's name; `format: "flat"` or "nested". A value that
 would break out of its token (a dot, a space, a wildcard, nothing) drops that output. While there is no
 connection outputs are dropped and counted: delivery is at most once.
@@ -13,12 +14,14 @@ connection outputs are dropped and counted: delivery is at most once.
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proto_schemas.subjects import check_publishable
 from transport.config import NatsConfig
 from transport.errors import ConfigError, NatsTransportError
+from transport.jetstream import JetStreamRefused
 from transport.listener import Listener
 from transport.nats import Message, NatsTransport, Subscription
 from transport.subscription import Handler
@@ -32,6 +35,7 @@ from worker.connectors.base import (
     known_params,
     output_format,
 )
+from worker.connectors.durable import DurableSource
 
 CONNECT_WAIT: Final = 2.0
 """Seconds a deploy waits for the connection and for the server's word that it has the subscriptions."""
@@ -39,6 +43,7 @@ CONNECT_WAIT: Final = 2.0
 _SERVER_KEYS: Final = ("servers", "url", "server")
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SOURCE_SUBJECT: Final = re.compile(r"[^\s.*>]+|\*")
+_CONSUMER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TOKEN: Final = re.compile(r"[^\s.*>\x00-\x1f]{1,128}")
 _DROP_REASON: Final = {"bad_subject": "bad_topic", "bad_payload": "not_encodable", "timeout": "congested"}
 
@@ -66,10 +71,16 @@ class ManagedNatsConnector(Connector):
         self._transport: NatsTransport | None = None
         self._connecting = asyncio.Lock()
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
+        self._durables: dict[tuple[str, str], DurableSource] = {}
+        self._redelivered = 0
+        self._lost: Counter[str] = Counter()
         self._witnesses: dict[str, Listener] = {}
         self._last_error: str | None = None
 
     async def start_source(self, params: Mapping[str, Any], receive: Handler, queue: str = "") -> None:
+        if self.is_handed_out(params):
+            await self._start_durable(params, receive)
+            return
         subject, given = self._source(params)
         group = given or queue
         if any(group == other and covers(known, subject) for known, other in self._subscriptions):
@@ -91,6 +102,10 @@ class ManagedNatsConnector(Connector):
             raise ConnectorError(f"connector {self.name}: {error}", retryable=error.retryable) from None
 
     async def watch_source(self, params: Mapping[str, Any], see: Callable[[Message], None]) -> None:
+        if self.is_handed_out(params):
+            self._durable(params)
+            await self._client()  # nothing to witness: what one copy acknowledged no other one gets
+            return
         subject, _ = self._source(params)
         if any(covers(known, subject) for known in self._witnesses):
             return
@@ -107,6 +122,45 @@ class ManagedNatsConnector(Connector):
         witnesses, self._witnesses = self._witnesses, {}
         for witness in witnesses.values():
             await witness.unsubscribe()
+
+    @classmethod
+    def is_handed_out(cls, params: Mapping[str, Any]) -> bool:
+        return "durable" in params or "stream" in params
+
+    async def _start_durable(self, params: Mapping[str, Any], receive: Handler) -> None:
+        stream, durable, subject = self._durable(params)
+        if (stream, durable) in self._durables:
+            raise ConnectorError(
+                f"connector {self.name}: two sources read stream {stream} as {durable!r}: give each its own"
+            )
+
+        async def count_and_receive(message: Message) -> None:
+            self.count_message()
+            await receive(message)
+
+        source = DurableSource(await self._client(), stream, durable, subject, count_and_receive)
+        try:
+            await source.start()
+        except JetStreamRefused as error:
+            raise ConnectorError(
+                f"connector {self.name}: stream {stream}, durable {durable!r}: {error}: make the stream, or "
+                "give a durable of which nobody else made another consumer"
+            ) from None
+        except NatsTransportError as error:
+            raise ConnectorError(f"connector {self.name}: {error}", retryable=error.retryable) from None
+        self._durables[stream, durable] = source
+
+    def _durable(self, params: Mapping[str, Any]) -> tuple[str, str, str]:
+        """The stream, the consumer's name, and the subject of a source that waits for us."""
+        known_params(f"source of connector {self.name}", params, "topic", "stream", "durable")
+        for key in ("stream", "durable"):
+            text = params.get(key)
+            if not isinstance(text, str) or _CONSUMER.fullmatch(text) is None:
+                raise ConnectorError(
+                    f"connector {self.name}: {key} must be 1 to 64 letters, digits, '_' or '-', and stream "
+                    "and durable go together"
+                )
+        return params["stream"], params["durable"], _source_subject(self.name, params.get("topic"))
 
     def _source(self, params: Mapping[str, Any]) -> tuple[str, str]:
         """The subject of a source, and the queue group that the program names, if any."""
@@ -125,11 +179,20 @@ class ManagedNatsConnector(Connector):
         return _NatsSink(await self._client(), topic, encode)
 
     async def stop_sources(self) -> None:
+        await self._stop_durables(0.0)
         leaving, self._subscriptions = self._subscriptions, {}
         for subscription in leaving.values():
             await subscription.unsubscribe()
 
+    async def _stop_durables(self, timeout: float) -> None:
+        leaving, self._durables = self._durables, {}
+        await asyncio.gather(*(source.stop(timeout) for source in leaving.values()))
+        for source in leaving.values():
+            self._redelivered += source.redelivered
+            self._lost["poison"] += source.poison
+
     async def drain_sources(self, timeout: float) -> None:
+        await self._stop_durables(timeout)
         leaving, self._subscriptions = self._subscriptions, {}
         if self._transport is not None:
             await self._transport.leave(leaving.values(), timeout)
@@ -139,12 +202,15 @@ class ManagedNatsConnector(Connector):
             await self._transport.flush(timeout)
 
     async def close(self, timeout: float) -> None:
+        await self._stop_durables(0.0)
         if self._transport is not None:
             await self._transport.close(timeout)
 
     @property
     def connected(self) -> bool:
-        return self._transport is not None and self._transport.connected
+        if self._transport is None or not self._transport.connected:
+            return False
+        return not any(source.error for source in self._durables.values())
 
     @property
     def dropped(self) -> int:
@@ -154,7 +220,16 @@ class ManagedNatsConnector(Connector):
     def last_error(self) -> str | None:
         if self._transport is not None and not self._transport.connected:
             return f"not connected to {self._transport.server_url}"
-        return self._last_error
+        errors = (source.error for source in self._durables.values())
+        return next(filter(None, errors), self._last_error)
+
+    @property
+    def lost(self) -> Counter[str]:
+        return self._lost + Counter(poison=sum(source.poison for source in self._durables.values()))
+
+    @property
+    def redelivered(self) -> int:
+        return self._redelivered + sum(source.redelivered for source in self._durables.values())
 
     async def _client(self) -> NatsTransport:
         async with self._connecting:

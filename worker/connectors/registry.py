@@ -97,9 +97,21 @@ class ConnectorRegistry:
         """Messages that came in faster than they were handled."""
         return sum(connector.dropped for connector in self._connectors.values())
 
+    def handed_out(self, sources: Iterable[SourceBinding]) -> str:
+        """The connector of a source of which one instance gets each message; empty: there is none."""
+        for each in sources:
+            if self._named(each.connector).is_handed_out(each.params):
+                return each.connector
+        return ""
+
+    @property
+    def redelivered(self) -> int:
+        """Messages that came more than once."""
+        return sum(connector.redelivered for connector in self._connectors.values())
+
     @property
     def lost(self) -> Counter[str]:
-        """Outputs that were taken and did not leave after all, by reason."""
+        """Messages and outputs that were taken and given up after all, by reason."""
         return sum((connector.lost for connector in self._connectors.values()), Counter())
 
     @property
