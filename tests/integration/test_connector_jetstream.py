@@ -116,9 +116,7 @@ async def test_what_was_not_handled_goes_back_at_once_when_a_reader_leaves() -> 
         coming = DurableSource(bus, "IN", "cell-7", "in.>", second)
         await coming.start()
         await until(lambda: len(rest) >= 9, what="what the first one gave back")
-        assert sorted(rest) == [b"%d" % n for n in range(1, 10)], (
-            "the one at hand was handled, and is done with"
-        )
+        assert sorted(rest) == [b"%d" % n for n in range(1, 10)], "the one at hand was handled, and is done"
         await coming.stop(1)
         await bus.close()
 
@@ -144,6 +142,26 @@ async def test_a_server_that_was_away_is_shown_and_read_on(
                 await asyncio.sleep(0.01)
         await again.publish("in.a", b"after the restart")
         await until(lambda: handled == [b"after the restart"], timeout=15, what="the message")
+        await until(lambda: not source.error, what="that all is well, shown")
+        await source.stop(1)
+        await bus.close()
+
+
+async def test_a_consumer_that_somebody_deletes_is_made_again_and_what_is_in_the_stream_comes() -> None:
+    async with streamed() as (server, context):
+        bus = await NatsTransport.connect(NatsConfig(servers=(server.url,)), wait=5)
+        handled: list[bytes] = []
+
+        async def handle(message: Message) -> None:
+            handled.append(message.data)
+
+        source = DurableSource(bus, "IN", "cell-7", "in.>", handle)
+        await source.start()
+        await context.publish("in.a", b"1")
+        await until(lambda: handled == [b"1"], what="the message")
+        await context.delete_consumer("IN", "cell-7")
+        await context.publish("in.a", b"2")
+        await until(lambda: handled == [b"1", b"1", b"2"], what="all messages, from another consumer")
         await until(lambda: not source.error, what="that all is well, shown")
         await source.stop(1)
         await bus.close()

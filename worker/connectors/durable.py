@@ -11,7 +11,8 @@ acknowledged. Rules:
 4. One that was handed out more than `BUDGET` times is poison: whoever handles it fails, or dies of it. It is
    ended (`+TERM`) without being handled, and counted as `poison`.
 5. What is here and not handled when we leave is given back at once (`-NAK`), so nobody waits for it.
-6. A consumer that is gone, or silent, is made again, with growing pauses; `error` says why meanwhile.
+6. A consumer that is gone, or silent, is made again, with growing pauses; `error` says why meanwhile. With
+   one that somebody deleted goes what had been acknowledged: all that is in the stream comes again.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ HEARTBEAT: Final = 1.0
 SILENCE: Final = 3.0
 PAUSES: Final = (0.1, 5.0)
 _NAK_DELAY: Final = 0.5
+_PULL_OVER: Final = ("Max", "Batch Completed")
+"""In a 409: this pull is over, the consumer is not."""
 _NS: Final = 1_000_000_000
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class DurableSource:
         self._stop = asyncio.Event()
         self._open = 0
         self._heard = 0.0
+        self._trouble = ""
         self._task: asyncio.Task[None] | None = None
         self.redelivered = 0
         self.poison = 0
@@ -123,6 +127,9 @@ class DurableSource:
 
     async def _read(self) -> None:
         """Handle what is here; ask for more where nothing is under way."""
+        trouble, self._trouble = self._trouble, ""
+        if trouble:
+            raise JetStreamRefused(0, trouble)
         if not self._open or time.monotonic() - self._heard > SILENCE:
             if self._open or self.error:
                 self._open = 0
@@ -172,9 +179,17 @@ class DurableSource:
         if message.reply.startswith("$JS.ACK."):
             self._open = max(self._open - 1, 0)
             self._buffer.append(message)
-        elif (message.headers or {}).get("Status") != "100":
-            self._open = 0  # this pull is over; where the consumer is gone, the next one hears nothing
+        else:
+            self._hear_status(message.headers or {})
         self._arrived.set()
+
+    def _hear_status(self, headers: dict[str, str]) -> None:
+        status, described = headers.get("Status", ""), headers.get("Description", "")
+        if status == "100":
+            return
+        self._open = 0
+        if status not in ("404", "408") and not any(word in described for word in _PULL_OVER):
+            self._trouble = described or f"the server answers {status or 'nothing that we know'}"
 
 
 def _times_delivered(reply: str) -> int:
