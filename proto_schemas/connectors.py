@@ -21,7 +21,8 @@ _NAME: Final = re.compile(CONNECTOR_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list) or `seconds`.
+    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list), `seconds` or
+    `integer`.
     `choices`: the only values, where there are such."""
 
     kind: str = "text"
@@ -105,6 +106,10 @@ def _check_value(key: str, param: Param, value: Any) -> None:
     if param.kind == "seconds" and not is_reference(value):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0.05 <= value <= 60:
             raise ValueError(f"{path}: give a number of seconds from 0.05 to 60")
+        return
+    if param.kind == "integer" and not is_reference(value):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{path}: give a whole number")
         return
     if param.choices and value not in param.choices:
         raise ValueError(f"{path}: give {', '.join(param.choices)}")

@@ -23,7 +23,9 @@ def check(call: Invocation) -> int:
     """Every finding of every program in the file; fails when one of them is an error."""
     path = Path(call.arguments["file"])
     programs = sources(path)
-    return _found(call, path, {name: (programs[name], _findings(call, programs[name])) for name in programs})
+    return _found(
+        call, path, {name: (programs[name], _all_findings(call, programs[name])) for name in programs}
+    )
 
 
 def run(call: Invocation) -> int:
@@ -96,6 +98,16 @@ def _one_program(call: Invocation) -> Program | None:
 
 def _findings(call: Invocation, source: str) -> list[Diagnostic]:
     return check_source(source, _registered(call))
+
+
+def _all_findings(call: Invocation, source: str) -> list[Diagnostic]:
+    """With those of the connectors it declares, which matter where it is deployed."""
+    from coordinator.declared import faults
+
+    findings = _findings(call, source)
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    return [*findings, *faults(source, compile_source(source, _registered(call)))]
 
 
 def _found(call: Invocation, path: Path, programs: dict[str, tuple[str, list[Diagnostic]]]) -> int:

@@ -4,13 +4,12 @@ Programs are compiled in a thread, so that a large one does not hold up heartbea
 """
 
 import asyncio
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from coordinator.api.shape import check_shape, refuse
+from coordinator.declared import faults, secrets_written
 from coordinator.state.model import Connector, Group
-from proto_schemas.connectors import written_secrets
 from proto_schemas.delivery import unfit
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec, PipelineSpec
@@ -55,7 +54,7 @@ async def undivided(spec: GroupSpec, registered: Mapping[str, Connector]) -> dic
 
 async def diagnose(source: str, registered: Collection[str] = ()) -> list[Diagnostic]:
     """Every finding in one program; `registered`: names of connectors it may use without declaring them."""
-    findings = await asyncio.to_thread(check_source, source, frozenset(registered))
+    findings = await asyncio.to_thread(_checked, source, frozenset(registered))
     return [_wire(finding) for finding in findings]
 
 
@@ -115,24 +114,15 @@ def _undivided(program: Program, key: str, registered: Mapping[str, Connector]) 
     return f"its source on connector {connector} has a queue_group" if connector is not None else ""
 
 
-def _written_secrets(source: str, program: Program) -> Iterator[Finding]:
-    """Programs are replicated and shown as they are."""
-    for connector in program.connectors.values():
-        for name in written_secrets(connector.type, connector.params):
-            before, _, _ = source.partition(_declaration(source, connector.name))
-            yield Finding(
-                "error",
-                before.count("\n") + 1,
-                len(before) - (before.rfind("\n") + 1) + 1,
-                f"the {name} of connector {connector.name} holds a secret: who may read a group reads its "
-                "programs",
-                f'write {name}: "env:NAME" or "file:PATH", or register it: varpulis connector create',
-            )
+def _declared(source: str, program: Program) -> Iterator[Finding]:
+    yield from list(secrets_written(source, program)) or faults(source, program)
 
 
-def _declaration(source: str, name: str) -> str:
-    found = re.search(rf"\bconnector\s+{re.escape(name)}\b", source)
-    return found[0] if found is not None else source
+def _checked(source: str, registered: frozenset[str]) -> list[Finding]:
+    findings = check_source(source, registered)
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    return [*findings, *faults(source, compile_source(source, registered))]
 
 
 def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool = False) -> Programs:
@@ -143,8 +133,8 @@ def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool 
     for number, pipeline in enumerate(spec.pipelines):
         try:
             program = compile_source(pipeline.source, frozenset(registered))
-            if new and (written := list(_written_secrets(pipeline.source, program))):
-                raise VplError(written)
+            if new and (wrong := list(_declared(pipeline.source, program))):
+                raise VplError(wrong)
             _check_sources(number, pipeline, program, registered)
             sinks = [sink.connector for sink in program.sinks if sink.connector is not None]
             if fault := unfit(spec.delivery, [source.connector for source in program.sources], sinks):

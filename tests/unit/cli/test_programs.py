@@ -175,3 +175,14 @@ def test_the_mark_stands_below_the_place_whatever_stands_before_it() -> None:
     assert line[mark.index("^")] == "X"
     assert len(line) < 120
     assert excerpt("p", "", Diagnostic("error", 7, 1, "m")) == "p:7:1: error: m"
+
+
+def test_check_knows_the_types_of_connectors_and_their_parameters(
+    doors: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (doors / "wrong.vpl").write_text(
+        'connector Bus = nats(servrs: "nats://a")\nstream A = B.from(Bus, topic: "a").emit(n: n)\n'
+    )
+    assert main(["check", "wrong.vpl"]) == 1
+    lines, _ = out(capsys)
+    assert "wrong.vpl:1:1" in lines[0] and "did you mean 'servers'" in lines[0]

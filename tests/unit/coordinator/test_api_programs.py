@@ -1,11 +1,11 @@
-"""Which subjects a route may name."""
+"""What of a program is refused before it is replicated: its routes, its secrets, its connectors."""
 
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from coordinator.api.programs import check_group, sharers_by_key
+from coordinator.api.programs import check_group, diagnose, sharers_by_key
 from coordinator.state.model import Connector, Group
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Route
@@ -105,3 +105,28 @@ async def test_a_reference_to_a_secret_is_none() -> None:
         'stream Out = In.from(Bus, topic: "t").emit(x: x)'
     )
     assert await check_group(GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source)]), PREFIX)
+
+
+@pytest.mark.parametrize(
+    ("declaration", "text"),
+    [
+        ("natz()", "'natz' is unknown: did you mean 'nats'"),
+        ('nats(servrs: "nats://a")', "servrs of connector Bus: nats has no such parameter: did you mean"),
+        ('nats(user: "u")', "user is given without password"),
+        ("nats(connect_timeout: 0)", "connect_timeout of connector Bus: give a number of seconds"),
+        ("nats(servers: 5)", "servers of connector Bus: give text"),
+        ('file(sync: "now")', "sync of connector Bus: give always, interval, never"),
+        ('memory(topic: "t")', "topic of connector Bus: memory has no such parameter"),
+    ],
+)
+async def test_a_declared_connector_that_no_worker_would_take_is_refused_where_it_is_declared(
+    declaration: str, text: str
+) -> None:
+    source = f"const A = 1\n  connector Bus = {declaration}\nstream Out = In.emit(n: n)\n"
+    group = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source)])
+    with pytest.raises(WireError) as refused:
+        await check_group(group, PREFIX)
+    [finding] = list(refused.value.diagnostics or [])
+    assert text in finding.message and (finding.line, finding.column) == (2, 3)
+    (shown,) = await diagnose(source)
+    assert text in shown.message

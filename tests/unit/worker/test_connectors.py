@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from proto_schemas.connectors import Param, check_connector
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.support.ports import free_port
@@ -60,6 +61,11 @@ async def test_the_type_that_the_documents_write_is_found_by_its_file_alone_and_
     monkeypatch.setattr(connectors_room, "__path__", [*connectors_room.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "worker.connectors.udp", raising=False)
     monkeypatch.setitem(TYPES, "udp", find_types()["udp"])
+    (known,) = re.findall(r'^"udp": (\{.*\}),$', GUIDE, re.MULTILINE)
+    monkeypatch.setattr("proto_schemas.connectors.TYPES", {"udp": eval(known, {"Param": Param})})  # noqa: S307 - our document
+    check_connector("Stats", "udp", {"host": "localhost", "port": 8125})
+    with pytest.raises(ValueError, match="whole number"):
+        check_connector("Stats", "udp", {"port": "8125"})
     with pytest.raises(ConnectorError, match="port"):
         registry("udp")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
