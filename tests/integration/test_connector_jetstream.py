@@ -186,3 +186,12 @@ async def test_a_durable_source_that_cannot_be_is_refused_with_cause_and_remedy(
     ):
         answer = await command(client, "deploy", {"name": "p", "source": program(server, source)})
         assert text in answer["error"], answer
+
+
+async def test_instances_that_share_by_key_cannot_share_a_durable_source(tmp_path: Path) -> None:
+    """Each event goes to one of them, which would drop it as another one's."""
+    instance = {"of": "p", "number": 0, "count": 2, "key": "n"}
+    async with streamed() as (server, _), running(server, tmp_path), bare_client(server) as client:
+        wanted = {"name": "p-0", "group": "g", "source": program(server), "instance": instance}
+        answer = await command(client, "deploy", wanted)
+        assert answer["code"] == "bad_request" and "leave out partition_key" in answer["error"], answer
