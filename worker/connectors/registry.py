@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from proto_schemas.messages import ConnectorHealth
 from transport.subscription import Handler, Message
@@ -123,12 +123,17 @@ class ConnectorRegistry:
         """Whether one of these sources can go on where it was."""
         return any(self._connectors[each.connector].resumes for each in sources)
 
-    def go_from(self, positions: Mapping[str, int]) -> None:
-        """Have sources begin there, as far as they are those of these connectors."""
+    def go_from(self, positions: Mapping[str, Any]) -> None:
+        """Have sources begin there, as far as they are those of these connectors, and positions at all: a
+        checkpoint may come from a stranger."""
         for connector in self._connectors.values():
             own = f"{connector.type}:{connector.name}:"
             connector.positions.update(
-                {place: at for place, at in positions.items() if place.startswith(own) and at >= 0}
+                {
+                    place: at
+                    for place, at in positions.items()
+                    if place.startswith(own) and type(at) is int and at >= 0
+                }
             )
 
     async def stop_sources(self) -> None:

@@ -152,6 +152,12 @@ async def test_who_goes_on_from_a_position_loses_and_doubles_no_line(tmp_path: P
     assert heard == lines
 
 
+async def test_a_position_that_is_none_is_passed_over(tmp_path: Path) -> None:
+    connectors = files(tmp_path)
+    connectors.go_from({"file:F:a": "7", "file:F:b": -1, "file:F:c": True, "file:G:d": 5, "file:F:e": 5})
+    assert dict(connectors.positions) == {"file:F:e": 5}
+
+
 @given(st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")), max_size=20))
 async def test_whatever_lies_in_a_file_each_line_comes_once_and_is_an_event_or_refused(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
