@@ -43,6 +43,10 @@ class WorkerConfig:
         checkpoint_required: it waits on then; else it begins without state, and says so.
         checkpoint_replicas, checkpoint_max_bytes: of the JetStream bucket, where this worker makes it: 1, 3
             or 5; 0 bytes: as many as the account allows.
+        error_budget: events of a pipeline that may fail one after another; 1 to 1,000,000.
+        error_share: part of its events that may fail within 10 s, where that many failed; above 0, to 1.
+        event_secs: seconds of processor time that one event may take, 0.05 or more; 0: any. While it runs no
+            heartbeat goes out: keep it well below the lease.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
         cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
@@ -74,6 +78,9 @@ class WorkerConfig:
     checkpoint_required: bool = False
     checkpoint_replicas: int = 1
     checkpoint_max_bytes: int = 0
+    error_budget: int = 100
+    error_share: float = 0.9
+    event_secs: float = 1.0
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
     cluster_key_file: Path | None = None
@@ -100,6 +107,7 @@ class WorkerConfig:
         if not 0 <= self.leave_timeout <= 3600:
             raise ConfigError(f"leave_timeout is {self.leave_timeout}: give 0 to 3600 seconds")
         self._check_checkpoints()
+        self._check_limits()
         if self.cpu_cores < 1:
             raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -112,6 +120,14 @@ class WorkerConfig:
             raise ConfigError(
                 "address and worker_key_file are for a worker with coordinators: give those, too"
             )
+
+    def _check_limits(self) -> None:
+        if not 1 <= self.error_budget <= 1_000_000:
+            raise ConfigError(f"error_budget is {self.error_budget}: give 1 to 1000000 events")
+        if not 0 < self.error_share <= 1:
+            raise ConfigError(f"error_share is {self.error_share:g}: give a part of 1, above 0")
+        if self.event_secs != 0 and not 0.05 <= self.event_secs <= 60:
+            raise ConfigError(f"event_secs is {self.event_secs:g}: give 0, or 0.05 to 60 seconds")
 
     def _check_checkpoints(self) -> None:
         store = self.checkpoint_store

@@ -6,9 +6,10 @@ each other without an `await` between, so what `take` gives belongs to that even
 subscriptions and an inject interleave.
 
 Nothing a pipeline does hurts its neighbours. A refused message, a dropped output and a failing event are
-counted by reason; `FAILURE_BUDGET` failing events in a row make the pipeline `failed`: it stops its intake
-and says why in the heartbeats, and the coordinator decides. Outputs leave only while the worker's lease
-allows (`worker.lease`). While it moves, a copy keeps what comes instead of handling it (`worker.handover`).
+counted by reason; too many failing events (`worker.budget`), or one that takes too long (`worker.watchdog`),
+make the pipeline `failed`: it stops its intake and says why in the heartbeats, and the coordinator decides.
+Outputs leave only while the worker's lease allows (`worker.lease`). While it moves, a copy keeps what comes
+instead of handling it (`worker.handover`).
 
 A pipeline whose group delivers at least once, or exactly once, has a `feed` (`worker.delivery`): that brings
 it its events from a stream, and takes its outputs; nothing else reaches it.
@@ -27,9 +28,11 @@ from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
 from vpl import Program
 from vpl.keeper import LOSSES
+from worker.budget import ErrorBudget, Limits
 from worker.checkpoints import NOWHERE, At, Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink
 from worker.connectors.registry import ConnectorRegistry
+from worker.cut import CutFailed
 from worker.held import Held, Witness
 from worker.inputs import Inputs
 from worker.intake import Intake
@@ -39,12 +42,14 @@ from worker.relay import Relay
 from worker.routes import RouteSink
 from worker.safety import Progress, Safety
 from worker.store.base import NO_GROUP, Owner, Place
+from worker.watchdog import IDLE, TooLong, Watchdog
 
 if TYPE_CHECKING:
     from worker.delivery.feed import Feed
 
-FAILURE_BUDGET: Final = 100
-"""Failing events in a row after which a pipeline is `failed`."""
+CLOSING_TIMES: Final = 10
+"""So many times as long as an event may the closing of all windows that are due take."""
+MAX_REASON: Final = 300
 ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", *LOSSES)
 """Counters of the engine that tell of events, or parts of its state, that went nowhere."""
 NEWS_SECS: Final = 60.0
@@ -89,7 +94,9 @@ class Pipeline:
         state, reason: `running`, or not and why.
         refused: messages that were no events, by reason.
         dropped: outputs that did not leave, by reason.
-        errors: events the engine failed on.
+        torn: an event was cut off in its middle: its state is worthless.
+        last_save_due: it failed, and its state is whole: a checkpoint of it spares the next copy the events
+            that this one failed on.
         held, witness: what it keeps while it moves, and the order in which that came.
         relayed, relayed_goes_on: events passed on to others; and, while it holds, that what others pass on
             is handled.
@@ -120,6 +127,8 @@ class Pipeline:
         held: bool = False,
         life: int = 0,
         checkpoint_secs: float | None = None,
+        limits: Limits | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
@@ -151,8 +160,10 @@ class Pipeline:
         self.timer = asyncio.Lock()
         self.refused: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self.errors = 0
-        self._errors_in_a_row = 0
+        self._budget = ErrorBudget(limits or Limits())
+        self._watch = watchdog or Watchdog(0)
+        self.torn = False
+        self.last_save_due = False
         self._restored: Counter[str] = Counter()
         self._now = 0
         self._ticks = 0
@@ -228,16 +239,21 @@ class Pipeline:
         if self.state is State.FAILED or self.state is State.DRAINED:
             self.refused[f"pipeline_{self.state}"] += 1
             return None
-        engine = self.engine
+        engine, watch = self.engine, self._watch
         if now != self._now:
             engine.now = self._now = now
         try:
-            engine.process(event_type, fields, ts)
-            self._errors_in_a_row = 0
+            try:
+                watch.ticks = 0
+                engine.process(event_type, fields, ts)
+            finally:
+                watch.ticks = IDLE
             return engine.take()
+        except TooLong:
+            self._cut_off(f"an event of type {event_type[:60]!r}")
         except Exception as error:
             self._count_failure(error)
-            return None
+        return None
 
     def may_put_out(self) -> bool:
         """The lease of the worker allows it now."""
@@ -289,12 +305,19 @@ class Pipeline:
 
     def close_windows(self, now: int) -> list[Output]:
         """Close what is over at `now` (ms): its outputs."""
+        watch = self._watch
         try:
-            self.engine.advance(now)
+            try:
+                watch.times, watch.ticks = CLOSING_TIMES, 0
+                self.engine.advance(now)
+            finally:
+                watch.times, watch.ticks = 1, IDLE
             return self.engine.take()
+        except TooLong:
+            self._cut_off("the closing of windows", CLOSING_TIMES)
         except Exception as error:
             self._count_failure(error)
-            return []
+        return []
 
     def fail(self, reason: str) -> None:
         """It cannot go on here: the coordinators are told why."""
@@ -303,13 +326,18 @@ class Pipeline:
 
     def _count_failure(self, error: Exception) -> None:
         self.engine.take()  # what the failing event had put out is not the next one's
-        self.errors += 1
-        self._errors_in_a_row += 1
-        if self._errors_in_a_row == 1:
+        spent = self._budget.spend(self.engine.counters["events_in"], time.monotonic())
+        if self._budget.in_a_row == 1:
             log.error("pipeline=%s the engine failed on an event; going on", self.id, exc_info=error)
-        if self._errors_in_a_row >= FAILURE_BUDGET:
-            cause = f"{type(error).__name__}: {error}"[:200]
-            self.fail(f"{FAILURE_BUDGET} events in a row failed, the last with {cause}")
+        if spent:
+            self.last_save_due = self.keeps
+            self.fail(f"{spent}, the last with {type(error).__name__}: {error}"[:MAX_REASON])
+
+    def _cut_off(self, what: str, times: int = 1) -> None:
+        self.engine.take()
+        self.torn = True
+        secs = self._watch.event_secs * times
+        self.fail(f"{what} took more than {secs:g} s of processor time, and was cut off")
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`.
@@ -319,7 +347,9 @@ class Pipeline:
         """
         before = self.engine.counters
         put_back(self.engine, checkpoint)
-        self._restored.update({key: count - before[key] for key, count in self.engine.counters.items()})
+        after = self.engine.counters
+        self._restored.update({key: count - before[key] for key, count in after.items()})
+        self._budget.begin_anew(after["events_in"])
         self.safety.saved = None
         if self.feed is not None:
             self.feed.go_from(checkpoint)
@@ -344,6 +374,8 @@ class Pipeline:
         Raises:
             CutFailed: that could not be brought about in time.
         """
+        if self.torn:
+            raise CutFailed(f"its state is not whole: {self.reason}")
         if self.feed is None:
             yield NOWHERE
             return
@@ -442,7 +474,7 @@ class Pipeline:
             + in_engine
             + Counter(
                 slow_consumer=self.inputs.dropped,
-                engine_failure=self.errors,
+                engine_failure=self._budget.failures,
                 held_overflow=self.held.overflow,
                 no_route=no_route,
             )

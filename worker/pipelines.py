@@ -26,6 +26,7 @@ from transport.nats import Message, NatsTransport
 from vpl import check_source
 from worker import handover
 from worker.assembly import assemble
+from worker.budget import Limits
 from worker.checkpointer import Checkpointer
 from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError
@@ -36,6 +37,7 @@ from worker.lease import Lease
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
 from worker.store.archive import Archive
 from worker.store.base import Fenced, StoreDown
+from worker.watchdog import Watchdog
 
 START_WAIT: Final = 3.0
 """Seconds in which all connections and subscriptions of a deploy must stand."""
@@ -56,11 +58,13 @@ class PipelineHost:
     Args:
         bus: what carries events between pipelines; None: this worker takes none that need it.
         shared_store: other workers can read the checkpoints, too.
+        limits: what one pipeline may use before it is `failed`.
         archive: where checkpoints go; `checkpoint_secs`, `checkpoint_wait`, `checkpoint_required`: see
             `Checkpointer`.
 
     Attributes:
         checkpoints: takes them, and gives them back.
+        watchdog: cuts off events that take too long, once it is started.
         draining: no more deploys; set by `drain` for good.
     """
 
@@ -76,8 +80,11 @@ class PipelineHost:
         checkpoint_wait: float = 0.0,
         checkpoint_required: bool = False,
         shared_store: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._bus = bus
+        self._limits = limits or Limits()
+        self.watchdog = Watchdog(self._limits.event_secs)
         self._shared_store = shared_store
         self._subjects = subjects
         self.checkpoints = Checkpointer(
@@ -221,7 +228,9 @@ class PipelineHost:
         return pipeline
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
-        pipeline = await assemble(wanted, self._bus, self._subjects, self._lease)
+        pipeline = await assemble(
+            wanted, self._bus, self._subjects, self._lease, self._limits, self.watchdog
+        )
         checkpoint: Checkpoint | None = None
         if wanted.checkpoint_ref is not None:
             checkpoint = await self.checkpoints.read(wanted.checkpoint_ref)
@@ -328,6 +337,9 @@ class PipelineHost:
                         continue
                     if pipeline.is_due(now):
                         at_work[pipeline] = tasks.create_task(pipeline.tick(now))
+                    elif pipeline.last_save_due:
+                        pipeline.last_save_due = False
+                        at_work[pipeline] = tasks.create_task(self.save(pipeline))
                     elif handover.is_overdue(pipeline):
                         log.warning("pipeline=%s its move is heard of no more: going on", pipeline.id)
                         at_work[pipeline] = tasks.create_task(self._go_on(pipeline))
