@@ -114,6 +114,7 @@ _WORKER_KEYS: Final = (
     "worker.error_budget",
     "worker.error_share",
     "worker.event_secs",
+    "worker.max_keys",
     "worker.checkpoint_store",
     "worker.checkpoint_interval",
     "worker.checkpoint_wait",

@@ -396,6 +396,14 @@ SETTINGS: Final = (
         high=60,
     ),
     Setting(
+        "worker.max_keys",
+        "integer",
+        1_000_000,
+        "keys that each window, join or `.distinct` keeps at most; the oldest give way, and are counted",
+        low=1,
+        high=100_000_000,
+    ),
+    Setting(
         "worker.checkpoint_store",
         "text",
         "",

@@ -118,7 +118,7 @@ class Worker:
             checkpoint_wait=config.checkpoint_wait,
             checkpoint_required=config.checkpoint_required,
             shared_store=bool(config.checkpoint_store),
-            limits=Limits(config.error_budget, config.error_share, config.event_secs),
+            limits=Limits(config.error_budget, config.error_share, config.event_secs, config.max_keys),
         )
         self.host.watchdog.start()
         cleanup.callback(self.host.watchdog.stop)

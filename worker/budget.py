@@ -13,6 +13,8 @@ says the count of all events so far.
 from dataclasses import dataclass
 from typing import Final
 
+from vpl.keeper import MAX_KEYS
+
 WINDOW_SECS: Final = 10.0
 
 
@@ -23,11 +25,13 @@ class Limits:
     Attributes:
         in_a_row, share: see the module.
         event_secs: seconds of processor time that one event may take (`worker.watchdog`).
+        keys: that each stage of a stream keeps at most; the oldest give way, and are counted.
     """
 
     in_a_row: int = 100
     share: float = 0.9
     event_secs: float = 1.0
+    keys: int = MAX_KEYS
 
 
 class ErrorBudget:

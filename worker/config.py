@@ -47,6 +47,7 @@ class WorkerConfig:
         error_share: part of its events that may fail within 10 s, where that many failed; above 0, to 1.
         event_secs: seconds of processor time that one event may take, 0.05 or more; 0: any. While it runs no
             heartbeat goes out: keep it well below the lease.
+        max_keys: that each stage of a stream (a window, a join) keeps at most; 1 to 100,000,000.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
         cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
@@ -81,6 +82,7 @@ class WorkerConfig:
     error_budget: int = 100
     error_share: float = 0.9
     event_secs: float = 1.0
+    max_keys: int = 1_000_000
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
     cluster_key_file: Path | None = None
@@ -128,6 +130,8 @@ class WorkerConfig:
             raise ConfigError(f"error_share is {self.error_share:g}: give a part of 1, above 0")
         if self.event_secs != 0 and not 0.05 <= self.event_secs <= 60:
             raise ConfigError(f"event_secs is {self.event_secs:g}: give 0, or 0.05 to 60 seconds")
+        if not 1 <= self.max_keys <= 100_000_000:
+            raise ConfigError(f"max_keys is {self.max_keys}: give 1 to 100000000")
 
     def _check_checkpoints(self) -> None:
         store = self.checkpoint_store

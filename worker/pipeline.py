@@ -95,8 +95,7 @@ class Pipeline:
         refused: messages that were no events, by reason.
         dropped: outputs that did not leave, by reason.
         torn: an event was cut off in its middle: its state is worthless.
-        last_save_due: it failed, and its state is whole: a checkpoint of it spares the next copy the events
-            that this one failed on.
+        last_word_due: it failed on events, which the next copy is to be spared (`Checkpointer.last_word`).
         held, witness: what it keeps while it moves, and the order in which that came.
         relayed, relayed_goes_on: events passed on to others; and, while it holds, that what others pass on
             is handled.
@@ -135,7 +134,8 @@ class Pipeline:
         self.name = identity.name
         self.epoch = identity.epoch
         self.program = program
-        self.engine = program.start()
+        limits = limits or Limits()
+        self.engine = program.start(max_keys=limits.keys)
         self.connectors = connectors
         self.inputs = inputs
         self.intake = intake
@@ -160,10 +160,10 @@ class Pipeline:
         self.timer = asyncio.Lock()
         self.refused: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self._budget = ErrorBudget(limits or Limits())
+        self._budget = ErrorBudget(limits)
         self._watch = watchdog or Watchdog(0)
         self.torn = False
-        self.last_save_due = False
+        self.last_word_due = False
         self._restored: Counter[str] = Counter()
         self._now = 0
         self._ticks = 0
@@ -317,6 +317,7 @@ class Pipeline:
             self._cut_off("the closing of windows", CLOSING_TIMES)
         except Exception as error:
             self._count_failure(error)
+            self.last_word_due = False  # the event that comes after the closing was not handled
         return []
 
     def fail(self, reason: str) -> None:
@@ -330,12 +331,12 @@ class Pipeline:
         if self._budget.in_a_row == 1:
             log.error("pipeline=%s the engine failed on an event; going on", self.id, exc_info=error)
         if spent:
-            self.last_save_due = self.keeps
+            self.last_word_due = self.keeps
             self.fail(f"{spent}, the last with {type(error).__name__}: {error}"[:MAX_REASON])
 
     def _cut_off(self, what: str, times: int = 1) -> None:
         self.engine.take()
-        self.torn = True
+        self.torn, self.last_word_due = True, self.keeps
         secs = self._watch.event_secs * times
         self.fail(f"{what} took more than {secs:g} s of processor time, and was cut off")
 

@@ -228,9 +228,7 @@ class PipelineHost:
         return pipeline
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
-        pipeline = await assemble(
-            wanted, self._bus, self._subjects, self._lease, self._limits, self.watchdog
-        )
+        pipeline = await assemble(wanted, self._bus, self._subjects, self._lease, self._limits, self.watchdog)
         checkpoint: Checkpoint | None = None
         if wanted.checkpoint_ref is not None:
             checkpoint = await self.checkpoints.read(wanted.checkpoint_ref)
@@ -337,9 +335,9 @@ class PipelineHost:
                         continue
                     if pipeline.is_due(now):
                         at_work[pipeline] = tasks.create_task(pipeline.tick(now))
-                    elif pipeline.last_save_due:
-                        pipeline.last_save_due = False
-                        at_work[pipeline] = tasks.create_task(self.save(pipeline))
+                    elif pipeline.last_word_due:
+                        pipeline.last_word_due = False
+                        at_work[pipeline] = tasks.create_task(self.checkpoints.last_word(pipeline))
                     elif handover.is_overdue(pipeline):
                         log.warning("pipeline=%s its move is heard of no more: going on", pipeline.id)
                         at_work[pipeline] = tasks.create_task(self._go_on(pipeline))

@@ -44,7 +44,7 @@ _ACCESS: Final = (
     "rate_burst",
 )
 
-_LIMITS: Final = ("error_budget", "error_share", "event_secs")
+_LIMITS: Final = ("error_budget", "error_share", "event_secs", "max_keys")
 _CHECKPOINTS: Final = (
     "checkpoint_store",
     "checkpoint_interval",

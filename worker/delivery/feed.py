@@ -27,7 +27,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -98,6 +98,7 @@ class Feed:
         replayed: outputs that were stored by a copy before, and not stored again.
         expired: messages that were removed from the stream before it came to them, of whatever subject.
         fenced: another copy has taken over while this one still ran.
+        cut_off: the input that took too long; 0 while none did.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class Feed:
         self._running: asyncio.Task[None] | None = None
         self._storing: asyncio.Task[None] | None = None
         self._stopping = False
+        self._left_out: Collection[int] = ()
+        self.cut_off = 0
         self.replayed = 0
         self.expired = 0
         self.fenced = False
@@ -140,6 +143,10 @@ class Feed:
         self._marks_until = _count(checkpoint.positions.get(names.marks))
         self.clock, self.closings = _count(marks.get("clock")), _count(marks.get("closings"))
         self._pipeline.engine.now = self.clock or None
+
+    def leave_out(self, sequences: Collection[int]) -> None:
+        """Do not handle these inputs: a copy before was cut off on each."""
+        self._left_out = frozenset(sequences)
 
     def at(self) -> At:
         """Where it is, for a checkpoint that is taken now."""
@@ -310,6 +317,8 @@ class Feed:
                 async with self._turn:
                     for fetched in burst:
                         self._take(fetched)
+                        if pipeline.state is State.FAILED:
+                            break  # the next copy takes the rest
                     if not burst:
                         self._close_by_timer(reader)
                     self._begin_store()
@@ -342,6 +351,9 @@ class Feed:
 
     def _outputs_of(self, fetched: Fetched, now: int) -> list[Output] | None:
         pipeline = self._pipeline
+        if self._left_out and fetched.sequence in self._left_out:
+            pipeline.refused["cut_off"] += 1
+            return None
         try:
             event_type, fields, ts = parse_event(fetched.data, fetched.subject, now)
         except PayloadError as error:
@@ -350,7 +362,10 @@ class Feed:
         intake = pipeline.intake
         if intake is not None and intake.owner(fetched.subject, event_type, fields) != intake.number:
             return None
-        return pipeline.process(event_type, fields, ts, now)
+        outputs = pipeline.process(event_type, fields, ts, now)
+        if pipeline.torn:
+            self.cut_off = fetched.sequence
+        return outputs
 
     def _close_by_timer(self, reader: Reader) -> None:
         """Decide what no input says: that so much time has passed."""
