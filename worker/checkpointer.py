@@ -281,9 +281,9 @@ class Checkpointer:
         return None
 
     async def last_word(self, pipeline: Pipeline) -> None:
-        """Of a copy that failed: what spares the next one the events that this one failed on. Its state, where
-        that is whole; else, that the input on which it was cut off is left out. What does not work is counted
-        and logged, no more."""
+        """Of a copy that failed: what spares the next one the events that this one failed on. That is its
+        state, where it is whole; else that the input on which it was cut off is left out. What does not work
+        is logged, no more."""
         try:
             if not pipeline.torn:
                 await self.save(pipeline)

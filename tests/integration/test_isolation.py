@@ -216,7 +216,7 @@ async def test_a_sink_that_takes_nothing_holds_no_memory_and_no_neighbour(
                     for _ in range(100):
                         await client.publish(ingress("bad"), event(sent, text))
                         sent += 1
-                    await until(lambda: bad.events_in == sent, what="they are handled all the same")
+                    await until(lambda all_=sent: bad.events_in == all_, what="they are handled all the same")
                     assert sent < 5_000, "50 MB are nowhere: they were kept"
             finally:
                 slow.resume()

@@ -312,12 +312,12 @@ class Feed:
         reader, pipeline = self._reader, self._pipeline
         assert reader is not None
         try:
-            while not self._stopping and pipeline.state is not State.FAILED:
+            while not self._is_over():
                 burst = await reader.take(BURST, TICK)
                 async with self._turn:
                     for fetched in burst:
                         self._take(fetched)
-                        if pipeline.state is State.FAILED:
+                        if self._is_over():
                             break  # the next copy takes the rest
                     if not burst:
                         self._close_by_timer(reader)
@@ -334,6 +334,9 @@ class Feed:
         except Exception as error:
             log.exception("pipeline=%s cannot go on; please report this", pipeline.id)
             pipeline.fail(f"{type(error).__name__}: {error}"[:200])
+
+    def _is_over(self) -> bool:
+        return self._stopping or self._pipeline.state is State.FAILED
 
     def _take(self, fetched: Fetched) -> None:
         """Handle one input, all of it."""

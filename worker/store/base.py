@@ -115,8 +115,8 @@ def epoch_of(name: str) -> int:
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Who owns a place, and what lies there, newest first. `left_out`: inputs, by their sequences in the stream,
-    that cut a copy off and are not to be handled again."""
+    """Who owns a place, and what lies there, newest first. `left_out`: inputs, by their sequences in the
+    stream, on which a copy was cut off; they are not handled again."""
 
     v: Count = VERSION
     epoch: Count = 0
