@@ -3,17 +3,19 @@
 Rules: messages of one subscription are handled in order, one after another (hand over what takes long). The
 queue is bounded in messages and bytes; what does not fit is dropped, newest first, and counted. A handler
 that raises costs one message, counted and logged. The task gives way to the event loop every `BURST`
-messages, so a flooded subscription starves nobody: a handler that never waits would otherwise keep the loop
-until the queue is empty.
+messages, and after `TURN_SECS`, so a flooded subscription starves nobody, nor does one whose messages take
+long: a handler that never waits would otherwise keep the loop until the queue is empty.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final
 
 BURST: Final = 256
+TURN_SECS: Final = 0.005
 _NO_RESPONDERS: Final = "503"
 _LOG_INTERVAL: Final = 1.0
 _END_WAIT: Final = 1.0
@@ -132,14 +134,15 @@ class Subscription:
                 self._idle.set()
             await self._wake.wait()
             self._idle.clear()
-            count = 0
+            count, until = 0, monotonic() + TURN_SECS
             while queue:
                 message = queue.popleft()
                 self._bytes -= len(message.data)
                 await self._handle(message)
                 count += 1
-                if count % BURST == 0:
+                if count % BURST == 0 or monotonic() > until:
                     await asyncio.sleep(0)
+                    until = monotonic() + TURN_SECS
             if not self._closed:
                 self._wake.clear()
         self._idle.set()

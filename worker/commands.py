@@ -28,6 +28,7 @@ from proto_schemas.messages import (
     Restore,
     Undeploy,
 )
+from transport.subscription import TURN_SECS
 from worker import checkpoints, handover, takeover
 from worker.cut import SMALL, CutFailed
 from worker.payload import PayloadError, read_event
@@ -85,7 +86,7 @@ class Commands:
         pipeline = self._live(request.pipeline_id)
         emitted: list[OutputEvent] = []
         errors: list[str] = []
-        failed = 0
+        failed, until = 0, time.monotonic() + TURN_SECS
         for position, event in enumerate(request.events):
             try:
                 outputs = _run(pipeline, event)
@@ -96,8 +97,9 @@ class Commands:
                 continue
             await pipeline.deliver(outputs)
             emitted += _emitted(outputs)
-            if position % BURST == BURST - 1:
+            if position % BURST == BURST - 1 or time.monotonic() > until:
                 await asyncio.sleep(0)
+                until = time.monotonic() + TURN_SECS
         return _fitting(
             BatchInjected(
                 events_sent=len(request.events) - failed,

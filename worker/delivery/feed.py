@@ -34,6 +34,7 @@ from typing import Any, Final, NamedTuple
 from proto_schemas.errors import ErrorCode, WireError
 from transport.errors import NatsTransportError
 from transport.jetstream import JetStream, JetStreamRefused, Outgoing
+from transport.subscription import TURN_SECS
 from worker.checkpoints import At, Checkpoint
 from worker.connectors.base import ConnectorError, OutputDropped, encode_output
 from worker.cut import CutFailed
@@ -47,7 +48,7 @@ from worker.pipeline import Output, Pipeline, State, now_ms
 from worker.routes import OutputRoutes
 
 BURST: Final = 128
-"""Inputs handled in one go, before others have their turn."""
+"""Inputs handled in one go, before others have their turn; fewer where they take long."""
 BATCH: Final = 250
 """Outputs stored together: measured, larger ones are no faster."""
 BATCH_BYTES: Final = 512 * 1024
@@ -315,8 +316,12 @@ class Feed:
             while not self._is_over():
                 burst = await reader.take(BURST, TICK)
                 async with self._turn:
+                    until = time.monotonic() + TURN_SECS
                     for fetched in burst:
                         self._take(fetched)
+                        if time.monotonic() > until:
+                            await asyncio.sleep(0)
+                            until = time.monotonic() + TURN_SECS
                         if self._is_over():
                             break  # the next copy takes the rest
                     if not burst:

@@ -1,6 +1,7 @@
 """A subscription without a server: order, bounds, handlers that fail, and its end."""
 
 import asyncio
+import time
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.support.poll import until
 from transport.replies import Replies
-from transport.subscription import BURST, Handler, Message, Subscription
+from transport.subscription import BURST, TURN_SECS, Handler, Message, Subscription
 
 Make = Callable[..., Subscription]
 
@@ -61,6 +62,25 @@ async def test_the_loop_gets_its_turn_in_the_middle_of_a_flood(make: Make) -> No
         await asyncio.sleep(0)
         turns += 1
     assert turns >= 10
+
+
+async def test_the_loop_gets_its_turn_after_each_message_that_takes_long(make: Make) -> None:
+    seen: list[bytes] = []
+
+    async def slow(message: Message) -> None:
+        until = time.monotonic() + TURN_SECS
+        while time.monotonic() <= until:
+            pass
+        seen.append(message.data)
+
+    subscription = make(slow)
+    offer(subscription, 20)
+    turns = 0
+    while len(seen) < 20:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 20
+    assert subscription.handled == 20
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError(), TimeoutError()])
