@@ -28,7 +28,7 @@ from proto_schemas.messages import (
     Restore,
     Undeploy,
 )
-from transport.subscription import TURN_SECS
+from transport.subscription import TURN_SECS, give_way
 from worker import checkpoints, handover, takeover
 from worker.cut import SMALL, CutFailed
 from worker.payload import PayloadError, read_event
@@ -98,7 +98,7 @@ class Commands:
             await pipeline.deliver(outputs)
             emitted += _emitted(outputs)
             if position % BURST == BURST - 1 or time.monotonic() > until:
-                await asyncio.sleep(0)
+                await give_way()
                 until = time.monotonic() + TURN_SECS
         return _fitting(
             BatchInjected(

@@ -34,7 +34,7 @@ from typing import Any, Final, NamedTuple
 from proto_schemas.errors import ErrorCode, WireError
 from transport.errors import NatsTransportError
 from transport.jetstream import JetStream, JetStreamRefused, Outgoing
-from transport.subscription import TURN_SECS
+from transport.subscription import TURN_SECS, give_way
 from worker.checkpoints import At, Checkpoint
 from worker.connectors.base import ConnectorError, OutputDropped, encode_output
 from worker.cut import CutFailed
@@ -320,7 +320,7 @@ class Feed:
                     for fetched in burst:
                         self._take(fetched)
                         if time.monotonic() > until:
-                            await asyncio.sleep(0)
+                            await give_way()
                             until = time.monotonic() + TURN_SECS
                         if self._is_over():
                             break  # the next copy takes the rest

@@ -1,8 +1,8 @@
 """A subscription without a server: order, bounds, handlers that fail, and its end."""
 
 import asyncio
-import time
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
