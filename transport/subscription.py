@@ -17,8 +17,9 @@ from typing import Final
 BURST: Final = 256
 TURN_SECS: Final = 0.005
 LONG_TURNS: Final = 16
-"""Turns of the loop that others get after `TURN_SECS`: where they have nothing to do, they cost next to nothing;
-with one alone, the socket would be read once for each message that takes long, and its server cut us off."""
+"""Turns of the loop that others get after `TURN_SECS`. Where they have nothing to do, turns cost next to
+nothing; with one alone, the socket would be read once for each message that takes long, and its server would
+cut us off."""
 _NO_RESPONDERS: Final = "503"
 _LOG_INTERVAL: Final = 1.0
 _END_WAIT: Final = 1.0

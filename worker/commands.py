@@ -3,7 +3,6 @@
 An answer is a message, or bytes that are JSON already (a checkpoint). Refusals are `WireError`s.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final

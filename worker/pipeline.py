@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
+from transport.subscription import TURN_SECS, give_way
 from vpl import Program
 from vpl.keeper import LOSSES
 from worker.budget import ErrorBudget, Limits
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 CLOSING_TIMES: Final = 10
 """So many times as long as an event may the closing of all windows that are due take."""
+FIRST_SLICE: Final = 8
+"""Milliseconds of deadlines in the first slice of what is closed."""
 MAX_REASON: Final = 300
 ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", *LOSSES)
 """Counters of the engine that tell of events, or parts of its state, that went nowhere."""
@@ -295,13 +298,25 @@ class Pipeline:
         return deadline is not None and deadline <= now
 
     async def tick(self, now: int) -> None:
-        """Close what is over at `now` (ms)."""
+        """Close what is over at `now` (ms). Many windows are closed in slices of the time in which they were
+        due, and others have their turn in between, as if the timer had come more often. (A program with
+        timers of its own is not sliced: each would make up for all its rounds.)"""
         async with self.timer:
-            if self.state is not State.RUNNING:
-                return
-            self._ticks += 1
-            if outputs := self.close_windows(now):
-                await self.deliver(outputs)
+            until, width = 0, FIRST_SLICE
+            while self.state is State.RUNNING and until < now:
+                due = self.engine.next_deadline()
+                if due is None or due > now:
+                    return
+                until = now if self.engine.has_timers else min(max(due, until) + width, now)
+                began = time.monotonic()
+                self._ticks += 1
+                if outputs := self.close_windows(until):
+                    await self.deliver(outputs)
+                if until < now and time.monotonic() - began > TURN_SECS:
+                    width = max(width // 2, 1)
+                    await give_way()
+                else:
+                    width *= 2
 
     def close_windows(self, now: int) -> list[Output]:
         """Close what is over at `now` (ms): its outputs."""
@@ -338,7 +353,10 @@ class Pipeline:
         self.engine.take()
         self.torn, self.last_word_due = True, self.keeps
         secs = self._watch.event_secs * times
-        self.fail(f"{what} took more than {secs:g} s of processor time, and was cut off")
+        self.fail(
+            f"{what} took more than {secs:g} s of processor time, and was cut off: make its expressions "
+            "cheaper, share its keys out over instances, or raise the workers' event_secs"
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`.
