@@ -14,6 +14,7 @@ from proto_schemas.subjects import Subjects
 from tests.integration.test_delivery import on_a_shared_store, outputs, streaming
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
+from tests.unit.coordinator.three import three
 from tests.unit.worker.support import (
     PASS,
     Collected,
@@ -24,9 +25,11 @@ from tests.unit.worker.support import (
     coordinated,
     running,
 )
-from transport.jetstream import JetStream
+from transport.jetstream import JetStream, Outgoing
 from worker.app import Worker
 from worker.budget import Limits
+from worker.delivery.feed import BATCH, BURST
+from worker.delivery.reader import PREFETCH
 
 SUBJECTS = Subjects()
 ENDLESS = "\n".join(
@@ -220,6 +223,63 @@ async def test_a_sink_that_takes_nothing_holds_no_memory_and_no_neighbour(
                     assert sent < 5_000, "50 MB are nowhere: they were kept"
             finally:
                 slow.resume()
+
+
+async def test_a_stream_that_stores_nothing_slows_its_reader_and_nothing_is_kept_or_dropped(
+    jetstream_server: NatsServer, tmp_path: Path
+) -> None:
+    events, may_store = 6000, asyncio.Event()
+    async with (
+        streaming(jetstream_server) as jetstream,
+        running(jetstream_server, tmp_path, **on_a_shared_store(tmp_path, 0.0)) as worker,
+        bare_client(jetstream_server) as client,
+    ):
+        bad = worker.host.get(await deploy(client, "bad", PASS, delivery="exactly_once", routes=None))
+        feed = bad.feed
+        assert feed is not None and feed._reader is not None
+        reader, store = feed._reader, feed._writer.store
+
+        async def store_later(*batch: Any) -> None:
+            await may_store.wait()
+            await store(*batch)
+
+        feed._writer.store = store_later  # type: ignore[method-assign,assignment]
+        for first in range(0, events, 200):
+            batch = [Outgoing(ingress("bad"), event(number)) for number in range(first, first + 200)]
+            await jetstream.publish_together(batch)
+        await until(lambda: feed.waiting > BATCH and reader.buffered > PREFETCH // 2, what="it waits")
+        assert bad.events_in <= 2 * BATCH + 2 * BURST
+        assert reader.buffered <= PREFETCH
+        may_store.set()
+        await until(lambda: feed.counts.outputs == events, what="all of them stored")
+        assert not bad.dropped and not bad.refused
+        assert [each["n"] for each in await what_came_out(jetstream)] == list(range(events))
+
+
+async def test_the_coordinators_say_why_a_pipeline_was_cut_off_and_leave_its_neighbour_alone(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        three(nats_server.url, tmp_path) as stage,
+        running(nats_server, tmp_path, event_secs=0.2) as worker,
+        bare_client(nats_server) as client,
+    ):
+        pipelines = [{"name": "bad", "source": ENDLESS}, {"name": "good", "source": PASS}]
+        made = await stage.ask("POST", "/pipeline-groups", {"name": "g", "pipelines": pipelines})
+        assert made.status_code == 201, made.text
+        before = {each["pipeline_name"]: each for each in await stage.placements()}
+        await client.publish(ingress("bad"), event(0, LONG))
+
+        async def has_failed() -> bool:
+            (bad, _) = await stage.placements()
+            return bool(bad["status"] == "failed")
+
+        await until(has_failed, what="the placement failed")
+        bad, good = await stage.placements()
+        assert "took more than 0.2 s of processor time" in bad["reason"]
+        assert bad["epoch"] == before["bad"]["epoch"], "it is not placed again at once"
+        assert good == before["good"]
+        assert worker.host.losses()["lease_expired"] == 0
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
