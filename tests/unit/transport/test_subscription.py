@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.poll import until
 from transport.replies import Replies
-from transport.subscription import BURST, TURN_SECS, Handler, Message, Subscription
+from transport.subscription import BURST, OWN_BYTES, STEP, TURN_SECS, Handler, Message, Room, Subscription
 
 Make = Callable[..., Subscription]
 
@@ -81,6 +81,46 @@ async def test_the_loop_gets_its_turn_after_each_message_that_takes_long(make: M
         turns += 1
     assert turns >= 20
     assert subscription.handled == 20
+
+
+async def test_floods_share_one_room_and_who_keeps_up_needs_none_of_it() -> None:
+    """Three subscriptions whose handlers do not come on, a room of four steps, and one that is quiet."""
+
+    async def detach(subscription: Subscription) -> None:
+        pass
+
+    may_go_on, seen = asyncio.Event(), []
+
+    async def stuck(message: Message) -> None:
+        await may_go_on.wait()
+        seen.append(message.data)
+
+    room = Room(4 * STEP)
+    limits = {"pending_messages": 1000, "pending_bytes": 3 * STEP}
+    floods = [Subscription("s", stuck, detach, room=room, **limits) for _ in range(3)]
+    quiet = Subscription("s", stuck, detach, room=room, **limits)
+    data = bytes(STEP // 4)
+    for _ in range(100):
+        for flood in floods:
+            flood.offer(Message("s", data))
+    kept = sum(flood.pending for flood in floods)
+    assert kept * len(data) == 3 * OWN_BYTES + 4 * STEP
+    assert sum(flood.dropped for flood in floods) == 300 - kept
+    for _ in range(OWN_BYTES // len(data)):
+        quiet.offer(Message("s", data))
+    assert quiet.dropped == 0
+    may_go_on.set()
+    for each in (*floods, quiet):
+        await each.join()
+    assert room.free == 4 * STEP and len(seen) == kept + quiet.handled
+    for _ in range(12):
+        quiet.offer(Message("s", data))
+    assert quiet.dropped == 0, "what others gave back may be borrowed"
+    await quiet.unsubscribe()
+    assert room.free == 4 * STEP
+    for each in (*floods, quiet):
+        await each.end()
+    assert room.free == 4 * STEP
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError(), TimeoutError()])
