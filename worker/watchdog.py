@@ -22,19 +22,26 @@ The handler sets `IDLE` itself before it raises, so an event is ended once, and 
 is. `TooLong` is no `Exception`, so nothing in between takes it for a mismatch. The state of an engine whose
 event was cut off is worthless.
 
+What Python itself does in the middle of an event, to collect the garbage of all pipelines, is not the event's
+fault: its time begins anew after a full collection.
+
 Signals reach the main thread alone; a worker that runs in another one, or where there is no such timer, runs
 without.
 """
 
+import gc
 import logging
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Final
 
 IDLE: Final = float("-inf")
 TICKS: Final = 10
+FULL: Final = 2
+"""Generation of a collection that looks at everything."""
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +78,7 @@ class Watchdog:
             log.warning("no event is cut off: signals do not reach this thread")
             return
         self._runs = True
+        gc.callbacks.append(self._collected)
         signal.signal(signal.SIGPROF, self._tick)
         every = self.event_secs / TICKS
         signal.setitimer(signal.ITIMER_PROF, every, every)
@@ -79,8 +87,13 @@ class Watchdog:
         """Watch no more."""
         if self._runs:
             self._runs = False
+            gc.callbacks.remove(self._collected)
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, signal.SIG_IGN)
+
+    def _collected(self, phase: str, info: Mapping[str, int]) -> None:
+        if phase == "stop" and info["generation"] == FULL:
+            self._since = time.thread_time()
 
     def _tick(self, number: int, frame: FrameType | None) -> None:
         self.ticks += 1

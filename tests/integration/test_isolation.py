@@ -138,6 +138,14 @@ async def test_an_event_that_takes_too_long_is_cut_off_while_neighbours_and_leas
     assert worker.host.watchdog.ended == 1
 
 
+async def test_a_limit_that_may_cost_the_lease_is_told(
+    nats_server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with coordinated(nats_server, lease_secs=1.5), running(nats_server, tmp_path, event_secs=2.0):
+        await until(lambda: "Lower event_secs" in caplog.text, what="the warning")
+    assert caplog.text.count("Lower event_secs") == 1
+
+
 async def test_a_pipeline_that_fails_on_every_event_is_stopped_and_costs_its_neighbours_nothing(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What takes too long is cut off, and nothing else is."""
 
 import contextlib
+import gc
 import re
 import time
 from collections.abc import Iterator
@@ -58,6 +59,16 @@ def test_many_short_events_are_not_one_long_one(watchdog: Watchdog) -> None:
 def test_what_is_no_event_may_take_as_long_as_it_likes(watchdog: Watchdog) -> None:
     spin(0.2)
     assert watchdog.ended == 0
+
+
+def test_the_garbage_of_others_is_not_at_the_cost_of_the_event(watchdog: Watchdog) -> None:
+    heap = [[number] for number in range(200_000)]
+    until = time.thread_time() + 0.3
+    watchdog.ticks = 0
+    while time.thread_time() < until:
+        gc.collect()
+    watchdog.ticks = IDLE
+    assert watchdog.ended == 0 and heap
 
 
 def test_to_wait_uses_nothing_up(watchdog: Watchdog) -> None:
