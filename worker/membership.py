@@ -284,7 +284,7 @@ class Membership:
         if 0 < lease_secs <= event_secs + self._interval:
             log.warning(
                 "worker=%s event_secs is %g, and the lease %g s with a heartbeat each %g s: an event that is "
-                "cut off may cost the lease, and outputs of all. Lower event_secs, or raise heartbeat_timeout",
+                "cut off may cost the lease, so outputs of all. Lower event_secs, or raise heartbeat_timeout",
                 *(self._config.worker_id, event_secs, lease_secs, self._interval),
             )
 
