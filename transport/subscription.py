@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
+from weakref import WeakKeyDictionary
 
 OWN_BYTES: Final = 1024 * 1024
 SHARED_BYTES: Final = 512 * 1024 * 1024
@@ -54,10 +55,17 @@ ROOM: Final = Room(SHARED_BYTES)
 """Of this process."""
 
 
+_lanes: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
+
+
 async def give_way() -> None:
-    """Let all others go on, after work that took long."""
-    for _ in range(LONG_TURNS):
-        await asyncio.sleep(0)
+    """Let all others go on, after work that took long. Those who worked long come back one after another: or
+    each turn of the loop would take as long as all of them together, and a heartbeat that waits for its turn,
+    too."""
+    lane = _lanes.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    async with lane:
+        for _ in range(LONG_TURNS):
+            await asyncio.sleep(0)
 
 
 class Message:

@@ -83,6 +83,28 @@ async def test_the_loop_gets_its_turn_after_each_message_that_takes_long(make: M
     assert subscription.handled == 20
 
 
+async def test_of_many_that_take_long_one_works_in_a_turn_of_the_loop(make: Make) -> None:
+    handled = 0
+
+    async def slow(message: Message) -> None:
+        nonlocal handled
+        until = time.monotonic() + TURN_SECS
+        while time.monotonic() <= until:
+            pass
+        handled += 1
+
+    for subscription in [make(slow) for _ in range(10)]:
+        offer(subscription, 4)
+    while handled < 10:  # none of them is known to be slow yet
+        await asyncio.sleep(0)
+    most = 0
+    while handled < 40:
+        before = handled
+        await asyncio.sleep(0)
+        most = max(most, handled - before)
+    assert most == 1
+
+
 async def test_floods_share_one_room_and_who_keeps_up_needs_none_of_it() -> None:
     """Three subscriptions whose handlers do not come on, a room of four steps, and one that is quiet."""
 
