@@ -5,6 +5,7 @@ Beside the pipeline that is watched, which is sent an event every 2 ms, runs one
     calm      nothing is sent to it
     endless   one event that would take many seconds: it is cut off after `event_secs`
     slow      events that take some 20 ms of processor time each, more than there is time for
+    ten       ten such pipelines, with events that take nearly half a second each
     flood     events as fast as a socket takes them
     keys      a million keys, each with a window, of which at most `max_keys` are kept
 
@@ -20,6 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
+from itertools import cycle
 from typing import Any, Final
 
 import nats
@@ -33,6 +35,8 @@ from transport.loop import run as run_loop
 LEASE: Final = 2.4
 """Seconds: what coordinators grant by default."""
 EVERY: Final = 0.002
+PACE: Final = {"slow": 0.01, "ten": 0.1}
+"""Seconds between events for those that are slow."""
 MOST_KEYS: Final = 1_000_000
 PATIENCE: Final = 5.0
 """Seconds in which the last outputs must come."""
@@ -48,6 +52,7 @@ PROGRAMS: Final = {
     "calm": "stream Out = In.emit(n: n)",
     "endless": f"{_CALLS}\nstream Out = In.emit(n: len(g8(g8(g8(g8(g8(g8(text))))))))",
     "slow": f"{_CALLS}\nstream Out = In.emit(n: len(g3(text)))",
+    "ten": f"{_CALLS}\nstream Out = In.emit(n: len(g8(text)))",
     "flood": "stream Out = In.emit(n: n)",
     "keys": "stream Out = In.partition_by(n).window(1h).aggregate(n: count()).emit(n: n)",
 }
@@ -87,7 +92,8 @@ async def _watch(url: str, worker: psutil.Process, case: str, seconds: float) ->
     async with _coordinator(client) as heartbeats:
         routes = [{"from_pipeline": "good", "to_pipeline": "x", "event_types": ["*"]}]
         routes[0]["nats_subject"] = "bench.isolation.out"
-        for name, source in (("good", PROGRAMS["calm"]), ("bad", PROGRAMS[case])):
+        programs = {"good": PROGRAMS["calm"], **dict.fromkeys(_bad(case), PROGRAMS[case])}
+        for name, source in programs.items():
             message = {"name": name, "source": source, "group": "g", "routes": routes}
             answer = await stage.command(client, "deploy", message)
             if answer.get("status") != "running":
@@ -109,8 +115,8 @@ async def _watch(url: str, worker: psutil.Process, case: str, seconds: float) ->
         gap = max(
             later - sooner for sooner, later in zip(heartbeats.times, heartbeats.times[1:], strict=False)
         )
-        bad = next(each for each in heartbeats.last["pipelines"] if each["name"] == "bad")
-        metrics = next(each for each in heartbeats.last["pipeline_metrics"] if each["pipeline_name"] == "bad")
+        bad = next(each for each in heartbeats.last["pipelines"] if each["name"] == _bad(case)[0])
+        counts = [each for each in heartbeats.last["pipeline_metrics"] if each["pipeline_name"] != "good"]
     await client.close()
     missing = sent - len(delays)
     delays.sort()
@@ -124,7 +130,11 @@ async def _watch(url: str, worker: psutil.Process, case: str, seconds: float) ->
         },
         "heartbeat_gap_s": {"value": round(gap, 2), "target": f"<= {LEASE}", "met": gap <= LEASE},
         "rss_mb": {"before": round(memory[0]), "most": round(max(memory))},
-        "bad": {"state": bad["state"], "reason": bad.get("reason"), "events_in": metrics["events_in"]},
+        "bad": {
+            "state": bad["state"],
+            "reason": bad.get("reason"),
+            "events_in": sum(each["events_in"] for each in counts),
+        },
     }
 
 
@@ -166,15 +176,20 @@ async def _trouble(url: str, client: Any, case: str, seconds: float) -> None:
     if case == "endless":
         await asyncio.sleep(seconds / 5)
         await client.publish(subject, _event(0, LONG))
-    elif case == "slow":
-        until = time.monotonic() + seconds
+    elif case in ("slow", "ten"):
+        until, targets = time.monotonic() + seconds, cycle(_bad(case))
         while time.monotonic() < until:
-            await client.publish(subject, _event(0, LONG))
-            await asyncio.sleep(0.01)
+            await client.publish(_SUBJECTS.pipeline("g", EXTERNAL, next(targets)), _event(0, LONG))
+            await asyncio.sleep(PACE[case])
     elif case in ("flood", "keys"):
         count = MOST_KEYS if case == "keys" else 0
         with stage.process("benchmarks.isolation", url, subject, str(count), str(seconds)) as flood:
             await asyncio.to_thread(flood.wait)
+
+
+def _bad(case: str) -> list[str]:
+    """The pipelines in trouble."""
+    return [f"bad-{number}" for number in range(10)] if case == "ten" else ["bad"]
 
 
 def _event(number: int, text: str = "") -> bytes:

@@ -5,9 +5,9 @@ queue is bounded in messages and bytes; what does not fit is dropped, newest fir
 bytes `OWN_BYTES` are always there; beyond them all subscriptions of the process share one `Room`, and give
 back what they took of it when their queue is empty. So floods cannot fill the memory, however many there are,
 nor take from a subscription that keeps up what it needs. A handler that raises costs one message, counted and
-logged. The task gives way to the event loop every `BURST` messages, and after `TURN_SECS`, so a flooded
-subscription starves nobody, nor does one whose messages take long: a handler that never waits would otherwise
-keep the loop until the queue is empty.
+logged. The task gives way to the event loop every `BURST` messages, and after `TURN_SECS`
+(`transport.turns`), so a flooded subscription starves nobody, nor does one whose messages take long: a
+handler that never waits would otherwise keep the loop until the queue is empty.
 """
 
 import asyncio
@@ -16,18 +16,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
-from weakref import WeakKeyDictionary
+
+from transport.turns import TURN_SECS, come_back, give_way
 
 OWN_BYTES: Final = 1024 * 1024
 SHARED_BYTES: Final = 512 * 1024 * 1024
 STEP: Final = 1024 * 1024
 """Bytes of payloads: what each subscription has, what all share, and how much is borrowed at a time."""
 BURST: Final = 256
-TURN_SECS: Final = 0.005
-LONG_TURNS: Final = 16
-"""Turns of the loop that others get after `TURN_SECS`. Where they have nothing to do, turns cost next to
-nothing; with one alone, the socket would be read once for each message that takes long, and its server would
-cut us off."""
 _NO_RESPONDERS: Final = "503"
 _LOG_INTERVAL: Final = 1.0
 _END_WAIT: Final = 1.0
@@ -53,19 +49,6 @@ class Room:
 
 ROOM: Final = Room(SHARED_BYTES)
 """Of this process."""
-
-
-_lanes: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
-
-
-async def give_way() -> None:
-    """Let all others go on, after work that took long. Those who worked long come back one after another: or
-    each turn of the loop would take as long as all of them together, and a heartbeat that waits for its turn,
-    too."""
-    lane = _lanes.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-    async with lane:
-        for _ in range(LONG_TURNS):
-            await asyncio.sleep(0)
 
 
 class Message:
@@ -199,7 +182,7 @@ class Subscription:
         return self.dropped - dropped, self.failed - failed
 
     async def _run(self) -> None:
-        queue = self._queue
+        queue, slow = self._queue, True  # until we know better
         while not self._closed:
             if not queue:
                 self._idle.set()
@@ -207,19 +190,26 @@ class Subscription:
                     self._give_back()
             await self._wake.wait()
             self._idle.clear()
-            count, until = 0, monotonic() + TURN_SECS
+            count, began = 0, monotonic()
             while queue:
+                if slow:
+                    await come_back()
+                    began = monotonic()
+                    if not queue:
+                        break  # closed meanwhile
                 message = queue.popleft()
                 self._bytes -= len(message.data)
                 await self._handle(message)
                 count += 1
-                if monotonic() > until:
-                    await give_way()
+                worked = monotonic() - began
+                slow = worked > TURN_SECS
+                if slow:
+                    await give_way(worked)
                 elif count % BURST == 0:
                     await asyncio.sleep(0)
                 else:
                     continue
-                until = monotonic() + TURN_SECS
+                began = monotonic()
             if not self._closed:
                 self._wake.clear()
         self._idle.set()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
-from transport.subscription import TURN_SECS, give_way
+from transport.turns import TURN_SECS, give_way
 from vpl import Program
 from vpl.keeper import LOSSES
 from worker.budget import ErrorBudget, Limits
@@ -312,9 +312,10 @@ class Pipeline:
                 self._ticks += 1
                 if outputs := self.close_windows(until):
                     await self.deliver(outputs)
-                if until < now and time.monotonic() - began > TURN_SECS:
+                worked = time.monotonic() - began
+                if until < now and worked > TURN_SECS:
                     width = max(width // 2, 1)
-                    await give_way()
+                    await give_way(worked)
                 else:
                     width *= 2
 

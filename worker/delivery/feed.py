@@ -34,7 +34,7 @@ from typing import Any, Final, NamedTuple
 from proto_schemas.errors import ErrorCode, WireError
 from transport.errors import NatsTransportError
 from transport.jetstream import JetStream, JetStreamRefused, Outgoing
-from transport.subscription import TURN_SECS, give_way
+from transport.turns import TURN_SECS, give_way
 from worker.checkpoints import At, Checkpoint
 from worker.connectors.base import ConnectorError, OutputDropped, encode_output
 from worker.cut import CutFailed
@@ -316,12 +316,12 @@ class Feed:
             while not self._is_over():
                 burst = await reader.take(BURST, TICK)
                 async with self._turn:
-                    until = time.monotonic() + TURN_SECS
+                    began = time.monotonic()
                     for fetched in burst:
                         self._take(fetched)
-                        if time.monotonic() > until:
-                            await give_way()
-                            until = time.monotonic() + TURN_SECS
+                        if (worked := time.monotonic() - began) > TURN_SECS:
+                            await give_way(worked)
+                            began = time.monotonic()
                         if self._is_over():
                             break  # the next copy takes the rest
                     if not burst:
