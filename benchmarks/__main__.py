@@ -20,6 +20,7 @@ NAMES: Final = {
     "delivery": "events through one worker: at most once, at least once, exactly once",
     "dispatch": "a worker command through the dispatcher beside a bare nats-py request",
     "engine": "the VPL engine alone",
+    "isolation": "what a pipeline notices of a neighbour that misbehaves",
     "failover": "leader kill -9 to the next acknowledged write",
     "placement": "choices of workers, commands and plans of a large cluster",
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",

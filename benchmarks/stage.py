@@ -1,6 +1,6 @@
 """What measurements of a worker need around it: a nats-server and real processes, all gone at the end.
 
-`python -m benchmarks.stage worker URL DIRECTORY SETTINGS` is the worker's process; it runs until SIGTERM.
+`python -m benchmarks.stage worker URL DIRECTORY ID SETTINGS` is the worker's process; it runs until SIGTERM.
 """
 
 import contextlib
@@ -62,27 +62,43 @@ def process(*arguments: str) -> Iterator[psutil.Process]:
 
 
 @contextlib.contextmanager
-def worker(url: str, **settings: str | float) -> Iterator[psutil.Process]:
-    """A worker process, with id `WORKER`; `settings`: more of its `WorkerConfig`."""
+def worker(url: str, name: str = WORKER, **settings: str | float) -> Iterator[psutil.Process]:
+    """A worker process, with id `name`; `settings`: more of its `WorkerConfig`."""
     with (
         tempfile.TemporaryDirectory() as directory,
-        process("benchmarks.stage", "worker", url, directory, json.dumps(settings)) as child,
+        process("benchmarks.stage", "worker", url, directory, name, json.dumps(settings)) as child,
     ):
         yield child
 
 
-async def command(client: Any, name: str, message: dict[str, Any]) -> Any:
+async def command(client: Any, name: str, message: dict[str, Any], worker_id: str = WORKER) -> Any:
     """Send a command to the worker, and try again until it is up; the answer, read."""
     deadline = time.monotonic() + WAIT
     while True:
         try:
-            subject = Subjects().command(WORKER, name)
+            subject = Subjects().command(worker_id, name)
             return json.loads(
                 (await client.request(subject, json.dumps(message).encode(), timeout=WAIT)).data
             )
         except nats.errors.NoRespondersError:
             if time.monotonic() > deadline:
                 raise
+
+
+def deploy(url: str, message: dict[str, Any], worker_id: str = WORKER) -> None:
+    """Have a worker run a pipeline, once it is up."""
+
+    async def send() -> int:
+        client = await nats.connect(url)
+        try:
+            answer = await command(client, "deploy", message, worker_id)
+        finally:
+            await client.close()
+        if answer.get("status") != "running":
+            raise RuntimeError(f"{worker_id} did not deploy {message['name']}: {answer}")
+        return 0
+
+    run_loop(send())
 
 
 def _url(directory: Path) -> str:
@@ -98,6 +114,6 @@ def _url(directory: Path) -> str:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)  # nobody is there to register with
-    _, _, server_url, data_dir, more = sys.argv
-    config = WorkerConfig(WORKER, NatsConfig(servers=(server_url,)), Path(data_dir), **json.loads(more))
+    _, _, server_url, data_dir, own_id, more = sys.argv
+    config = WorkerConfig(own_id, NatsConfig(servers=(server_url,)), Path(data_dir), **json.loads(more))
     sys.exit(run_loop(serve(config)))

@@ -1,24 +1,54 @@
 """One subscription: a bounded queue between the read loop and a handler, and the task that runs the handler.
 
 Rules: messages of one subscription are handled in order, one after another (hand over what takes long). The
-queue is bounded in messages and bytes; what does not fit is dropped, newest first, and counted. A handler
-that raises costs one message, counted and logged. The task gives way to the event loop every `BURST`
-messages, so a flooded subscription starves nobody: a handler that never waits would otherwise keep the loop
-until the queue is empty.
+queue is bounded in messages and bytes; what does not fit is dropped, newest first, and counted. Of those
+bytes `OWN_BYTES` are always there; beyond them all subscriptions of the process share one `Room`, and give
+back what they took of it when their queue is empty. So floods cannot fill the memory, however many there are,
+nor take from a subscription that keeps up what it needs. A handler that raises costs one message, counted and
+logged. The task gives way to the event loop every `BURST` messages, and after `TURN_SECS`
+(`transport.turns`), so a flooded subscription starves nobody, nor does one whose messages take long: a
+handler that never waits would otherwise keep the loop until the queue is empty.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final
 
+from transport.turns import TURN_SECS, come_back, give_way
+
+OWN_BYTES: Final = 1024 * 1024
+SHARED_BYTES: Final = 512 * 1024 * 1024
+STEP: Final = 1024 * 1024
+"""Bytes of payloads: what each subscription has, what all share, and how much is borrowed at a time."""
 BURST: Final = 256
 _NO_RESPONDERS: Final = "503"
 _LOG_INTERVAL: Final = 1.0
 _END_WAIT: Final = 1.0
 
 log = logging.getLogger(__name__)
+
+
+class Room:
+    """Bytes that subscriptions may borrow; `free`: of them, now."""
+
+    __slots__ = ("free",)
+
+    def __init__(self, size: int) -> None:
+        self.free = size
+
+    def take(self) -> bool:
+        """Borrow `STEP` bytes, if they are there."""
+        if self.free < STEP:
+            return False
+        self.free -= STEP
+        return True
+
+
+ROOM: Final = Room(SHARED_BYTES)
+"""Of this process."""
 
 
 class Message:
@@ -63,6 +93,7 @@ class Subscription:
         *,
         pending_messages: int,
         pending_bytes: int,
+        room: Room = ROOM,
     ) -> None:
         self.subject = subject
         self.dropped = 0
@@ -74,6 +105,9 @@ class Subscription:
         self._max_bytes = pending_bytes
         self._queue: deque[Message] = deque()
         self._bytes = 0
+        self._room = room
+        self._borrowed = 0
+        self._allowed = min(OWN_BYTES, pending_bytes)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,7 +124,11 @@ class Subscription:
     def offer(self, message: Message) -> None:
         """Queue a message, or drop and count it; called from the read loop."""
         size = len(message.data)
-        if self._closed or len(self._queue) >= self._max_messages or self._bytes + size > self._max_bytes:
+        if (
+            self._closed
+            or len(self._queue) >= self._max_messages
+            or (self._bytes + size > self._allowed and not self._borrow(self._bytes + size))
+        ):
             self.dropped += 1
             return
         self._queue.append(message)
@@ -99,12 +137,29 @@ class Subscription:
             self._wake.set()
             self._idle.clear()
 
+    def _borrow(self, needed: int) -> bool:
+        """Be allowed to keep so many bytes."""
+        if needed > self._max_bytes:
+            return False
+        while self._allowed < needed:
+            if not self._room.take():
+                return False
+            self._borrowed += STEP
+            self._allowed = min(self._allowed + STEP, self._max_bytes)
+        return True
+
+    def _give_back(self) -> None:
+        """What was borrowed, for the queue is empty."""
+        self._room.free += self._borrowed
+        self._borrowed, self._allowed = 0, min(OWN_BYTES, self._max_bytes)
+
     async def unsubscribe(self) -> None:
         """Stop now: what is queued is thrown away; a handler that runs may finish. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
         self._queue.clear()
+        self._give_back()
         self._wake.set()
         await self._detach(self)
 
@@ -115,6 +170,7 @@ class Subscription:
     async def end(self) -> None:
         """Stop at once, a running handler included."""
         self._closed = True
+        self._give_back()
         self._task.cancel()
         if self._task is not asyncio.current_task():
             await asyncio.wait({self._task}, timeout=_END_WAIT)
@@ -126,20 +182,34 @@ class Subscription:
         return self.dropped - dropped, self.failed - failed
 
     async def _run(self) -> None:
-        queue = self._queue
+        queue, slow = self._queue, True  # until we know better
         while not self._closed:
             if not queue:
                 self._idle.set()
+                if self._borrowed:
+                    self._give_back()
             await self._wake.wait()
             self._idle.clear()
-            count = 0
+            count, began = 0, monotonic()
             while queue:
+                if slow:
+                    await come_back()
+                    began = monotonic()
+                    if not queue:
+                        break  # closed meanwhile
                 message = queue.popleft()
                 self._bytes -= len(message.data)
                 await self._handle(message)
                 count += 1
-                if count % BURST == 0:
+                worked = monotonic() - began
+                slow = worked > TURN_SECS
+                if slow:
+                    await give_way(worked)
+                elif count % BURST == 0:
                     await asyncio.sleep(0)
+                else:
+                    continue
+                began = monotonic()
             if not self._closed:
                 self._wake.clear()
         self._idle.set()

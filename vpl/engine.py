@@ -185,6 +185,11 @@ class Engine:
         dues = [keeper.next_due() for _, keeper in self._keepers]
         return min((due for due in dues if due is not None), default=None)
 
+    @property
+    def has_timers(self) -> bool:
+        """A stage fires by the clock alone."""
+        return bool(self._clocked)
+
     def take(self) -> list[Output]:
         """The outputs since the last call, in order. Call it after each batch: only this empties the list."""
         outputs = self._outputs.copy()

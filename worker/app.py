@@ -30,6 +30,7 @@ from transport.keyring import KeyRing
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
+from worker.budget import Limits
 from worker.commands import Commands
 from worker.config import WorkerConfig, read_key
 from worker.connectors.base import Site
@@ -119,7 +120,10 @@ class Worker:
             checkpoint_required=config.checkpoint_required,
             shared_store=bool(config.checkpoint_store),
             site=Site(config.files_dir),
+            limits=Limits(config.error_budget, config.error_share, config.event_secs, config.max_keys),
         )
+        self.host.watchdog.start()
+        cleanup.callback(self.host.watchdog.stop)
         cleanup.push_async_callback(self.host.stop)
         handlers = {**Commands(self.host).handlers, "hello": self._present}
         dispatcher = Dispatcher(handlers, self.host.locate, self.host.epoch_of)

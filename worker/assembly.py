@@ -12,6 +12,7 @@ from proto_schemas.messages import Deploy, RunningPipeline
 from proto_schemas.subjects import Subjects
 from transport.nats import NatsTransport
 from vpl import ConnectorDecl, Program, VplError, compile_source
+from worker.budget import Limits
 from worker.connectors.base import ConnectorError, Site
 from worker.connectors.registry import ConnectorRegistry
 from worker.delivery.assembly import give_feed, is_streamed
@@ -21,10 +22,17 @@ from worker.lease import Lease
 from worker.pipeline import Pipeline
 from worker.relay import Relay
 from worker.routes import OutputRoutes, RouteSink, lines_of, needs_nats
+from worker.watchdog import Watchdog
 
 
 async def assemble(
-    wanted: Deploy, bus: NatsTransport | None, subjects: Subjects, lease: Lease, site: Site
+    wanted: Deploy,
+    bus: NatsTransport | None,
+    subjects: Subjects,
+    lease: Lease,
+    site: Site,
+    limits: Limits | None = None,
+    watchdog: Watchdog | None = None,
 ) -> Pipeline:
     """The copy that `wanted` describes; nothing is connected yet. Without a `bus` it hears its sources alone.
 
@@ -73,6 +81,8 @@ async def assemble(
         held=wanted.hold,
         life=wanted.life or 0,
         checkpoint_secs=wanted.checkpoint_secs,
+        limits=limits,
+        watchdog=watchdog,
     )
     if bus is not None and is_streamed(wanted):
         give_feed(pipeline, wanted, bus, subjects, outputs)

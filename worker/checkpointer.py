@@ -252,6 +252,8 @@ class Checkpointer:
         deadline = (self._down_since or time.monotonic()) + self._wait
         try:
             before = await self._patiently(deadline, partial(self._claim, pipeline, deadline))
+            if pipeline.feed is not None:
+                pipeline.feed.leave_out(before.left_out)
             found = await self._patiently(deadline, partial(self._newest, pipeline, before))
         except Fenced as error:
             raise WireError(
@@ -277,6 +279,18 @@ class Checkpointer:
             self._says(pipeline, _nothing(before, pipeline))
             self.empty += 1
         return None
+
+    async def last_word(self, pipeline: Pipeline) -> None:
+        """Of a copy that failed: what spares the next one the events that this one failed on. That is its
+        state, where it is whole; else that the input on which it was cut off is left out. What does not work
+        is logged, no more."""
+        try:
+            if not pipeline.torn:
+                await self.save(pipeline)
+            elif pipeline.feed is not None and pipeline.feed.cut_off:
+                await self.archive.leave_out(pipeline.owner, pipeline.feed.cut_off)
+        except (StoreDown, Fenced, CutFailed, ValueError) as error:
+            log.error("pipeline=%s its last word is lost: %s", pipeline.id, error)
 
     async def _claim(self, pipeline: Pipeline, deadline: float) -> Manifest:
         try:

@@ -28,6 +28,7 @@ from proto_schemas.messages import (
     Restore,
     Undeploy,
 )
+from transport.turns import TURN_SECS, give_way
 from worker import checkpoints, handover, takeover
 from worker.cut import SMALL, CutFailed
 from worker.payload import PayloadError, read_event
@@ -85,7 +86,7 @@ class Commands:
         pipeline = self._live(request.pipeline_id)
         emitted: list[OutputEvent] = []
         errors: list[str] = []
-        failed = 0
+        failed, began = 0, time.monotonic()
         for position, event in enumerate(request.events):
             try:
                 outputs = _run(pipeline, event)
@@ -96,7 +97,10 @@ class Commands:
                 continue
             await pipeline.deliver(outputs)
             emitted += _emitted(outputs)
-            if position % BURST == BURST - 1:
+            if (worked := time.monotonic() - began) > TURN_SECS:
+                await give_way(worked)
+                began = time.monotonic()
+            elif position % BURST == BURST - 1:
                 await asyncio.sleep(0)
         return _fitting(
             BatchInjected(

@@ -44,6 +44,11 @@ class WorkerConfig:
         checkpoint_replicas, checkpoint_max_bytes: of the JetStream bucket, where this worker makes it: 1, 3
             or 5; 0 bytes: as many as the account allows.
         files_dir: the directory whose files `file` connectors may read and append to; None: no file at all.
+        error_budget: events of a pipeline that may fail one after another; 1 to 1,000,000.
+        error_share: part of its events that may fail within 10 s, where that many failed; above 0, to 1.
+        event_secs: seconds of processor time that one event may take, 0.05 or more; 0: any. While it runs no
+            heartbeat goes out: keep it well below the lease.
+        max_keys: that each stage of a stream (a window, a join) keeps at most; 1 to 100,000,000.
         labels: told to the coordinators, for placement.
         api_key: what the coordinators ask of a worker; never shown.
         cluster_key_file: the key that all processes of the cluster share; with it what we say to coordinators
@@ -76,6 +81,10 @@ class WorkerConfig:
     checkpoint_replicas: int = 1
     checkpoint_max_bytes: int = 0
     files_dir: Path | None = None
+    error_budget: int = 100
+    error_share: float = 0.9
+    event_secs: float = 1.0
+    max_keys: int = 1_000_000
     labels: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
     cluster_key_file: Path | None = None
@@ -104,6 +113,7 @@ class WorkerConfig:
         self._check_checkpoints()
         if self.files_dir is not None and not self.files_dir.is_dir():
             raise ConfigError(f"files_dir is {self.files_dir}: make that directory, or name another")
+        self._check_limits()
         if self.cpu_cores < 1:
             raise ConfigError(f"cpu_cores is {self.cpu_cores}: give at least 1")
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -116,6 +126,16 @@ class WorkerConfig:
             raise ConfigError(
                 "address and worker_key_file are for a worker with coordinators: give those, too"
             )
+
+    def _check_limits(self) -> None:
+        if not 1 <= self.error_budget <= 1_000_000:
+            raise ConfigError(f"error_budget is {self.error_budget}: give 1 to 1000000 events")
+        if not 0 < self.error_share <= 1:
+            raise ConfigError(f"error_share is {self.error_share:g}: give a part of 1, above 0")
+        if self.event_secs != 0 and not 0.05 <= self.event_secs <= 60:
+            raise ConfigError(f"event_secs is {self.event_secs:g}: give 0, or 0.05 to 60 seconds")
+        if not 1 <= self.max_keys <= 100_000_000:
+            raise ConfigError(f"max_keys is {self.max_keys}: give 1 to 100000000")
 
     def _check_checkpoints(self) -> None:
         store = self.checkpoint_store

@@ -79,6 +79,7 @@ class Membership:
         self._sent: dict[int, float] = {}
         self.term = 0
         self._last_ack: float | None = None
+        self._checked_lease = 0.0
         self._last_refusal = ""
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
@@ -272,6 +273,20 @@ class Membership:
         for directive in ack.directives or ():
             await self._follow(directive)
         self._lease.acknowledged(sent_at, ack.lease_secs, now)
+        self._check_event_secs()
+
+    def _check_event_secs(self) -> None:
+        """Say, once, that an event may take longer than the lease lasts."""
+        event_secs, lease_secs = self._config.event_secs, self._lease.secs
+        if self._checked_lease == lease_secs:
+            return
+        self._checked_lease = lease_secs
+        if 0 < lease_secs <= event_secs + self._interval:
+            log.warning(
+                "worker=%s event_secs is %g, and the lease %g s with a heartbeat each %g s: an event that is "
+                "cut off may cost the lease, so outputs of all. Lower event_secs, or raise heartbeat_timeout",
+                *(self._config.worker_id, event_secs, lease_secs, self._interval),
+            )
 
     async def _follow(self, directive: Directive) -> None:
         log.info(

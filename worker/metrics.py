@@ -83,6 +83,11 @@ class WorkerCollector(Collector):
         for reason, count in sorted(host.losses().items()):
             losses.add_metric([reason], count)
         yield losses
+        yield CounterMetricFamily(
+            "varpulis_events_cut_off",
+            "Events, and closings of windows, that took too long and were cut off",
+            value=host.watchdog.ended,
+        )
         shares = host.shares()
         yield CounterMetricFamily(
             "varpulis_left_to_other_instances",

@@ -6,9 +6,10 @@ each other without an `await` between, so what `take` gives belongs to that even
 subscriptions and an inject interleave.
 
 Nothing a pipeline does hurts its neighbours. A refused message, a dropped output and a failing event are
-counted by reason; `FAILURE_BUDGET` failing events in a row make the pipeline `failed`: it stops its intake
-and says why in the heartbeats, and the coordinator decides. Outputs leave only while the worker's lease
-allows (`worker.lease`). While it moves, a copy keeps what comes instead of handling it (`worker.handover`).
+counted by reason; too many failing events (`worker.budget`), or one that takes too long (`worker.watchdog`),
+make the pipeline `failed`: it stops its intake and says why in the heartbeats, and the coordinator decides.
+Outputs leave only while the worker's lease allows (`worker.lease`). While it moves, a copy keeps what comes
+instead of handling it (`worker.handover`).
 
 A pipeline whose group delivers at least once, or exactly once, has a `feed` (`worker.delivery`): that brings
 it its events from a stream, and takes its outputs; nothing else reaches it.
@@ -25,11 +26,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
 from transport.nats import Message
+from transport.turns import TURN_SECS, give_way
 from vpl import Program
 from vpl.keeper import LOSSES
+from worker.budget import ErrorBudget, Limits
 from worker.checkpoints import NOWHERE, At, Checkpoint, put_back
 from worker.connectors.base import OutputDropped, Sink
 from worker.connectors.registry import ConnectorRegistry
+from worker.cut import CutFailed
 from worker.held import Held, Witness
 from worker.inputs import Inputs
 from worker.intake import Intake
@@ -39,12 +43,16 @@ from worker.relay import Relay
 from worker.routes import RouteSink
 from worker.safety import Progress, Safety
 from worker.store.base import NO_GROUP, Owner, Place
+from worker.watchdog import IDLE, TooLong, Watchdog
 
 if TYPE_CHECKING:
     from worker.delivery.feed import Feed
 
-FAILURE_BUDGET: Final = 100
-"""Failing events in a row after which a pipeline is `failed`."""
+CLOSING_TIMES: Final = 10
+"""So many times as long as an event may the closing of all windows that are due take."""
+FIRST_SLICE: Final = 8
+"""Milliseconds of deadlines in the first slice of what is closed."""
+MAX_REASON: Final = 300
 ENGINE_LOSSES: Final = ("unknown_type", "values_dropped", *LOSSES)
 """Counters of the engine that tell of events, or parts of its state, that went nowhere."""
 NEWS_SECS: Final = 60.0
@@ -89,7 +97,8 @@ class Pipeline:
         state, reason: `running`, or not and why.
         refused: messages that were no events, by reason.
         dropped: outputs that did not leave, by reason.
-        errors: events the engine failed on.
+        torn: an event was cut off in its middle: its state is worthless.
+        last_word_due: it failed on events, which the next copy is to be spared (`Checkpointer.last_word`).
         held, witness: what it keeps while it moves, and the order in which that came.
         relayed, relayed_goes_on: events passed on to others; and, while it holds, that what others pass on
             is handled.
@@ -120,13 +129,16 @@ class Pipeline:
         held: bool = False,
         life: int = 0,
         checkpoint_secs: float | None = None,
+        limits: Limits | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
         self.name = identity.name
         self.epoch = identity.epoch
         self.program = program
-        self.engine = program.start()
+        limits = limits or Limits()
+        self.engine = program.start(max_keys=limits.keys)
         self.connectors = connectors
         self.inputs = inputs
         self.intake = intake
@@ -151,8 +163,10 @@ class Pipeline:
         self.timer = asyncio.Lock()
         self.refused: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self.errors = 0
-        self._errors_in_a_row = 0
+        self._budget = ErrorBudget(limits)
+        self._watch = watchdog or Watchdog(0)
+        self.torn = False
+        self.last_word_due = False
         self._restored: Counter[str] = Counter()
         self._now = 0
         self._ticks = 0
@@ -229,16 +243,21 @@ class Pipeline:
         if self.state is State.FAILED or self.state is State.DRAINED:
             self.refused[f"pipeline_{self.state}"] += 1
             return None
-        engine = self.engine
+        engine, watch = self.engine, self._watch
         if now != self._now:
             engine.now = self._now = now
         try:
-            engine.process(event_type, fields, ts)
-            self._errors_in_a_row = 0
+            try:
+                watch.ticks = 0
+                engine.process(event_type, fields, ts)
+            finally:
+                watch.ticks = IDLE
             return engine.take()
+        except TooLong:
+            self._cut_off(f"an event of type {event_type[:60]!r}")
         except Exception as error:
             self._count_failure(error)
-            return None
+        return None
 
     def may_put_out(self) -> bool:
         """The lease of the worker allows it now."""
@@ -280,22 +299,43 @@ class Pipeline:
         return deadline is not None and deadline <= now
 
     async def tick(self, now: int) -> None:
-        """Close what is over at `now` (ms)."""
+        """Close what is over at `now` (ms). Many windows are closed in slices of the time in which they were
+        due, and others have their turn in between, as if the timer had come more often. (A program with
+        timers of its own is not sliced: each would make up for all its rounds.)"""
         async with self.timer:
-            if self.state is not State.RUNNING:
-                return
-            self._ticks += 1
-            if outputs := self.close_windows(now):
-                await self.deliver(outputs)
+            until, width = 0, FIRST_SLICE
+            while self.state is State.RUNNING and until < now:
+                due = self.engine.next_deadline()
+                if due is None or due > now:
+                    return
+                until = now if self.engine.has_timers else min(max(due, until) + width, now)
+                began = time.monotonic()
+                self._ticks += 1
+                if outputs := self.close_windows(until):
+                    await self.deliver(outputs)
+                worked = time.monotonic() - began
+                if until < now and worked > TURN_SECS:
+                    width = max(width // 2, 1)
+                    await give_way(worked)
+                else:
+                    width *= 2
 
     def close_windows(self, now: int) -> list[Output]:
         """Close what is over at `now` (ms): its outputs."""
+        watch = self._watch
         try:
-            self.engine.advance(now)
+            try:
+                watch.times, watch.ticks = CLOSING_TIMES, 0
+                self.engine.advance(now)
+            finally:
+                watch.times, watch.ticks = 1, IDLE
             return self.engine.take()
+        except TooLong:
+            self._cut_off("the closing of windows", CLOSING_TIMES)
         except Exception as error:
             self._count_failure(error)
-            return []
+            self.last_word_due = False  # the event that comes after the closing was not handled
+        return []
 
     def fail(self, reason: str) -> None:
         """It cannot go on here: the coordinators are told why."""
@@ -304,13 +344,21 @@ class Pipeline:
 
     def _count_failure(self, error: Exception) -> None:
         self.engine.take()  # what the failing event had put out is not the next one's
-        self.errors += 1
-        self._errors_in_a_row += 1
-        if self._errors_in_a_row == 1:
+        spent = self._budget.spend(self.engine.counters["events_in"], time.monotonic())
+        if self._budget.in_a_row == 1:
             log.error("pipeline=%s the engine failed on an event; going on", self.id, exc_info=error)
-        if self._errors_in_a_row >= FAILURE_BUDGET:
-            cause = f"{type(error).__name__}: {error}"[:200]
-            self.fail(f"{FAILURE_BUDGET} events in a row failed, the last with {cause}")
+        if spent:
+            self.last_word_due = self.keeps
+            self.fail(f"{spent}, the last with {type(error).__name__}: {error}"[:MAX_REASON])
+
+    def _cut_off(self, what: str, times: int = 1) -> None:
+        self.engine.take()
+        self.torn, self.last_word_due = True, self.keeps
+        secs = self._watch.event_secs * times
+        self.fail(
+            f"{what} took more than {secs:g} s of processor time, and was cut off: make its expressions "
+            "cheaper, share its keys out over instances, or raise the workers' event_secs"
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`.
@@ -320,7 +368,9 @@ class Pipeline:
         """
         before = self.engine.counters
         put_back(self.engine, checkpoint)
-        self._restored.update({key: count - before[key] for key, count in self.engine.counters.items()})
+        after = self.engine.counters
+        self._restored.update({key: count - before[key] for key, count in after.items()})
+        self._budget.begin_anew(after["events_in"])
         self.safety.saved = None
         if self.feed is not None:
             self.feed.go_from(checkpoint)
@@ -347,6 +397,8 @@ class Pipeline:
         Raises:
             CutFailed: that could not be brought about in time.
         """
+        if self.torn:
+            raise CutFailed(f"its state is not whole: {self.reason}")
         if self.feed is None:
             yield NOWHERE._replace(positions=self.connectors.positions)
             return
@@ -446,7 +498,7 @@ class Pipeline:
             + in_engine
             + Counter(
                 slow_consumer=self.inputs.dropped,
-                engine_failure=self.errors,
+                engine_failure=self._budget.failures,
                 held_overflow=self.held.overflow,
                 no_route=no_route,
             )

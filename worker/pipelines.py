@@ -26,6 +26,7 @@ from transport.nats import Message, NatsTransport
 from vpl import check_source
 from worker import handover
 from worker.assembly import assemble
+from worker.budget import Limits
 from worker.checkpointer import Checkpointer
 from worker.checkpoints import Checkpoint
 from worker.connectors.base import ConnectorError, Site
@@ -36,6 +37,7 @@ from worker.lease import Lease
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
 from worker.store.archive import Archive
 from worker.store.base import Fenced, StoreDown
+from worker.watchdog import Watchdog
 
 START_WAIT: Final = 3.0
 """Seconds in which all connections and subscriptions of a deploy must stand."""
@@ -57,11 +59,13 @@ class PipelineHost:
         bus: what carries events between pipelines; None: this worker takes none that need it.
         shared_store: other workers can read the checkpoints, too.
         site: what the worker gives its connectors.
+        limits: what one pipeline may use before it is `failed`.
         archive: where checkpoints go; `checkpoint_secs`, `checkpoint_wait`, `checkpoint_required`: see
             `Checkpointer`.
 
     Attributes:
         checkpoints: takes them, and gives them back.
+        watchdog: cuts off events that take too long, once it is started.
         draining: no more deploys; set by `drain` for good.
     """
 
@@ -78,8 +82,11 @@ class PipelineHost:
         checkpoint_required: bool = False,
         shared_store: bool = False,
         site: Site | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._bus = bus
+        self._limits = limits or Limits()
+        self.watchdog = Watchdog(self._limits.event_secs)
         self._shared_store = shared_store
         self._site = site or Site()
         self._subjects = subjects
@@ -224,7 +231,9 @@ class PipelineHost:
         return pipeline
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
-        pipeline = await assemble(wanted, self._bus, self._subjects, self._lease, self._site)
+        pipeline = await assemble(
+            wanted, self._bus, self._subjects, self._lease, self._site, self._limits, self.watchdog
+        )
         checkpoint: Checkpoint | None = None
         if wanted.checkpoint_ref is not None:
             checkpoint = await self.checkpoints.read(wanted.checkpoint_ref)
@@ -331,6 +340,9 @@ class PipelineHost:
                         continue
                     if pipeline.is_due(now):
                         at_work[pipeline] = tasks.create_task(pipeline.tick(now))
+                    elif pipeline.last_word_due:
+                        pipeline.last_word_due = False
+                        at_work[pipeline] = tasks.create_task(self.checkpoints.last_word(pipeline))
                     elif handover.is_overdue(pipeline):
                         log.warning("pipeline=%s its move is heard of no more: going on", pipeline.id)
                         at_work[pipeline] = tasks.create_task(self._go_on(pipeline))

@@ -44,6 +44,7 @@ _ACCESS: Final = (
     "rate_burst",
 )
 
+_LIMITS: Final = ("error_budget", "error_share", "event_secs", "max_keys")
 _CHECKPOINTS: Final = (
     "checkpoint_store",
     "checkpoint_interval",
@@ -128,7 +129,7 @@ def worker(call: Invocation) -> int:
         coordinators=settings["worker.coordinators"],
         worker_key_file=_path(settings["worker.worker_key_file"]),
         **{name: settings[f"worker.{name}"] for name in _REST},
-        **{name: settings[f"worker.{name}"] for name in _CHECKPOINTS},
+        **{name: settings[f"worker.{name}"] for name in (*_LIMITS, *_CHECKPOINTS)},
     )
     return run(serve(config))
 

@@ -5,7 +5,8 @@ so:
 
 - a copy of the current epoch, on a ready worker: it runs, whether or not we heard the answer to its deploy
   (adopted);
-- a copy of the current epoch that says it failed: the placement failed;
+- a copy of the current epoch that says it failed: the placement failed, and is tried again after a pause
+  that grows each time (`relapses`);
 - any other copy, also of a version that its next one will not have: stale, it is ended (by the heartbeat's
   answer and by a command);
 - a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
@@ -31,7 +32,8 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from coordinator.controllers.actions import Actions
-from coordinator.controllers.deployment import RETRY_FAILED, Deployment, Target
+from coordinator.controllers.deployment import Deployment, Target
+from coordinator.controllers.relapses import Relapses
 from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON, ReportRunning
@@ -190,12 +192,15 @@ class Convergence:
         table: HeartbeatTable,
         actions: Actions,
         sweeps: Actions,
+        clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._do = deployment
         self._table = table
         self._actions = actions
         self._sweeps = sweeps
+        self._clock = clock
+        self._relapses = Relapses()
         self._missed: dict[Target, int] = {}
         self._settled: dict[str, _Settled] = {}
         self.compared = 0
@@ -203,6 +208,7 @@ class Convergence:
     def forget(self) -> None:
         """Somebody else leads now."""
         self._missed.clear()
+        self._relapses.forget()
         self._settled.clear()
 
     def step(self) -> None:
@@ -284,8 +290,12 @@ class Convergence:
         )
 
     async def _fail(self, target: Target, reason: str) -> None:
+        times, pause = self._relapses.note(target.key, self._clock())
+        if times > 1:
+            again = f" (failed {times} times in a row: tried again in about {pause:g} s)"
+            reason = reason[: MAX_REASON - len(again)] + again
         await self._do.fail(target, reason)
-        self._actions.hold(target.key, RETRY_FAILED)
+        self._actions.hold(target.key, pause)
 
     def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
         self._once("copy", worker, copy, partial(self._do.undeploy, worker.id, target, copy.pipeline_id))

@@ -102,7 +102,7 @@ class ControlLoop:
             hears,
             heartbeat_interval,
         )
-        self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps)
+        self.convergence = Convergence(ledger, deployment, table, self.pipelines, self.sweeps, clock)
         self.placement = PlacementController(
             ledger, deployment, table, self.pipelines, clock, self.liveness.suspects, strategy=placement
         )

@@ -18,8 +18,9 @@ from tests.unit.worker.support import (
     coordinated,
     running,
 )
-from worker.pipeline import FAILURE_BUDGET
+from worker.budget import Limits
 
+FAILURE_BUDGET = Limits().in_a_row
 CHAIN = [
     {"from_pipeline": "_external", "to_pipeline": "first", "event_types": ["*"]},
     {"from_pipeline": "first", "to_pipeline": "second", "event_types": ["Big*"]},

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -15,22 +16,24 @@ from worker.connectors.base import (
     encode_output,
     known_params,
 )
+from worker.connectors.writer import LINES, LineWriter
 
 _log: Final = logging.getLogger("varpulis.output")
 
 
 class LineSink:
-    """Writes each output as one line."""
+    """Has each output written as one line. What could not be written is told by the sends that follow."""
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[str], object], lines: LineWriter = LINES) -> None:
         self._write = write
+        self._lines = lines
+        self._failed: deque[Exception] = deque()
 
     async def send(self, event_type: str, fields: dict[str, Any], ts: int) -> None:
         line = encode_output(event_type, fields, ts).decode()
-        try:
-            self._write(line)
-        except (OSError, ValueError) as error:  # ValueError: stdout was closed
-            raise OutputDropped("sink_error", str(error)) from None
+        self._lines.offer(self._write, line, self._failed.append)
+        if self._failed:
+            raise OutputDropped("sink_error", str(self._failed.popleft()))
 
 
 def print_line(line: str) -> None:
@@ -71,6 +74,12 @@ class ConsoleConnector(Connector):
 
     async def stop_sources(self) -> None:
         return None
+
+    async def flush(self, timeout: float) -> None:
+        await LINES.flush(timeout)
+
+    async def close(self, timeout: float) -> None:
+        await LINES.flush(timeout)
 
     @property
     def connected(self) -> bool:

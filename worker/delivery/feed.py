@@ -27,13 +27,14 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from proto_schemas.errors import ErrorCode, WireError
 from transport.errors import NatsTransportError
 from transport.jetstream import JetStream, JetStreamRefused, Outgoing
+from transport.turns import TURN_SECS, give_way
 from worker.checkpoints import At, Checkpoint
 from worker.connectors.base import ConnectorError, OutputDropped, encode_output
 from worker.cut import CutFailed
@@ -47,7 +48,7 @@ from worker.pipeline import Output, Pipeline, State, now_ms
 from worker.routes import OutputRoutes
 
 BURST: Final = 128
-"""Inputs handled in one go, before others have their turn."""
+"""Inputs handled in one go, before others have their turn; fewer where they take long."""
 BATCH: Final = 250
 """Outputs stored together: measured, larger ones are no faster."""
 BATCH_BYTES: Final = 512 * 1024
@@ -98,6 +99,7 @@ class Feed:
         replayed: outputs that were stored by a copy before, and not stored again.
         expired: messages that were removed from the stream before it came to them, of whatever subject.
         fenced: another copy has taken over while this one still ran.
+        cut_off: the input that took too long; 0 while none did.
     """
 
     def __init__(
@@ -127,6 +129,8 @@ class Feed:
         self._running: asyncio.Task[None] | None = None
         self._storing: asyncio.Task[None] | None = None
         self._stopping = False
+        self._left_out: Collection[int] = ()
+        self.cut_off = 0
         self.replayed = 0
         self.expired = 0
         self.fenced = False
@@ -140,6 +144,10 @@ class Feed:
         self._marks_until = _count(checkpoint.positions.get(names.marks))
         self.clock, self.closings = _count(marks.get("clock")), _count(marks.get("closings"))
         self._pipeline.engine.now = self.clock or None
+
+    def leave_out(self, sequences: Collection[int]) -> None:
+        """Do not handle these inputs: a copy before was cut off on each."""
+        self._left_out = frozenset(sequences)
 
     def at(self) -> At:
         """Where it is, for a checkpoint that is taken now."""
@@ -305,11 +313,17 @@ class Feed:
         reader, pipeline = self._reader, self._pipeline
         assert reader is not None
         try:
-            while not self._stopping and pipeline.state is not State.FAILED:
+            while not self._is_over():
                 burst = await reader.take(BURST, TICK)
                 async with self._turn:
+                    began = time.monotonic()
                     for fetched in burst:
                         self._take(fetched)
+                        if (worked := time.monotonic() - began) > TURN_SECS:
+                            await give_way(worked)
+                            began = time.monotonic()
+                        if self._is_over():
+                            break  # the next copy takes the rest
                     if not burst:
                         self._close_by_timer(reader)
                     self._begin_store()
@@ -325,6 +339,9 @@ class Feed:
         except Exception as error:
             log.exception("pipeline=%s cannot go on; please report this", pipeline.id)
             pipeline.fail(f"{type(error).__name__}: {error}"[:200])
+
+    def _is_over(self) -> bool:
+        return self._stopping or self._pipeline.state is State.FAILED
 
     def _take(self, fetched: Fetched) -> None:
         """Handle one input, all of it."""
@@ -342,6 +359,9 @@ class Feed:
 
     def _outputs_of(self, fetched: Fetched, now: int) -> list[Output] | None:
         pipeline = self._pipeline
+        if self._left_out and fetched.sequence in self._left_out:
+            pipeline.refused["cut_off"] += 1
+            return None
         try:
             event_type, fields, ts = parse_event(fetched.data, fetched.subject, now)
         except PayloadError as error:
@@ -350,7 +370,10 @@ class Feed:
         intake = pipeline.intake
         if intake is not None and intake.owner(fetched.subject, event_type, fields) != intake.number:
             return None
-        return pipeline.process(event_type, fields, ts, now)
+        outputs = pipeline.process(event_type, fields, ts, now)
+        if pipeline.torn:
+            self.cut_off = fetched.sequence
+        return outputs
 
     def _close_by_timer(self, reader: Reader) -> None:
         """Decide what no input says: that so much time has passed."""

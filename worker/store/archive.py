@@ -19,7 +19,7 @@ whole checkpoint within `PATIENCE`; what is read is limited before it is unpacke
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -46,6 +46,7 @@ MAX_SIZE: Final = 256 * 1024 * 1024
 """Bytes of all chunks of a checkpoint."""
 PATIENCE: Final = 60.0
 """Seconds one checkpoint may take to be written, or read."""
+LEFT_OUT: Final = 100
 TRIES: Final = 4
 """Times a manifest is published again because somebody was faster."""
 
@@ -109,6 +110,14 @@ class Archive:
         self.bytes_written += stored.size
         return stored
 
+    async def leave_out(self, owner: Owner, sequence: int) -> None:
+        """Have no later copy handle an input again; the last `LEFT_OUT` are known.
+
+        Raises:
+            Fenced, StoreDown.
+        """
+        await self._change(owner, lambda present: present, [sequence])
+
     async def newest(
         self,
         place: Place,
@@ -166,14 +175,22 @@ class Archive:
         return present if present.epoch == owner.epoch else await self.claim(owner)
 
     async def _change(
-        self, owner: Owner, change: Callable[[list[Stored]], list[Stored]]
+        self,
+        owner: Owner,
+        change: Callable[[list[Stored]], list[Stored]],
+        left_out: Sequence[int] = (),
     ) -> tuple[Manifest, Manifest]:
         """Publish what `change` makes of the checkpoints that lie there, under the owner's epoch: the
         manifest before and after."""
         for _ in range(TRIES):
             found, revision = await self._store.manifest(owner.place)
             present = _as_seen_by(owner, found)
-            wanted = Manifest(epoch=owner.epoch, life=owner.life, checkpoints=change(present.checkpoints))
+            wanted = Manifest(
+                epoch=owner.epoch,
+                life=owner.life,
+                checkpoints=change(present.checkpoints),
+                left_out=list(dict.fromkeys([*present.left_out, *left_out]))[-LEFT_OUT:],
+            )
             if wanted == found:
                 return present, wanted
             try:

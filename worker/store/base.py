@@ -115,12 +115,14 @@ def epoch_of(name: str) -> int:
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Who owns a place, and what lies there, newest first."""
+    """Who owns a place, and what lies there, newest first. `left_out`: inputs, by their sequences in the
+    stream, on which a copy was cut off; they are not handled again."""
 
     v: Count = VERSION
     epoch: Count = 0
     life: Count = 0
     checkpoints: list[Stored] = []
+    left_out: list[Count] = []
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -1,10 +1,13 @@
 """Placement and convergence on a stage without a network: who is told what, and what is committed."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
+from msgspec import structs
 
 from coordinator.controllers.actions import LONGEST_PAUSE, Actions
+from coordinator.controllers.relapses import CALM
 from coordinator.state.commands import MAX_REASON, DeleteGroup, LetGo, Place
 from coordinator.state.model import Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
@@ -292,6 +295,37 @@ async def test_a_seed_worker_that_lists_nothing_keeps_its_pipelines() -> None:
         stage.beat("seed", incarnation=None)
         await stage.settle()
     assert len(stage.workers.deploys()) == 1
+
+
+async def test_a_copy_that_runs_and_fails_again_is_left_alone_for_longer_each_time() -> None:
+    stage = await running("w1")
+    began, starts, reasons = stage.time, [], []
+    while stage.time - began < 180:
+        copies = [structs.replace(copy, state="failed", reason="boom") for copy in stage.truth("w1")]
+        starts += [stage.time] * len(copies)
+        stage.beat("w1", *copies)
+        await stage.settle()
+        if copies:
+            assert stage.placed("g", "p").phase is Phase.FAILED
+            reasons.append(stage.placed("g", "p").reason)
+        stage.time += 0.25
+        await stage.settle()
+    gaps = [later - sooner for sooner, later in pairwise(starts)]
+    assert 3.5 <= gaps[0] <= 7 and 7 <= gaps[1] <= 13 and 14 <= gaps[2] <= 26
+    assert len(starts) <= 8, "it is not started in a tight loop"
+    assert reasons[0] == "boom"
+    assert reasons[2] == "boom (failed 3 times in a row: tried again in about 20 s)"
+
+
+async def test_a_copy_that_ran_well_for_long_is_tried_again_as_soon_as_at_first() -> None:
+    stage = await running("w1")
+    for _ in range(3):
+        stage.beat("w1", *(structs.replace(each, state="failed") for each in stage.truth("w1")))
+        await stage.settle()
+        assert stage.placed("g", "p").phase is Phase.FAILED
+        await stage.later(8, "w1")
+        assert stage.placed("g", "p").phase is Phase.RUNNING
+        await stage.later(CALM, "w1")
 
 
 async def test_a_copy_that_says_it_failed_is_failed_with_its_reason_and_ended() -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from tests.support.poll import until
 from transport.replies import Replies
-from transport.subscription import BURST, Handler, Message, Subscription
+from transport.subscription import BURST, OWN_BYTES, STEP, Handler, Message, Room, Subscription
+from transport.turns import TURN_SECS
 
 Make = Callable[..., Subscription]
 
@@ -61,6 +63,85 @@ async def test_the_loop_gets_its_turn_in_the_middle_of_a_flood(make: Make) -> No
         await asyncio.sleep(0)
         turns += 1
     assert turns >= 10
+
+
+async def test_the_loop_gets_its_turn_after_each_message_that_takes_long(make: Make) -> None:
+    seen: list[bytes] = []
+
+    async def slow(message: Message) -> None:
+        until = time.monotonic() + TURN_SECS
+        while time.monotonic() <= until:
+            pass
+        seen.append(message.data)
+
+    subscription = make(slow)
+    offer(subscription, 20)
+    turns = 0
+    while len(seen) < 20:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 20
+    assert subscription.handled == 20
+
+
+async def test_of_many_that_take_long_one_works_in_a_turn_of_the_loop(make: Make) -> None:
+    handled = 0
+
+    async def slow(message: Message) -> None:
+        nonlocal handled
+        until = time.monotonic() + TURN_SECS
+        while time.monotonic() <= until:
+            pass
+        handled += 1
+
+    for subscription in [make(slow) for _ in range(10)]:
+        offer(subscription, 4)
+    most = 0
+    while handled < 40:
+        before = handled
+        await asyncio.sleep(0)
+        most = max(most, handled - before)
+    assert most == 1
+
+
+async def test_floods_share_one_room_and_who_keeps_up_needs_none_of_it() -> None:
+    """Three subscriptions whose handlers do not come on, a room of four steps, and one that is quiet."""
+
+    async def detach(subscription: Subscription) -> None:
+        pass
+
+    may_go_on, seen = asyncio.Event(), []
+
+    async def stuck(message: Message) -> None:
+        await may_go_on.wait()
+        seen.append(message.data)
+
+    room = Room(4 * STEP)
+    limits = {"pending_messages": 1000, "pending_bytes": 3 * STEP}
+    floods = [Subscription("s", stuck, detach, room=room, **limits) for _ in range(3)]
+    quiet = Subscription("s", stuck, detach, room=room, **limits)
+    data = bytes(STEP // 4)
+    for _ in range(100):
+        for flood in floods:
+            flood.offer(Message("s", data))
+    kept = sum(flood.pending for flood in floods)
+    assert kept * len(data) == 3 * OWN_BYTES + 4 * STEP
+    assert sum(flood.dropped for flood in floods) == 300 - kept
+    for _ in range(OWN_BYTES // len(data)):
+        quiet.offer(Message("s", data))
+    assert quiet.dropped == 0
+    may_go_on.set()
+    for each in (*floods, quiet):
+        await each.join()
+    assert room.free == 4 * STEP and len(seen) == kept + quiet.handled
+    for _ in range(12):
+        quiet.offer(Message("s", data))
+    assert quiet.dropped == 0, "what others gave back may be borrowed"
+    await quiet.unsubscribe()
+    assert room.free == 4 * STEP
+    for each in (*floods, quiet):
+        await each.end()
+    assert room.free == 4 * STEP
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError(), TimeoutError()])

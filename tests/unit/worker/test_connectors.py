@@ -6,6 +6,8 @@ import logging
 import re
 import socket
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from transport.nats import Message
 from vpl import ConnectorDecl, SinkBinding, SourceBinding
 from worker import connectors as connectors_room
 from worker.connectors.base import ConnectorError, OutputDropped
+from worker.connectors.console import LineSink
 from worker.connectors.memory import TOPICS
 from worker.connectors.nats import covers
 from worker.connectors.registry import TYPES, ConnectorRegistry, find_types
+from worker.connectors.writer import LINES, MOST_LINES, LineWriter
 
 GUIDE = Path(__file__).parents[3].joinpath("docs", "connectors.md").read_text(encoding="utf-8")
 SECRET = "hunter2"
@@ -303,6 +307,7 @@ async def test_a_console_prints_one_line_of_json_and_brings_nothing(
 ) -> None:
     connectors = registry("console")
     await (await connectors.create_sink(sink())).send("Out", {"n": 1}, 5)
+    await connectors.flush(5.0)
     assert json.loads(capsys.readouterr().out) == {"event_type": "Out", "timestamp": 5, "fields": {"n": 1}}
     with pytest.raises(ConnectorError, match="brings no events"):
         await connectors.start_source(source(topic="x"), Heard())
@@ -312,8 +317,47 @@ async def test_a_log_sink_writes_to_the_log_at_its_level(caplog: pytest.LogCaptu
     caplog.set_level(logging.INFO, "varpulis.output")
     binding = SinkBinding(connector=None, stream="Out", params={"level": "error"}, kind="log")
     await (await ConnectorRegistry({}).create_sink(binding)).send("Out", {"n": 1}, 5)
+    await LINES.flush(5.0)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR and '"fields":{"n":1}' in record.message
+
+
+async def test_an_output_that_nobody_reads_blocks_nothing_and_what_is_too_much_is_dropped() -> None:
+    lines, may_write = LineWriter(), threading.Event()
+    written: list[str] = []
+
+    def write(line: str) -> None:
+        assert may_write.wait(30)
+        written.append(line)
+
+    out = LineSink(write, lines)
+    reasons: Counter[str] = Counter()
+    for number in range(MOST_LINES + 500):
+        try:
+            await out.send("Out", {"n": number}, 5)
+        except OutputDropped as error:
+            reasons[error.reason] += 1
+    assert reasons["congested"] >= 499  # one may be with the thread already
+    may_write.set()
+    await lines.flush(30)
+    kept = [json.loads(line)["fields"]["n"] for line in written]
+    assert kept == list(range(MOST_LINES + 500 - reasons["congested"]))
+
+
+async def test_each_line_that_could_not_be_written_is_counted_once() -> None:
+    lines, fails = LineWriter(), True
+
+    def write(line: str) -> None:
+        if fails:
+            raise OSError("the pipe is broken")
+
+    out = LineSink(write, lines)
+    await out.send("Out", {"n": 1}, 5)
+    await lines.flush(30)
+    fails = False
+    with pytest.raises(OutputDropped, match="the pipe is broken"):
+        await out.send("Out", {"n": 2}, 5)
+    await out.send("Out", {"n": 3}, 5)
 
 
 async def test_an_output_that_is_no_text_in_json_is_dropped() -> None:
