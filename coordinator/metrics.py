@@ -215,6 +215,10 @@ class ClusterCollector(Collector):
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(_P + name, text, value)
+        yield _gauge(
+            "raft_state", "1 for the role of this node.", "state", {r: int(r == role) for r in _ROLES}
+        )
+        yield from _peers(status)
         yield _count("leader_changes", "Changes of leader seen here.", counters.leader_changes)
         yield _count("raft_proposals", "Proposals made here.", counters.proposals)
         yield _count("raft_commits", "Entries committed.", counters.commits)
@@ -307,6 +311,20 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Cou
 
 def _count(name: str, text: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(_P + name, text, value)
+
+
+def _peers(status: RaftStatus) -> Iterator[Metric]:
+    """What this node knows of the other members; there are as many series as members."""
+    others = [node for node in status.nodes if node.id != status.this_node_id]
+    lag = {node.id: node.lag for node in others if node.lag is not None}
+    yield _gauge("raft_peer_lag_entries", "Entries a peer lacks; the leader knows.", "peer", lag)
+    contact = GaugeMetricFamily(
+        _P + "raft_peer_last_contact_seconds", "Since a peer was last heard.", labels=("peer",)
+    )
+    for node in others:
+        if node.last_contact_ms is not None:
+            contact.add_metric((node.id,), node.last_contact_ms / 1000)
+    yield contact
 
 
 def _fsyncs(counters: Counters) -> HistogramMetricFamily:

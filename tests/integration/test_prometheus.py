@@ -1,0 +1,116 @@
+"""A real Prometheus scrapes a real cluster with our rules: they parse, fire, resolve, speak of metrics that exist,
+and each has a chapter that says what to do.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.cluster import ROOT, Cluster, free_port_range, poll
+
+DEPLOY = ROOT / "deploy" / "prometheus"
+RULES = (DEPLOY / "alerts.yml").read_text()
+ALERTS = re.findall(r"- alert: (\w+)", RULES)
+METRICS = sorted(set(re.findall(r"\bvarpulis_\w+", "".join(re.findall(r"expr: >-\n(.+)", RULES)))))
+CHAPTERS = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+RUNBOOKS = re.findall(r"runbook_url: docs/runbooks.md#(\w+)", RULES)
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian: apt-get install prometheus)")
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", "alerts.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ],
+    ids=" ".join,
+)
+def test_promtool_finds_nothing_wrong(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [program("promtool"), *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    assert ALERTS
+    assert CHAPTERS == ALERTS
+    assert [alert.lower() for alert in ALERTS] == RUNBOOKS
+
+
+def test_every_alert_is_shown_to_fire_and_to_resolve() -> None:
+    shown = re.findall(r"- name: (\w+)", (DEPLOY / "alerts_test.yml").read_text())
+    assert shown == ALERTS
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """The URL of a Prometheus that scrapes a cluster of three coordinators and a worker by our configuration."""
+    binary = program("prometheus")
+    with Cluster(tmp_path / "cluster", workers=1) as cluster:
+        shutil.copy(DEPLOY / "alerts.yml", tmp_path)
+        (tmp_path / "prometheus.yml").write_text(configured(cluster))
+        port = free_port_range(1)
+        command = [
+            binary,
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as child:
+            try:
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                child.kill()
+
+
+def configured(cluster: Cluster) -> str:
+    """Our configuration with this cluster's addresses."""
+    text = (DEPLOY / "prometheus.yml").read_text().replace(": 5s", ": 1s")
+    for name, ids in (("coordinators", cluster.coordinators), ("workers", cluster.workers)):
+        targets = ", ".join(cluster.url(each).removeprefix("http://") for each in ids)
+        text, made = re.subn(
+            rf"(varpulis-{name}\n    static_configs:\n      - targets: )\[.*\]", rf"\1[{targets}]", text
+        )
+        assert made == 1
+    return text
+
+
+def asked(url: str, path: str, **query: str) -> Any:
+    """What its API answers; None while it does not."""
+    try:
+        answer = httpx.get(f"{url}/api/v1/{path}", params=query, timeout=2.0, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return answer.json()["data"] if answer.status_code == 200 else None
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(240)
+def test_what_the_alerts_speak_of_is_scraped_from_a_running_cluster(prometheus: str) -> None:
+    def all_up() -> bool:
+        up = asked(prometheus, "query", query="sum(up)")
+        return bool(up and up["result"] and up["result"][0]["value"][1] == "4")
+
+    poll(all_up, timeout=60, what="four targets are scraped")
+    known = asked(prometheus, "metadata")
+    families = {name.removesuffix("_bucket") for name in METRICS}
+    assert families
+    assert families - set(known) == set()
+    leading = asked(prometheus, "query", query='sum(varpulis_cluster_raft_state{state="leader"})')
+    assert leading["result"][0]["value"][1] == "1"
+    peers = asked(prometheus, "query", query="count(varpulis_cluster_raft_peer_lag_entries)")
+    assert peers["result"][0]["value"][1] == "2"
