@@ -1,5 +1,5 @@
-"""A real Prometheus scrapes a real cluster with our rules: they parse, fire, resolve, speak of metrics that exist,
-and each has a chapter that says what to do.
+"""A real Prometheus scrapes a real cluster with our rules: they parse, fire, resolve, speak of metrics that
+exist, and each has a chapter that says what to do.
 """
 
 import re
@@ -58,9 +58,9 @@ def test_every_alert_is_shown_to_fire_and_to_resolve() -> None:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[str]:
-    """The URL of a Prometheus that scrapes a cluster of three coordinators and a worker by our configuration."""
+    """The URL of a Prometheus that scrapes a cluster of three coordinators and a worker as we say."""
     binary = program("prometheus")
-    with Cluster(tmp_path / "cluster", workers=1) as cluster:
+    with Cluster(tmp_path, workers=1) as cluster:
         shutil.copy(DEPLOY / "alerts.yml", tmp_path)
         (tmp_path / "prometheus.yml").write_text(configured(cluster))
         port = free_port_range(1)
