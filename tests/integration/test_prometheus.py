@@ -1,7 +1,8 @@
-"""A real Prometheus scrapes a real cluster with our rules: they parse, fire, resolve, speak of metrics that
-exist, and each has a chapter that says what to do.
+"""A real Prometheus scrapes a real cluster with our rules and asks what our dashboards ask: the rules parse,
+fire, resolve, all speak of metrics that exist, and each alert has a chapter that says what to do.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,14 @@ from tests.support.cluster import ROOT, Cluster, free_port_range, poll
 DEPLOY = ROOT / "deploy" / "prometheus"
 RULES = (DEPLOY / "alerts.yml").read_text()
 ALERTS = re.findall(r"- alert: (\w+)", RULES)
-METRICS = sorted(set(re.findall(r"\bvarpulis_\w+", "".join(re.findall(r"expr: >-\n(.+)", RULES)))))
+RULE_EXPRESSIONS = re.findall(r"expr: >-\n *(.+)", RULES)
+BOARDS = [
+    json.loads(path.read_text()) for path in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
+]
+PANEL_EXPRESSIONS = [
+    target["expr"] for board in BOARDS for panel in board["panels"] for target in panel["targets"]
+]
+METRICS = set(re.findall(r"\bvarpulis_\w+", " ".join([*RULE_EXPRESSIONS, *PANEL_EXPRESSIONS])))
 CHAPTERS = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
 RUNBOOKS = re.findall(r"runbook_url: docs/runbooks.md#(\w+)", RULES)
 
@@ -49,6 +57,10 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     assert ALERTS
     assert CHAPTERS == ALERTS
     assert [alert.lower() for alert in ALERTS] == RUNBOOKS
+
+
+def test_no_two_dashboards_share_an_id() -> None:
+    assert len({board["uid"] for board in BOARDS}) == len(BOARDS) == 4
 
 
 def test_every_alert_is_shown_to_fire_and_to_resolve() -> None:
@@ -100,7 +112,7 @@ def asked(url: str, path: str, **query: str) -> Any:
 
 @pytest.mark.processes
 @pytest.mark.timeout(240)
-def test_what_the_alerts_speak_of_is_scraped_from_a_running_cluster(prometheus: str) -> None:
+def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prometheus: str) -> None:
     def all_up() -> bool:
         up = asked(prometheus, "query", query="sum(up)")
         return bool(up and up["result"] and up["result"][0]["value"][1] == "4")
@@ -110,6 +122,8 @@ def test_what_the_alerts_speak_of_is_scraped_from_a_running_cluster(prometheus: 
     families = {name.removesuffix("_bucket") for name in METRICS}
     assert families
     assert families - set(known) == set()
+    for expression in PANEL_EXPRESSIONS:
+        assert asked(prometheus, "query", query=expression) is not None, expression
     leading = asked(prometheus, "query", query='sum(varpulis_cluster_raft_state{state="leader"})')
     assert leading["result"][0]["value"][1] == "1"
     peers = asked(prometheus, "query", query="count(varpulis_cluster_raft_peer_lag_entries)")
