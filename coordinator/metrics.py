@@ -205,16 +205,12 @@ class ClusterCollector(Collector):
     def _raft(self) -> Iterator[Metric]:
         status, counters = self._from.raft_status(), self._from.raft_counters
         role = next((node.role for node in status.nodes if node.id == status.this_node_id), "unknown")
-        gauges = {
-            "raft_role": ("Role: 0 follower, 1 candidate, 2 leader.", _ROLES.get(role, 0)),
-            "raft_term": ("Term.", status.term),
-            "raft_generation": ("Generation of the members.", status.generation),
-            "raft_commit_index": ("Last committed entry.", status.commit_index),
-            "raft_applied_index": ("Last applied entry.", status.applied_index),
-            "has_leader": ("1 when a leader is known.", int(status.leader_id is not None)),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(_P + name, text, value)
+        yield _level("raft_role", "Role: 0 follower, 1 candidate, 2 leader.", _ROLES.get(role, 0))
+        yield _level("raft_term", "Term.", status.term)
+        yield _level("raft_generation", "Generation of the members.", status.generation)
+        yield _level("raft_commit_index", "Last committed entry.", status.commit_index)
+        yield _level("raft_applied_index", "Last applied entry.", status.applied_index)
+        yield _level("has_leader", "1 when a leader is known.", int(status.leader_id is not None))
         yield _gauge(
             "raft_state", "1 for the role of this node.", "state", {r: int(r == role) for r in _ROLES}
         )
@@ -311,6 +307,10 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Cou
 
 def _count(name: str, text: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(_P + name, text, value)
+
+
+def _level(name: str, text: str, value: int) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_P + name, text, value)
 
 
 def _peers(status: RaftStatus) -> Iterator[Metric]:

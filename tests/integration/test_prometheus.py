@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.metrics_page import families
 from tests.support.cluster import ROOT, Cluster, free_port_range, poll
 
 DEPLOY = ROOT / "deploy" / "prometheus"
@@ -119,9 +120,14 @@ def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prome
 
     poll(all_up, timeout=60, what="four targets are scraped")
     known = asked(prometheus, "metadata")
-    families = {name.removesuffix("_bucket") for name in METRICS}
-    assert families
-    assert families - set(known) == set()
+    wanted = {name.removesuffix("_bucket") for name in METRICS}
+    assert wanted
+    assert wanted - set(known) == set()
+    ours = {name for name in known if name.startswith("varpulis_")}
+    written = {
+        family.name for family in [*families("coordinator/metrics.py"), *families("worker/metrics.py")]
+    }
+    assert ours - written == set()
     for expression in PANEL_EXPRESSIONS:
         assert asked(prometheus, "query", query=expression) is not None, expression
     leading = asked(prometheus, "query", query='sum(varpulis_cluster_raft_state{state="leader"})')
