@@ -69,6 +69,7 @@ class Sources:
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
+    nats_connected: Callable[[], bool]
 
 
 class ClusterCollector(Collector):
@@ -132,6 +133,11 @@ class ClusterCollector(Collector):
             "deploy_duration_seconds",
             "From the choice of a worker until the pipeline runs there.",
             loop.deployment.durations,
+        )
+        yield _durations(
+            "health_sweep_duration_seconds",
+            "A look at the heartbeats of all workers.",
+            loop.liveness.durations,
         )
         yield from self._moves()
         yield from self._updates()
@@ -260,6 +266,8 @@ class ClusterCollector(Collector):
             bad.add_metric(labels, count)
         yield bad
         yield _count("heartbeats_untracked", "Heartbeats of workers beyond the bound.", part.table.untracked)
+        yield _level("nats_connected", "1: connected to NATS.", int(part.nats_connected()))
+        yield _count("nats_requests", "Requests over NATS.", part.nats.requests)
         yield _count("nats_reconnects", "Reconnects to NATS.", part.nats.reconnects)
         errors = {kind.value: count for kind, count in part.nats.request_errors.copy().items()}
         yield _counter("nats_request_errors", "Requests over NATS that failed.", "kind", errors)
