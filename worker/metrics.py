@@ -193,7 +193,7 @@ def of_nats(bus: NatsTransport) -> Iterator[Metric]:
     errors = CounterMetricFamily(
         "varpulis_nats_request_errors", "Requests over NATS that failed", labels=["kind"]
     )
-    for kind, count in sorted(stats.request_errors.copy().items()):
+    for kind, count in stats.request_errors.copy().items():
         errors.add_metric([kind.value], count)
     yield errors
     yield CounterMetricFamily(

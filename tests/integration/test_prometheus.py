@@ -111,14 +111,16 @@ def asked(url: str, path: str, **query: str) -> Any:
     return answer.json()["data"] if answer.status_code == 200 else None
 
 
+def value(url: str, expression: str) -> str | None:
+    """The one value of an expression; None while there is none."""
+    answer = asked(url, "query", query=expression)
+    return str(answer["result"][0]["value"][1]) if answer and answer["result"] else None
+
+
 @pytest.mark.processes
 @pytest.mark.timeout(240)
 def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prometheus: str) -> None:
-    def all_up() -> bool:
-        up = asked(prometheus, "query", query="sum(up)")
-        return bool(up and up["result"] and up["result"][0]["value"][1] == "4")
-
-    poll(all_up, timeout=60, what="four targets are scraped")
+    poll(lambda: value(prometheus, "sum(up)") == "4", timeout=60, what="four targets are scraped")
     known = asked(prometheus, "metadata")
     wanted = {name.removesuffix("_bucket") for name in METRICS}
     assert wanted
@@ -130,7 +132,7 @@ def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prome
     assert ours - written == set()
     for expression in PANEL_EXPRESSIONS:
         assert asked(prometheus, "query", query=expression) is not None, expression
-    leading = asked(prometheus, "query", query='sum(varpulis_cluster_raft_state{state="leader"})')
-    assert leading["result"][0]["value"][1] == "1"
-    peers = asked(prometheus, "query", query="count(varpulis_cluster_raft_peer_lag_entries)")
-    assert peers["result"][0]["value"][1] == "2"
+    poll(
+        lambda: value(prometheus, 'sum(varpulis_cluster_raft_state{state="leader"})') == "1", what="a leader"
+    )
+    poll(lambda: value(prometheus, "count(varpulis_cluster_raft_peer_lag_entries)") == "2", what="its peers")
