@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.catalog import COMMANDS, Argument, Command
+from cli.metrics_page import metrics_table
 from cli.setting import Setting
 from cli.settings import BY_KEY, SETTINGS
 
@@ -31,7 +32,11 @@ def commands_table() -> str:
     return "\n".join(_command(command) for command in COMMANDS if not command.hidden)
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"configuration.md": settings_table, "cli.md": commands_table}
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "configuration.md": settings_table,
+    "cli.md": commands_table,
+    "metrics.md": metrics_table,
+}
 
 
 def renewed(page: str) -> str:

@@ -186,6 +186,7 @@ class Coordinator:
             raft_status=raft.status,
             raft_counters=raft.counters,
             nats=nats.stats,
+            nats_connected=lambda: nats.connected,
         )
         context = Context(
             config=config,

@@ -69,6 +69,7 @@ class Sources:
     raft_status: Callable[[], RaftStatus]
     raft_counters: Counters
     nats: Stats
+    nats_connected: Callable[[], bool]
 
 
 class ClusterCollector(Collector):
@@ -132,6 +133,11 @@ class ClusterCollector(Collector):
             "deploy_duration_seconds",
             "From the choice of a worker until the pipeline runs there.",
             loop.deployment.durations,
+        )
+        yield _durations(
+            "health_sweep_duration_seconds",
+            "A look at the heartbeats of all workers.",
+            loop.liveness.durations,
         )
         yield from self._moves()
         yield from self._updates()
@@ -205,16 +211,16 @@ class ClusterCollector(Collector):
     def _raft(self) -> Iterator[Metric]:
         status, counters = self._from.raft_status(), self._from.raft_counters
         role = next((node.role for node in status.nodes if node.id == status.this_node_id), "unknown")
-        gauges = {
-            "raft_role": ("Role: 0 follower, 1 candidate, 2 leader.", _ROLES.get(role, 0)),
-            "raft_term": ("Term.", status.term),
-            "raft_generation": ("Generation of the members.", status.generation),
-            "raft_commit_index": ("Last committed entry.", status.commit_index),
-            "raft_applied_index": ("Last applied entry.", status.applied_index),
-            "has_leader": ("1 when a leader is known.", int(status.leader_id is not None)),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(_P + name, text, value)
+        yield _level("raft_role", "Role: 0 follower, 1 candidate, 2 leader.", _ROLES.get(role, 0))
+        yield _level("raft_term", "Term.", status.term)
+        yield _level("raft_generation", "Generation of the members.", status.generation)
+        yield _level("raft_commit_index", "Last committed entry.", status.commit_index)
+        yield _level("raft_applied_index", "Last applied entry.", status.applied_index)
+        yield _level("has_leader", "1 when a leader is known.", int(status.leader_id is not None))
+        yield _gauge(
+            "raft_state", "1 for the role of this node.", "state", {r: int(r == role) for r in _ROLES}
+        )
+        yield from _peers(status)
         yield _count("leader_changes", "Changes of leader seen here.", counters.leader_changes)
         yield _count("raft_proposals", "Proposals made here.", counters.proposals)
         yield _count("raft_commits", "Entries committed.", counters.commits)
@@ -260,6 +266,8 @@ class ClusterCollector(Collector):
             bad.add_metric(labels, count)
         yield bad
         yield _count("heartbeats_untracked", "Heartbeats of workers beyond the bound.", part.table.untracked)
+        yield _level("nats_connected", "1: connected to NATS.", int(part.nats_connected()))
+        yield _count("nats_requests", "Requests over NATS.", part.nats.requests)
         yield _count("nats_reconnects", "Reconnects to NATS.", part.nats.reconnects)
         errors = {kind.value: count for kind, count in part.nats.request_errors.copy().items()}
         yield _counter("nats_request_errors", "Requests over NATS that failed.", "kind", errors)
@@ -307,6 +315,24 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Cou
 
 def _count(name: str, text: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(_P + name, text, value)
+
+
+def _level(name: str, text: str, value: int) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_P + name, text, value)
+
+
+def _peers(status: RaftStatus) -> Iterator[Metric]:
+    """What this node knows of the other members; there are as many series as members."""
+    others = [node for node in status.nodes if node.id != status.this_node_id]
+    lag = {node.id: node.lag for node in others if node.lag is not None}
+    yield _gauge("raft_peer_lag_entries", "Entries a peer lacks; the leader knows.", "peer", lag)
+    contact = GaugeMetricFamily(
+        _P + "raft_peer_last_contact_seconds", "Since a peer was last heard.", labels=("peer",)
+    )
+    for node in others:
+        if node.last_contact_ms is not None:
+            contact.add_metric((node.id,), node.last_contact_ms / 1000)
+    yield contact
 
 
 def _fsyncs(counters: Counters) -> HistogramMetricFamily:

@@ -212,6 +212,16 @@ def of_nats(bus: NatsTransport) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "varpulis_nats_refused_publishes", "Publishes refused", value=stats.refused_publishes
     )
+    yield CounterMetricFamily("varpulis_nats_requests", "Requests over NATS", value=stats.requests)
+    errors = CounterMetricFamily(
+        "varpulis_nats_request_errors", "Requests over NATS that failed", labels=["kind"]
+    )
+    for kind, count in stats.request_errors.copy().items():
+        errors.add_metric([kind.value], count)
+    yield errors
+    yield CounterMetricFamily(
+        "varpulis_nats_dropped_messages", "Messages that found a full queue", value=stats.dropped_messages
+    )
     refused = CounterMetricFamily(
         "varpulis_signatures_refused", "Messages without a right signature", labels=["reason"]
     )

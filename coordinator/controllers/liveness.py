@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final
 
 from coordinator.controllers.actions import Actions
+from coordinator.durations import Durations
 from coordinator.heartbeats import SUSPECT_INTERVALS, Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MarkWorker
@@ -28,6 +29,8 @@ ASK_AGAIN: Final = 0.1
 """Seconds between the two questions to a suspect."""
 ASK_PAUSE: Final = 0.5
 """Seconds until a suspect that answered, or said nothing, is asked again."""
+SWEEP_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""Seconds, upper bounds of how long a sweep took."""
 
 
 def verdict(
@@ -83,9 +86,11 @@ class Liveness:
         self._clock = clock
         self.timeout = timeout
         self.listening_since = clock()
+        self.durations = Durations(SWEEP_BOUNDS)
 
     def step(self) -> None:
         """Propose every status that is not right; ask the suspects."""
+        began = self._clock()
         workers = self._ledger.state.workers
         self._gone = {name: at for name, at in self._gone.items() if name in workers}
         for command in self.judge(self._ledger.state):
@@ -93,6 +98,7 @@ class Liveness:
 
         for name in self.suspects():
             self._asking.start(("ask", name), partial(self._ask, workers[name]))
+        self.durations.observe(self._clock() - began)
 
     def suspects(self) -> set[str]:
         """Workers that are not unhealthy and whose heartbeat is late, though we listened all the while."""
