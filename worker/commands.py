@@ -150,7 +150,8 @@ class Commands:
         if request.piece is not None:
             if checkpoint is None or request.resume:
                 raise WireError(ErrorCode.BAD_REQUEST, "a piece is a checkpoint, without resume")
-            takeover.take_piece(pipeline, request.piece, checkpoint)
+            take = takeover.take_back if request.only_held else takeover.take_piece
+            take(pipeline, request.piece, checkpoint)
         elif request.resume:
             await handover.resume(
                 pipeline,

@@ -29,7 +29,7 @@ from worker.connectors.base import ConnectorError
 from worker.delivery import handover as streamed
 from worker.held import Witness
 from worker.pipeline import Pipeline, State, breathe
-from worker.takeover import put_together
+from worker.takeover import put_together, taken_back
 
 HOLD_LIMIT: Final = 15.0
 """Seconds a copy that ran holds without a word."""
@@ -131,12 +131,12 @@ async def resume(
         if not pipeline.joined:
             await _join(pipeline)
         pipeline.relayed_goes_on = False
-        if pipeline.pieces:
+        if pipeline.pieces and not only_held:
             put_together(pipeline)
         elif checkpoint is not None:
             if not only_held and not anew:
                 pipeline.restore(checkpoint)
-            theirs, own = checkpoint.held, pipeline.held.events()
+            theirs, own = [*checkpoint.held, *taken_back(pipeline)], pipeline.held.events()
             old, new = (own, theirs) if only_held else (theirs, own)
             pipeline.held.replace(pipeline.witness.in_order(old, new))
         await pipeline.inputs.unwatch()

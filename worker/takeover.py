@@ -1,4 +1,4 @@
-"""How instances that share by key take over from others of another number.
+"""How instances that share by key take over from others of another number, or take back what those had taken.
 
 When `n` instances become `m`, each new copy takes from each old one the windows of the keys that it owns now,
 and, of the events that were held, those in the lines of the shares that it takes. The pieces come one by one,
@@ -52,6 +52,30 @@ def take_piece(pipeline: Pipeline, copy_id: str, checkpoint: Checkpoint) -> None
     pipeline.pieces[copy_id] = Checkpoint(
         v=VERSION, source_sha256=checkpoint.source_sha256, state=state, held=held
     )
+
+
+def take_back(pipeline: Pipeline, copy_id: str, checkpoint: Checkpoint) -> None:
+    """Keep what the copy of a division that failed had taken in this one's lines, until this one goes on.
+
+    Raises:
+        WireError: `conflict`: the copy is in no state for that.
+    """
+    if pipeline.state is State.RUNNING:
+        return  # it has gone on, with these
+    if pipeline.state not in (State.HELD, State.HANDED_OVER):
+        raise _unfit(f"pipeline {pipeline.id} is {pipeline.state} and takes nothing back: look again")
+    shares = pipeline.inputs.shares
+    held = [event for event in checkpoint.held if not shares or event.share in shares]
+    pipeline.pieces[copy_id] = Checkpoint(
+        v=VERSION, source_sha256=checkpoint.source_sha256, state={}, held=held
+    )
+
+
+def taken_back(pipeline: Pipeline) -> list[HeldEvent]:
+    """The events of all pieces; they are no longer kept apart."""
+    events = [event for piece in pipeline.pieces.values() for event in piece.held]
+    pipeline.pieces.clear()
+    return events
 
 
 def put_together(pipeline: Pipeline) -> None:

@@ -18,6 +18,7 @@ copy does not answer, and so may still listen, the old ones begin new lines.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Final
@@ -28,6 +29,7 @@ from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import Deployment, Target, lines_named, why
 from coordinator.durations import Durations
 from coordinator.ledger import Ledger, now_ms
+from coordinator.log import line
 from coordinator.state.commands import (
     MAX_REASON,
     AdvanceDivision,
@@ -52,6 +54,8 @@ OURS_FOR: Final = 5.0
 """Seconds after a step in which convergence does not resume an old copy that holds: longer than it takes to
 bring it back with what was taken of its lines."""
 _BY: Final = "divisions"
+
+_log = logging.getLogger(__name__)
 
 
 class GivenUp(Exception):
@@ -256,6 +260,14 @@ class Divisions:
     async def _bring_back(self, group: Group, division: Division, taken: list[HandedOver | None]) -> None:
         given = [each for each in taken if each is not None]
         if division.held:
+            await asyncio.gather(
+                *(
+                    self._give_back(old, new, each.checkpoint_ref)
+                    for new, each in zip(division.new, taken, strict=False)
+                    if each is not None and each.checkpoint_ref is not None
+                    for old in division.old
+                )
+            )
             await asyncio.gather(*(self._let_go_on(group, division, each, given) for each in division.old))
         await asyncio.gather(*(self._end_copy(group, each, besides=division.old) for each in division.new))
 
@@ -270,9 +282,17 @@ class Divisions:
         except (WireError, NatsTransportError):
             return None
 
+    async def _give_back(self, old: Part, new: Part, ref: str) -> None:
+        """What a new copy took and was too much for a message: of it, who it was taken from picks its own."""
+        message = Restore(piece=new.pipeline_id, only_held=True, checkpoint_ref=ref, **self._fence(old))
+        try:
+            await self._commands.restore(old.worker, message)
+        except (WireError, NatsTransportError) as error:
+            lost = line("not_given_back", taken_by=new.pipeline_id, of=old.pipeline_id, reason=error)
+            _log.warning("%s", lost)
+
     async def _let_go_on(self, group: Group, division: Division, part: Part, taken: list[HandedOver]) -> None:
-        """With what the new copies took in its lines. What was too much for a message, and lies in the store,
-        is lost with the division."""
+        """With what the new copies took in its lines."""
         count = group.shares.get(division.pipeline, len(division.old))
         number = division.old.index(part)
         shares = {number, *range(number, count, len(division.old))}

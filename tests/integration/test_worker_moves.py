@@ -13,6 +13,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.worker.support import Collected, bare_client, collect, command, running
 from worker import checkpoints, handover, held
+from worker.app import Worker
 
 PASS = "stream Out = In.emit(n: n)"
 LINE = "g.p.1"
@@ -346,6 +347,71 @@ async def test_state_too_large_for_a_message_divides_through_the_store(
             at = {"pipeline_id": new[owners[3].of(key)], **event(key)}
             answer = await command(client, "inject", at, "w-1")
             assert answer["output_events"] == [{"event_type": "Sum", "fields": {"n": 3, "k": key}}]
+
+
+async def test_what_is_too_much_for_a_message_comes_back_from_a_division_that_fails(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was to become two. Each new copy had taken some events, which lie in the store; all are handled."""
+    monkeypatch.setattr(checkpoints, "INLINE_LIMIT", 10)
+    text = "stream Sum = In.partition_by(k).window(8).aggregate(n: count(), sum: sum(n)).emit(n: n, sum: sum)"
+    shared = f"dir:{tmp_path / 'shared'}"
+    events = [{"event_type": "In", "fields": {"k": "a", "n": 2**number}} for number in range(8)]
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0", checkpoint_store=shared) as source,
+        running(nats_server, tmp_path, worker_id="w-1", checkpoint_store=shared) as target,
+        bare_client(nats_server) as client,
+    ):
+        heard = await collect(client, "varpulis.cluster.pipeline.g.p.q")
+        routes = [{"from_pipeline": "p", "to_pipeline": "q", "event_types": ["Sum"]}]
+        old = (await deploy(client, "w-0", text, 1, life=1, name="p", queue="g.p.1", routes=routes))["id"]
+        new = []
+        for number in range(2):
+            instance = {"of": "p", "number": number, "count": 2, "key": "k", "shares": 1}
+            queue = f"g.p{'-1' * number}.1"
+            made = await deploy(
+                client,
+                "w-1",
+                text,
+                2 + number,
+                life=2,
+                name=f"p-{number}",
+                queue=queue,
+                hold=True,
+                instance=instance,
+            )
+            new.append(made["id"])
+
+        async def come(some: list[dict[str, Any]], worker: Worker, copy: str, count: int) -> None:
+            for event in some:
+                await client.publish("varpulis.cluster.pipeline.g._external.p", json.dumps(event).encode())
+            await client.flush()
+            held = worker.host.get(copy).held
+            await until(lambda: len(held) == count, what=f"{count} are held")
+
+        await command(client, "hold", {"pipeline_id": old, "relayed": True}, "w-0")
+        await come(events[:3], source, old, 3)
+        await command(client, "checkpoint", {"pipeline_id": old, "handover": True}, "w-0")
+        for copy in new:
+            await command(client, "hold", {"pipeline_id": copy}, "w-1")
+        await come(events[3:6], target, new[0], 3)
+        await command(client, "hold", {"pipeline_id": old, "back": True}, "w-0")
+        for copy in new:
+            given = await command(client, "checkpoint", {"pipeline_id": copy, "handover": True}, "w-1")
+            assert "checkpoint_ref" in given
+            piece = {"pipeline_id": old, "piece": copy, "only_held": True, **given}
+            for _ in range(2):
+                assert (await command(client, "restore", piece, "w-0"))["ok"], "and again it changes nothing"
+        await come(events[6:], source, old, 5)
+        back = {"v": 1, "source_sha256": "", "held": []}
+        await command(
+            client,
+            "restore",
+            {"pipeline_id": old, "only_held": True, "resume": True, "checkpoint": back},
+            "w-0",
+        )
+        await until(lambda: heard.fields, what="the window of all eight")
+        assert heard.fields == [{"n": 8, "sum": 255}]
 
 
 async def test_a_copy_that_never_ran_leaves_the_checkpoints_to_the_one_that_goes_on(
