@@ -380,8 +380,8 @@ class Restore(Fence, frozen=True, kw_only=True):
     `Deploy` has it.
 
     `piece`: the checkpoint is that of the copy with this id, of which this one takes over some keys when it
-    resumes; it may be sent again, and those of others beside it. With `only_held`: that of a copy of a division
-    which failed, of which this one takes back the events of its lines, for when it goes on.
+    resumes; it may be sent again, and those of others beside it. With `only_held`: that of a copy of a
+    division which failed, of which this one takes back the events of its lines, for when it goes on.
     """
 
     pipeline_id: str
