@@ -1,15 +1,18 @@
 """A pipeline passes from one worker to another while events come: each is handled once, in its order."""
 
 import asyncio
+import contextlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 
 from proto_schemas.partition import Owners
-from tests.support.nats_server import NatsServer
+from tests.support.nats_server import NatsServer, nats_cluster
 from tests.support.poll import until
 from tests.unit.worker.support import Collected, bare_client, collect, command, running
 from worker import checkpoints, handover, held
@@ -34,9 +37,11 @@ async def deploy(client: Client, worker: str, source: str, epoch: int, **more: A
     return answer
 
 
-async def move(client: Client, copy: str, source: str, target: str, text: str, epoch: int) -> str:
+async def move(
+    client: Client, copy: str, source: str, target: str, text: str, epoch: int, **more: Any
+) -> str:
     """The whole of a move, as the coordinator does it; the id of the new copy."""
-    new = await deploy(client, target, text, epoch, hold=True)
+    new = await deploy(client, target, text, epoch, hold=True, **more)
     assert new["status"] == "held", new
     assert (await command(client, "hold", {"pipeline_id": copy}, source))["ok"]
     assert (await command(client, "hold", {"pipeline_id": new["id"]}, target))["ok"]
@@ -50,11 +55,13 @@ async def move(client: Client, copy: str, source: str, target: str, text: str, e
     return str(new["id"])
 
 
-async def publish(client: Client, numbers: range, *, gate: asyncio.Event | None = None) -> None:
-    """Numbers from one publisher, all different, over two subjects."""
+async def publish(
+    client: Client, numbers: range, *, gate: asyncio.Event | None = None, subject: str = ""
+) -> None:
+    """Numbers from one publisher, all different, over two subjects, or over the one that is given."""
     for number in numbers:
         event = {"event_type": "In", "fields": {"n": number, "k": number % 5}}
-        await client.publish(f"in.{number % 2}", json.dumps(event).encode())
+        await client.publish(subject or f"in.{number % 2}", json.dumps(event).encode())
         if number % 20 == 19:
             await client.flush()
             await asyncio.sleep(0.002)
@@ -91,6 +98,42 @@ async def test_every_event_is_handled_once_and_in_order_through_six_moves(
         await until(lambda: len(heard.messages) >= count, what="every number")
         await client.flush()
     assert numbers(heard) == list(range(count))
+
+
+async def test_moves_between_workers_on_different_servers_of_a_cluster_lose_nothing(tmp_path: Path) -> None:
+    """Each worker is at a server of its own, and who publishes at a third one."""
+    count = 8_000
+    routes = [{"from_pipeline": "p", "to_pipeline": "q", "event_types": ["Out"]}]
+    with nats_cluster(3) as (one, two, three):
+        async with (
+            running(one, tmp_path, worker_id="w-0"),
+            running(two, tmp_path, worker_id="w-1"),
+            bare_client(three) as client,
+            bare_client(three) as publisher,
+        ):
+
+            async def answers(worker: str) -> bool:
+                with contextlib.suppress(NoRespondersError):
+                    return bool(await command(client, "hello", {}, worker))
+                return False
+
+            for worker in ("w-0", "w-1"):
+                await until(partial(answers, worker), what=f"the third server knows of {worker}")
+            heard = await collect(client, "varpulis.cluster.pipeline.g.p.q")
+            copy = (await deploy(client, "w-0", PASS, 1, routes=routes))["id"]
+            begun = asyncio.Event()
+            subject = "varpulis.cluster.pipeline.g._external.p"
+            sending = asyncio.create_task(publish(publisher, range(count), gate=begun, subject=subject))
+            await begun.wait()
+            source, target = "w-0", "w-1"
+            for epoch in range(2, 8):
+                copy = await move(client, copy, source, target, PASS, epoch, routes=routes)
+                source, target = target, source
+            assert not sending.done(), "all moves happened while events came"
+            await sending
+            await until(lambda: len(heard.messages) >= count, what="every number")
+            await client.flush()
+        assert numbers(heard) == list(range(count))
 
 
 async def test_a_copy_takes_over_from_another_on_the_same_worker(

@@ -5,6 +5,7 @@
 that dies.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -222,3 +223,27 @@ def _settings(
         given = ", ".join(f"{name}: {json.dumps(str(path))}" for name, path in files.items() if path)
         lines.append(f"tls: {{ {given}, verify: {str(verify).lower()} }}")
     return lines
+
+
+@contextlib.contextmanager
+def nats_cluster(count: int) -> Iterator[list[NatsServer]]:
+    """So many servers, each with a route to each other one. What is subscribed at one the others learn in a
+    moment, not at once."""
+    ports = [free_port() for _ in range(count)]
+    routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(
+                NatsServer(
+                    extra=f"server_name: n{number}\n"
+                    f"cluster {{ name: c, listen: 127.0.0.1:{port}, pool_size: -1, routes: [{routes}] }}"
+                )
+            )
+            for number, port in enumerate(ports)
+        ]
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not all(server.log.count("Route connection created") >= count - 1 for server in servers):
+            if time.monotonic() > deadline:
+                raise RuntimeError("no routes:\n" + "\n".join(server.log for server in servers))
+            time.sleep(0.01)
+        yield servers
