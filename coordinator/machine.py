@@ -1,8 +1,9 @@
 """The state machine as Raft sees it: bytes in, bytes out, and a snapshot in parts.
 
-`apply` never raises: a command that cannot be read (a newer node wrote it) is answered, on every node alike,
-and changes nothing. Who wants to know of changes is called after each one; on a follower too, so that whoever
-waits there for a result of his own is woken.
+A command that cannot be read is answered, on every node alike, and changes nothing. Not so one of a later
+format: a newer node would apply it, so this one stops rather than go on with another state. Who wants to know
+of changes is called after each one; on a follower too, so that whoever waits there for a result of his own is
+woken.
 """
 
 import logging
@@ -12,10 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.state.apply import apply
-from coordinator.state.commands import decode_command
+from coordinator.state.commands import FORMAT, decode_command, format_of
 from coordinator.state.model import AnyResult, Event, Refused, State
 from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import ErrorCode
+from raft.errors import EntryTooNew
 
 Watcher = Callable[[tuple[Event, ...]], None]
 _log = logging.getLogger(__name__)
@@ -31,6 +33,11 @@ def decode_result(data: bytes) -> AnyResult:
     return result
 
 
+def _check_format(index: int, found: int) -> None:
+    if found > FORMAT:
+        raise EntryTooNew(index, found, FORMAT)
+
+
 class ClusterMachine:
     """Holds the one `State` of this process; satisfies `raft.node.StateMachine`."""
 
@@ -44,14 +51,20 @@ class ClusterMachine:
         self._watchers.append(watcher)
 
     def apply(self, index: int, command: bytes) -> bytes:
-        """Apply one committed command."""
+        """Apply one committed command.
+
+        Raises:
+            EntryTooNew: it is of a later format than `FORMAT`.
+        """
         try:
             decoded = decode_command(command)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            _check_format(index, format_of(command))
             self.unreadable += 1
-            _log.error("command %d cannot be read: %s; are all coordinators of one version?", index, error)
+            _log.error("command %d cannot be read: %s", index, error)
             reason = f"command {index} cannot be read: {error}"
             return _encode(Refused(code=ErrorCode.BAD_REQUEST.value, error=reason))
+        _check_format(index, decoded.format)
         result, events = apply(self.state, decoded)
         for watcher in self._watchers:
             watcher(events)

@@ -26,7 +26,7 @@ from raft.compaction import Background, Compaction, Inline, Progress
 from raft.config import RaftConfig
 from raft.counters import Counters
 from raft.entries import SEAL, EngineEntry, Entry, from_engine, to_engine
-from raft.errors import ApplyFailed, RaftError, Unavailable
+from raft.errors import ApplyFailed, EntryTooNew, RaftError, Unavailable
 from raft.generation import Generation, Sealed, decode_seal
 from raft.journal import Journal
 from raft.snapshot import SnapshotStore
@@ -54,7 +54,11 @@ class StateMachine(Protocol):
     """What the log feeds. All three are called in the node's event loop and should be quick."""
 
     def apply(self, index: int, command: bytes) -> bytes:
-        """The result of a command; depends on nothing but the state. Never raises: a refusal is a result."""
+        """The result of a command; depends on nothing but the state. A refusal is a result.
+
+        Raises:
+            EntryTooNew: only a later release can tell. The node withdraws, and the entry is not applied.
+        """
         ...
 
     def snapshot(self) -> Iterable[bytes]:
@@ -196,6 +200,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._compaction.applied(len(command))
         try:
             return Applied(index, self._machine.apply(index, command), None)
+        except EntryTooNew:
+            raise
         except Exception as error:
             self._counters.apply_failures += 1
             log.exception("the state machine raised on entry %d", index)

@@ -45,6 +45,18 @@ class FormatTooNew(RaftError):
         self.file, self.found, self.known = file, found, known
 
 
+class EntryTooNew(RaftError):
+    """A committed entry means what only a later release knows. To skip it would be to disagree with the
+    others for ever, so the node stops before it; the entry stays in its journal."""
+
+    def __init__(self, index: int, found: int, known: int) -> None:
+        super().__init__(
+            f"entry {index} is of format {found}, by a later release; this release applies format {known}. "
+            "Start this node with the release that the others run"
+        )
+        self.index, self.found, self.known = index, found, known
+
+
 class SnapshotCorrupt(RaftError):
     """A snapshot does not check out, or does not fit the journal beside it."""
 

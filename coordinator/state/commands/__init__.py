@@ -3,9 +3,14 @@
 Each carries `at` (ms since 1970, stamped by the proposer) and `by` (who wants it). One with a `request_id`
 is answered once: the same id again gets the first answer. Commands of the controllers need none: they name
 the epoch or session they are about and are refused when that is over, so a second one finds nothing to do.
+
+**To change them** so that an earlier release would apply something else (a new command, a new field that is
+set), raise `FORMAT` and send such commands with it, once every coordinator can apply them: one that cannot
+stops before the first. A field that is left at its default is not written, so what uses none of the new needs
+no new format.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -117,6 +122,15 @@ AnyCommand = (
     | RevokeKey
 )
 
+FORMAT: Final = 1
+"""The latest format of commands that this release applies."""
+
+
+class _Head(msgspec.Struct):
+    format: int = 1
+
+
+_heads: "Final[msgspec.msgpack.Decoder[_Head]]" = msgspec.msgpack.Decoder(_Head)
 _encoder = msgspec.msgpack.Encoder()
 _decoder: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(AnyCommand)
 
@@ -136,7 +150,16 @@ def decode_command(data: bytes) -> Command:
     return command
 
 
+def format_of(data: bytes) -> int:
+    """The format of what may be no command this release can read; 1 when it tells none."""
+    try:
+        return _heads.decode(data).format
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 1
+
+
 __all__ = [
+    "FORMAT",
     "MAX_NOTE",
     "MAX_REASON",
     "AdvanceDivision",
@@ -190,4 +213,5 @@ __all__ = [
     "UpdateGroup",
     "decode_command",
     "encode_command",
+    "format_of",
 ]

@@ -24,6 +24,7 @@ from coordinator.state.snapshot import frames, read
 from coordinator.state.views import group_view
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
+from raft.errors import EntryTooNew
 from tests.unit.coordinator.worlds import World, in_phase, refused
 
 
@@ -225,6 +226,20 @@ def test_a_command_that_cannot_be_read_is_answered_and_changes_nothing(data: byt
     result = decode_result(machine.apply(7, data))
     assert isinstance(result, Refused) and "7" in result.error
     assert machine.state == State() and machine.unreadable == 1
+
+
+@pytest.mark.parametrize("do", ["launch", "announce"], ids=["another command", "another meaning"])
+def test_a_command_of_a_later_format_is_not_applied_nor_skipped(do: str) -> None:
+    machine = ClusterMachine()
+    fields = {"do": do, "format": 2, "by": "x", "node_id": "c0", "url": "u", "more": 1}
+    with pytest.raises(EntryTooNew, match="entry 7 is of format 2"):
+        machine.apply(7, msgspec.msgpack.encode(fields))
+    assert machine.state == State() and machine.unreadable == 0
+
+
+def test_the_same_command_has_the_same_bytes_as_before_there_were_formats() -> None:
+    command = Announce(at=1, by="x", node_id="c0", url="u")
+    assert "format" not in msgspec.msgpack.decode(encode_command(command))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", msgspec.msgpack.encode([2, {}]), msgspec.msgpack.encode(1)])

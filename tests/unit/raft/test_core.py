@@ -10,6 +10,7 @@ from raft.entries import SEAL, Entry
 from raft.errors import (
     ApplyFailed,
     CommandTooLarge,
+    EntryTooNew,
     NotLeader,
     OutcomeUnknown,
     Unavailable,
@@ -202,6 +203,37 @@ def test_a_command_that_breaks_the_machine_is_a_typed_result_and_is_not_retried(
     assert isinstance(heard[0], ApplyFailed) and "a defect" in str(heard[0])
     assert isinstance(heard[1], Committed) and heard[1].result == b"result of fine"
     assert core.counters.apply_failures == 1
+    core.close()
+
+
+def test_a_node_stops_before_an_entry_that_only_a_later_release_knows(tmp_path: Path, clock: Clock) -> None:
+    class Older(Recorder):
+        def apply(self, index: int, command: bytes) -> bytes:
+            if command == b"new":
+                raise EntryTooNew(index, 2, 1)
+            return super().apply(index, command)
+
+    machine = Older()
+    core = RaftCore(single(tmp_path), machine, clock=clock)
+    elected(core, clock)
+    heard: list[Outcome] = []
+    for command in (b"old", b"new", b"after"):
+        core.propose(command, heard.append)
+    for _ in range(3):
+        core.tick()
+        core.flush()
+    assert machine.commands == [b"old"], "nothing after it either"
+    assert core.failure is not None and "format 2" in core.failure
+    assert isinstance(heard[0], Committed)
+    assert [type(outcome) for outcome in heard[1:]] == [OutcomeUnknown, OutcomeUnknown]
+    core.close()
+    later = Recorder()
+    core = RaftCore(single(tmp_path), later, clock=clock)
+    elected(core, clock)
+    for _ in range(3):
+        core.tick()
+        core.flush()
+    assert later.commands == [b"old", b"new", b"after"], "the later release finds all of it"
     core.close()
 
 
