@@ -163,6 +163,12 @@ class Commands:
             )
             self._host.took_over(pipeline)
         elif checkpoint is not None:
+            if pipeline.resumes:
+                raise WireError(
+                    ErrorCode.CONFLICT,
+                    f"pipeline {pipeline.id} is reading its files, and cannot go back in them while it runs: "
+                    "deploy it again with this checkpoint",
+                )
             pipeline.restore(checkpoint)
         return Ok(ok=True, begun=pipeline.begun or None)
 

@@ -171,7 +171,8 @@ class Pipeline:
         self._now = 0
         self._ticks = 0
         self._lease = lease
-        self._resumes = connectors.resumes(program.sources)
+        self.resumes = connectors.resumes(program.sources)
+        """A source of it has a position: where it begins, not where it can be put while it runs."""
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
 
     async def start(self, flush_wait: float) -> None:
@@ -388,7 +389,7 @@ class Pipeline:
     @property
     def keeps(self) -> bool:
         """It has something that a checkpoint keeps: a state, or a position in a stream."""
-        return self.program.stateful or self.feed is not None or self._resumes
+        return self.program.stateful or self.feed is not None or self.resumes
 
     @contextlib.asynccontextmanager
     async def at_rest(self) -> AsyncIterator[At]:

@@ -109,6 +109,26 @@ async def test_a_pipeline_without_state_goes_on_in_its_file_too(
     assert [each["n"] for each in written(tmp_path)] == [1, 2, 3, 4, 5]
 
 
+async def test_a_pipeline_that_reads_a_file_is_not_put_back_while_it_runs(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    append(tmp_path / "in.jsonl", reading(1, 2, 3))
+    async with (
+        running(nats_server, tmp_path, files_dir=tmp_path) as worker,
+        bare_client(nats_server) as client,
+    ):
+        answer = await command(client, "deploy", {"name": "p", "source": SUM})
+        pipeline = worker.host.get(answer["id"])
+        await until(partial(has_taken, pipeline, 3), what="the lines")
+        saved = await command(client, "checkpoint", {"pipeline_id": pipeline.id})
+        again = {"pipeline_id": pipeline.id, "checkpoint": saved}
+        refused = await command(client, "restore", again)
+        assert refused["code"] == "conflict" and "deploy it again with this checkpoint" in refused["error"]
+        append(tmp_path / "in.jsonl", reading(*range(4, 1001)))
+        await until(lambda: written(tmp_path), what="the window of all lines, none of them twice")
+    assert [(each["n"], each["total"]) for each in written(tmp_path)] == [(1000, sum(range(1, 1001)))]
+
+
 async def test_a_file_that_may_not_be_used_refuses_the_deploy_with_cause_and_remedy(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
