@@ -107,6 +107,21 @@ class Aggregation(Expr):
 
 
 @dataclass(frozen=True, slots=True)
+class Captured(Expr):
+    """What a run of a sequence has in this slot: an event, or the list of those that an `all` step took."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fold(Expr):
+    """An aggregate over a list of events; `number` is that of its function in the plan."""
+
+    number: int
+    events: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Unary(Expr):
     op: str
     operand: Expr
@@ -164,21 +179,44 @@ class Argument(Node):
 
 @dataclass(frozen=True, slots=True)
 class Operation(Node):
-    """`.name(args)`, or a step `-> T where ... as x` under the name "->"."""
+    """`.name(args)`."""
 
     name: str
     args: tuple[Argument, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Part(Node):
+    """`T where ... as x` of a sequence; `many`: as many as come (`all T`, `T+`)."""
+
+    event_type: str
+    alias: str | None = None
+    where: Expr | None = None
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Operation):
+    """A step of a sequence: `any` of its parts (mostly there is one), `all` of them in whatever order, or
+    `never` its one part before the next step.
+    """
+
+    kind: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Source(Node):
-    """What a stream consumes: an event type or stream; `combinator` is the `merge` of `merge(args)`."""
+    """What a stream consumes: an event type, a stream or a pattern; `combinator` is the `merge` of
+    `merge(args)`. `where` and `every` (`all T`) belong to the first step of a sequence.
+    """
 
     name: str
     alias: str | None = None
     combinator: bool = False
     every: bool = False
     args: tuple[Argument, ...] = ()
+    where: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +252,14 @@ class Function(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern(Statement):
+    """`pattern name = SEQ(...) within d partition by key`: a sequence that streams take by its name."""
+
+    steps: tuple[Step, ...]
+    options: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stream(Statement):
     source: Source
     operations: tuple[Operation, ...]
@@ -232,6 +278,8 @@ def children(expr: Expr) -> Iterator[Expr]:
             yield from args
         case Aggregation(arg=arg) if arg is not None:
             yield arg
+        case Fold(events=events):
+            yield events
         case Unary(operand=operand):
             yield operand
         case Binary(left=left, right=right):

@@ -16,6 +16,7 @@ from vpl.diagnostics import Diagnostic
 from vpl.expressions import evaluate
 from vpl.functions import FUNCTIONS
 from vpl.operations import StreamChecker, check_stream, inputs, literal_params
+from vpl.operations.sequence import unfolded
 from vpl.parser import parse
 from vpl.plan import ConnectorDecl, Function, Plan, SinkBinding, SourceBinding, StreamPlan
 from vpl.scope import SPECIAL, Report, Scope
@@ -64,11 +65,18 @@ class _Checker:
         self._definitions = self._unique([s for s in statements if isinstance(s, ast.Definition)], "constant")
         self._connectors = self._unique([s for s in statements if isinstance(s, ast.Connector)], "connector")
         self._events = self._unique([s for s in statements if isinstance(s, ast.EventType)], "event type")
-        self._all_streams = [s for s in statements if isinstance(s, ast.Stream)]
+        self._patterns = self._unique([s for s in statements if isinstance(s, ast.Pattern)], "pattern")
+        self._all_streams = [self._unfolded(s) for s in statements if isinstance(s, ast.Stream)]
         self._streams = self._unique(self._all_streams, "stream")
         self._declared = self._unique([s for s in statements if isinstance(s, ast.Function)], "function")
         self._functions: dict[str, Function] = {}
         self._constants: dict[str, ast.Literal] = {}
+        self._folds: list[ast.Aggregation] = []
+        self._named = {name: frozenset(f for f, _ in event.fields) for name, event in self._events.items()}
+
+    def _unfolded(self, stream: ast.Stream) -> ast.Stream:
+        pattern = None if stream.source.combinator else self._patterns.get(stream.source.name)
+        return stream if pattern is None else unfolded(stream, pattern)
 
     def _unique(self, statements: list[S], what: str) -> dict[str, S]:
         found: dict[str, S] = {}
@@ -93,7 +101,7 @@ class _Checker:
         depths: dict[str, int] = {}
         for stream in self._in_order():
             scope = self._scope(stream, made)
-            checker = StreamChecker(stream, scope, known, len(sinks), made)
+            checker = StreamChecker(stream, scope, known, len(sinks), made, self._named)
             plan = plans[stream.name] = check_stream(checker)
             made[stream.name] = checker.fields
             above = max((depths.get(name, 0) for name in plan.inputs), default=0)
@@ -105,13 +113,28 @@ class _Checker:
             sinks += checker.sinks
         for stream in self._all_streams:
             if plans.get(stream.name) is None or self._streams[stream.name] is not stream:
-                check_stream(StreamChecker(stream, self._scope(stream, {}), known, 0, {}))
+                check_stream(StreamChecker(stream, self._scope(stream, {}), known, 0, {}, self._named))
+        self._check_unused_patterns(known, made)
         variables = {
             d.name: self._constants[d.name].value for d in self._definitions.values() if d.kind == "var"
         }
         streams = tuple(plans[name] for name in self._streams if name in plans)
         functions = tuple(self._functions.values())
-        return Plan(connectors, tuple(sources), tuple(sinks), streams, functions, variables)
+        folds = tuple(self._folds)
+        return Plan(connectors, tuple(sources), tuple(sinks), streams, functions, folds, variables)
+
+    def _check_unused_patterns(
+        self, connectors: frozenset[str], made: dict[str, frozenset[str] | None]
+    ) -> None:
+        used = {id(step) for stream in self._all_streams for step in stream.operations}
+        for pattern in self._patterns.values():
+            if not any(id(step) in used for step in pattern.steps):
+                place = {"line": pattern.line, "column": pattern.column}
+                stream = unfolded(
+                    ast.Stream(pattern.name, ast.Source(pattern.name, **place), (), **place), pattern
+                )
+                scope = self._scope(stream, made)
+                check_stream(StreamChecker(stream, scope, connectors, 0, made, self._named))
 
     def _evaluate_definitions(self) -> None:
         for definition in self._definitions.values():
@@ -176,7 +199,14 @@ class _Checker:
         event_type = source.name if not source.combinator else stream.name
         names = names if len(declared) == len(takes) else frozenset()
         return Scope(
-            self._report, self._constants, event_type, fields, names, source.alias, functions=self._functions
+            self._report,
+            self._constants,
+            event_type,
+            fields,
+            names,
+            source.alias,
+            functions=self._functions,
+            folds=self._folds,
         )
 
     def _in_order(self) -> list[ast.Stream]:

@@ -12,6 +12,7 @@ A stage that holds events back adds a function `close...` for the stages after i
 from vpl.expressions import ExpressionWriter
 from vpl.plan import Function, Plan, StreamPlan
 from vpl.stages import entry, keeper_plans, kept, kind_of
+from vpl.stages.gathering import fold_text
 from vpl.writing import COUNTERS, Lines, StreamWriter
 
 _HEAD = """\
@@ -75,6 +76,7 @@ def generate(plan: Plan) -> str:
     plans = keeper_plans(plan)
     made = ", ".join(f"{kept.tag!r}: {kind_of(kept.stage).fresh(kept.stage)}" for kept in plans)
     text = "".join(map(function_text, plan.functions))
+    text += "".join(fold_text(number, fold) for number, fold in enumerate(plan.folds))
     text += f"fresh = {{{made}}}\n\n\n" + _HEAD.format(counters=" = ".join(COUNTERS))
     for stream in plan.streams:
         text += "\n".join(_stream(stream, consumers.get(stream.name, []))) + "\n"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from vpl import aggregates, division, snapshot, windows
+from vpl import aggregates, division, runs, snapshot, windows
 from vpl.check import check
 from vpl.compile import generate
 from vpl.diagnostics import Diagnostic, VplError
@@ -38,7 +38,7 @@ _NAMESPACE = {
         function.__name__: function
         for function in (
             *(aggregates.present, aggregates.deviation, aggregates.percentile, aggregates.ema_of),
-            *(windows.key_of, windows.value_of, len, set),
+            *(windows.key_of, windows.value_of, runs.bucket_of, len, set, tuple, any),
         )
     },
 }

@@ -22,8 +22,8 @@ _TOKEN = re.compile(
     r"""(?P<newline>\n)
     |(?P<comment>\#[^\n]*|//[^\n]*)
     |(?P<block>/\*)
-    |(?P<text>"(?:[^"\\\n]|\\[^\n])*"|'[^'\n]*')
-    |(?P<quote>["'])
+    |(?P<text>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\n]|'')*'|`[^`\n]+`)
+    |(?P<quote>["'`])
     |(?P<open>[(\[{])
     |(?P<close>[)\]}])
     |(?P<word>[^\W\d]\w*)
@@ -32,11 +32,12 @@ _TOKEN = re.compile(
 )
 _STATEMENT = re.compile(
     r"""(?P<known>(?:stream|const|let|var)[ \t]+\w+\s*[=:]
+        |pattern[ \t]+\w+\s*=
         |connector[ \t]+\w+\s*=
         |event[ \t]+\w+\s*:
         |fn[ \t]+\w+\s*\()
     |(?P<refused>event[ \t]+\w+\s+extends\b
-        |(?:pattern|type)[ \t]+\w+\s*=
+        |type[ \t]+\w+\s*=
         |context[ \t]+\w+
         |import[ \t]+["'\w]
         |config[ \t]+\w+\s*\{)""",
@@ -54,7 +55,6 @@ _REFUSED = {
         "a function (`fn`) of several statements is not part of this language",
         "write one expression: `fn f(x: float) -> float: if x > 0 then x * 2 else 0`",
     ),
-    "pattern": ("named patterns are not available in this version", "use `.where` and windows"),
     "context": (
         "`context` is not part of this language",
         "deploy a pipeline of its own; workers run side by side",

@@ -163,6 +163,65 @@ class Join:
     within_ms: int
 
 
+Equalities = tuple[tuple[ast.Expr, ast.Expr], ...]
+"""What of an event equals what of a run, where that is a condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One part of a step: an event of a type. `name`: under which it stands in the match; `many`: as many as
+    come; `conditions` must all hold, and `equal` is the equalities among them that runs are found by; `times`:
+    the names by which the program asks for its time.
+    """
+
+    event_type: str
+    name: str | None
+    conditions: tuple[ast.Expr, ...]
+    equal: Equalities
+    many: bool
+    times: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A step: one of its items, or `every` one of them in whatever order."""
+
+    items: tuple[Item, ...]
+    every: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """An event that ends a run while it waits for a step from `first` to `last` (counted from 0)."""
+
+    event_type: str
+    conditions: tuple[ast.Expr, ...]
+    equal: Equalities
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Events that follow each other within `within_ms` of the first, of the same `keys`. Comes first."""
+
+    groups: tuple[Group, ...]
+    negations: tuple[Negation, ...]
+    within_ms: int
+    keys: tuple[ast.Expr, ...]
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """All items, in the order of their slots."""
+        return tuple(item for group in self.groups for item in group.items)
+
+    @property
+    def ripens(self) -> bool:
+        """Whether a match is complete only when its time is over."""
+        end = len(self.groups)
+        return self.groups[-1].items[-1].many or any(negation.last == end for negation in self.negations)
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """`fn name(parameters): body`; the names in the body are `ast.Parameter`."""
@@ -182,7 +241,7 @@ class Aggregate:
     results: Fields
 
 
-Stage = Filter | Project | Emit | Deliver | Aggregate | Limit | Distinct | Timer | Join
+Stage = Filter | Project | Emit | Deliver | Aggregate | Limit | Distinct | Timer | Join | Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +255,14 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole program; `streams` in the order they are declared."""
+    """A whole program; `streams` in the order they are declared; `folds` are aggregates over lists of events,
+    by number.
+    """
 
     connectors: dict[str, ConnectorDecl] = field(default_factory=dict)
     sources: tuple[SourceBinding, ...] = ()
     sinks: tuple[SinkBinding, ...] = ()
     streams: tuple[StreamPlan, ...] = ()
     functions: tuple[Function, ...] = ()
+    folds: tuple[ast.Aggregation, ...] = ()
     variables: dict[str, Any] = field(default_factory=dict)

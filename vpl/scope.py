@@ -43,7 +43,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`fields` is None where any field may come; `declared` are those an `event` block names (for hints)."""
+    """`fields` is None where any field may come; `declared` are those an `event` block names (for hints).
+
+    In a step of a sequence, `captured` are the earlier parts by name, with their slots, and `coming` the later
+    ones. `several` of them are lists of events; aggregates over these are gathered in `folds`.
+    """
 
     report: Report
     constants: Mapping[str, ast.Literal]
@@ -55,6 +59,10 @@ class Scope:
     functions: Mapping[str, Function] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
     later: frozenset[str] = frozenset()
+    captured: Mapping[str, int] = field(default_factory=dict)
+    several: frozenset[str] = frozenset()
+    coming: frozenset[str] = frozenset()
+    folds: list[ast.Aggregation] = field(default_factory=list)
 
     def narrowed(self, fields: frozenset[str], event_type: str) -> "Scope":
         """The scope after the event was replaced by one of exactly these fields."""
@@ -67,6 +75,10 @@ class Scope:
                 return self._name(expr)
             case ast.Member(value=ast.Name(name=name), name=member) if name == self.alias:
                 return ast.Field(member, line=expr.line, column=expr.column)
+            case ast.Member(value=ast.Name(name=name), name=member) if name in self.several:
+                hint = f"choose: `last({name}.{member})`, `sum({name}.{member})`, `collect({name}.{member})`"
+                self.report.error(expr, f"`{name}` is several events", hint)
+                return ast.Literal(None)
             case ast.Call():
                 return self._call(expr)
             case ast.TypeTest() if expr.type_name not in TYPE_TESTS:
@@ -81,6 +93,12 @@ class Scope:
         known = self.fields is not None and name in self.fields
         if name in self.parameters:
             return ast.Parameter(name, **place)
+        if name in self.captured:
+            return ast.Captured(self.captured[name], **place)
+        if name in self.coming:
+            hint = "a condition looks back: put it to the later step"
+            self.report.error(expr, f"`{name}` comes later", hint)
+            return ast.Literal(None)
         if self.in_aggregate:
             if constant is not None:
                 return constant
@@ -122,6 +140,8 @@ class Scope:
         scalar = name in FUNCTIONS and (count != 1 or name not in AGGREGATES)
         if self.in_aggregate and name in AGGREGATES and not scalar:
             return self._aggregation(call)
+        if name in AGGREGATES and not scalar and self._names_several(call):
+            return self._fold(call)
         if name in AGGREGATES and name not in FUNCTIONS:
             hint = "use it in `.aggregate(...)` after `.window(...)`"
             self.report.error(call, f"`{name}` is an aggregate and needs a window", hint)
@@ -163,6 +183,32 @@ class Scope:
         except PatternError as error:
             hint = "a pattern has literals, ., [...], \\d \\w \\s, groups, |, * + ? {m,n}, ^ and $"
             self.report.error(literal, f"the pattern is not taken: {error}", hint)
+
+    def _names_several(self, call: ast.Call) -> str | None:
+        """The first name in the arguments that is several events."""
+        parts = (part for arg in call.args for part in ast.walk(arg))
+        return next((p.name for p in parts if isinstance(p, ast.Name) and p.name in self.several), None)
+
+    def _fold(self, call: ast.Call) -> ast.Expr:
+        """An aggregate over what an `all` step took: the argument speaks of each event by the step's name."""
+        name = self._names_several(call)
+        assert name is not None
+        for part in (part for arg in call.args for part in ast.walk(arg)):
+            if isinstance(part, ast.Name) and part.name != name and part.name not in self.constants:
+                hint = f"compute with `{part.name}` outside of it"
+                self.report.error(part, f"`{call.function}` is over the events of `{name}` alone", hint)
+                return ast.Literal(None)
+        first = call.args[0]
+        whole = isinstance(first, ast.Name) and first.name == name
+        each = Scope(self.report, self.constants, "", alias=name, functions=self.functions, in_aggregate=True)
+        made = each._aggregation(replace(call, args=call.args[1:] if whole else call.args))
+        if not isinstance(made, ast.Aggregation):
+            return made
+        if made not in self.folds:
+            self.folds.append(made)
+        slot, place = self.captured.get(name), _place(call)
+        events = ast.Field(name, **place) if slot is None else ast.Captured(slot, **place)
+        return ast.Fold(self.folds.index(made), events, **place)
 
     def _aggregation(self, call: ast.Call) -> ast.Expr:
         aggregate, args = AGGREGATES[call.function], list(call.args)

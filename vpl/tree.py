@@ -17,6 +17,7 @@ from vpl.diagnostics import Diagnostic, VplError
 from vpl.layout import Chunk
 
 MAX_DIGITS = 300
+_GROUPS = ("SEQ", "AND", "OR")
 MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -78,8 +79,14 @@ class TreeBuilder:
         return ast.Stream(str(name), self._build(source), steps, **self._at(name))
 
     def _source(self, tree: Tree[Any]) -> ast.Source:
-        every, name, alias = tree.children
-        return ast.Source(str(name), str(alias) if alias else None, every=every is not None, **self._at(name))
+        every, name, where, alias = tree.children
+        return ast.Source(
+            str(name),
+            str(alias) if alias else None,
+            every=every is not None,
+            where=self._build(where),
+            **self._at(name),
+        )
 
     def _combinator(self, tree: Tree[Any]) -> ast.Source:
         name, *args = tree.children
@@ -91,7 +98,69 @@ class TreeBuilder:
         return ast.Operation(text, self._args(args), **self._at(name))
 
     def _step(self, tree: Tree[Any]) -> ast.Operation:
-        return ast.Operation("->", (), **self._at(tree.children[0]))
+        arrow, every, name, where, alias = tree.children
+        part = ast.Part(
+            str(name),
+            str(alias) if alias else None,
+            self._build(where),
+            every is not None,
+            **self._at(name),
+        )
+        return ast.Step("->", (), "any", (part,), **self._at(arrow))
+
+    # -- patterns
+
+    def _pattern(self, tree: Tree[Any]) -> ast.Pattern:
+        name, group, within, key = tree.children
+        options = [
+            ast.Operation(operation, (ast.Argument(None, self._build(value), **self._at(value)),), **at)
+            for operation, value in (("within", within), ("partition_by", key))
+            if value is not None
+            for at in (self._at(value),)
+        ]
+        return ast.Pattern(str(name), tuple(self._steps(group)), tuple(options), **self._at(name))
+
+    def _steps(self, group: Tree[Any]) -> list[ast.Step]:
+        name, *members = group.children
+        if str(name) not in _GROUPS:
+            hint = "write `SEQ(A as a, B as b)`, `AND(A, B)` or `OR(A, B)`"
+            raise self._refuse(name, f"`{name}` is no pattern", hint)
+        if str(name) != "SEQ":
+            return [self._together(group)]
+        steps = []
+        for member in members:
+            if member is None:
+                continue
+            if member.data == "group":
+                steps.append(self._together(member))
+            else:
+                kind = "never" if member.children[0] is not None else "any"
+                steps.append(ast.Step("->", (), kind, (self._part(member),), **self._at(member)))
+        return steps
+
+    def _together(self, group: Tree[Any]) -> ast.Step:
+        name, *members = group.children
+        kind = {"AND": "all", "OR": "any"}.get(str(name))
+        parts = [member for member in members if member is not None]
+        if kind is None or any(part.data == "group" or part.children[0] is not None for part in parts):
+            hint = "give the parts to one `SEQ`, or make streams of them first"
+            raise self._refuse(
+                name, "`AND` and `OR` hold types of events, no `SEQ`, `AND`, `OR` or `NOT`", hint
+            )
+        return ast.Step("->", (), kind, tuple(map(self._part, parts)), **self._at(group))
+
+    def _part(self, tree: Tree[Any]) -> ast.Part:
+        _, name, often, where, alias = tree.children
+        if often == "*":
+            hint = "write `T+`, or a pattern of its own for the case that none comes"
+            raise self._refuse(often, "`*`, none or more, is not part of patterns", hint)
+        return ast.Part(
+            str(name),
+            str(alias) if alias else None,
+            self._build(where),
+            often is not None,
+            **self._at(name),
+        )
 
     def _args(self, trees: list[Any]) -> tuple[ast.Argument, ...]:
         return tuple(self._build(tree) for tree in trees if tree is not None)
@@ -136,10 +205,10 @@ class TreeBuilder:
         return ast.Unary(op, operand, **self._at(tree))
 
     def _member(self, tree: Tree[Any]) -> ast.Expr:
-        return ast.Member(self._build(tree.children[0]), str(tree.children[1]), **self._at(tree))
+        return ast.Member(self._build(tree.children[0]), _unquoted(tree.children[1]), **self._at(tree))
 
     def _optional_member(self, tree: Tree[Any]) -> ast.Expr:
-        return ast.Member(self._build(tree.children[0]), str(tree.children[1]), True, **self._at(tree))
+        return ast.Member(self._build(tree.children[0]), _unquoted(tree.children[1]), True, **self._at(tree))
 
     def _index(self, tree: Tree[Any]) -> ast.Expr:
         return ast.Index(*map(self._build, tree.children), **self._at(tree))
@@ -154,7 +223,7 @@ class TreeBuilder:
     # -- primaries
 
     def _name(self, tree: Tree[Any]) -> ast.Expr:
-        return ast.Name(str(tree.children[0]), **self._at(tree))
+        return ast.Name(_unquoted(tree.children[0]), **self._at(tree))
 
     def _call(self, tree: Tree[Any]) -> ast.Expr:
         name, *args = tree.children
@@ -171,7 +240,7 @@ class TreeBuilder:
         token: Any = entry.children[0]
         if token.type == "NAME":
             return str(token)
-        return token[1:-1] if token.type == "RAW_TEXT" else self._decode(token)
+        return _raw(token) if token.type == "RAW_TEXT" else self._decode(token)
 
     def _null(self, tree: Tree[Any]) -> ast.Expr:
         return ast.Literal(None, **self._at(tree))
@@ -216,7 +285,7 @@ class TreeBuilder:
         return ast.Literal(self._decode(tree.children[0]), **self._at(tree))
 
     def _raw_text(self, tree: Tree[Any]) -> ast.Expr:
-        return ast.Literal(str(tree.children[0])[1:-1], **self._at(tree))
+        return ast.Literal(_raw(tree.children[0]), **self._at(tree))
 
     def _decode(self, token: Any) -> str:
         try:
@@ -226,3 +295,12 @@ class TreeBuilder:
             hint = r"""use \" \\ \n \t \r \uXXXX, or '...' for text without escapes"""
             raise self._refuse(token, "the text has an escape that is not known", hint) from None
         return str(text)
+
+
+def _raw(token: Any) -> str:
+    return str(token)[1:-1].replace("''", "'")
+
+
+def _unquoted(token: Any) -> str:
+    """A name, or a field of any name between backticks."""
+    return str(token).strip("`")

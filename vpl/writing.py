@@ -38,6 +38,8 @@ class StreamWriter:
         self.body = Lines(depth=2)
         self.setup = Lines()
         """What runs once, when the pipeline is made, before the functions are defined."""
+        self.wiring = Lines()
+        """What runs once, when the functions are defined."""
         self._functions: list[tuple[str, Lines]] = []
         self._tables = 0
         self._plans = {id(plan.stage): plan for plan in plans}
@@ -102,7 +104,7 @@ class StreamWriter:
         lines = ["", *self.setup.lines]
         for signature, body in self._functions:
             lines += [f"    def {signature}:", *_counted(body.lines), *(body.lines or ["        pass"]), ""]
-        return lines[:-1]
+        return [*lines[:-1], *self.wiring.lines]
 
 
 def _counted(body: list[str]) -> list[str]:

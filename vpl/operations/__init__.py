@@ -8,7 +8,7 @@ function in a module here, and a stage in `vpl.plan` and `vpl.stages`.
 from collections.abc import Callable, Mapping
 
 from vpl import ast
-from vpl.operations import passing, sources, sparse, ways, window
+from vpl.operations import passing, sequence, sources, sparse, ways, window
 from vpl.operations.refused import COMBINATORS, FOREIGN, UNAVAILABLE
 from vpl.operations.stream import MAX_TIME_WINDOW_MS, StreamChecker, literal_params
 from vpl.operations.window import MAX_COUNT_WINDOW
@@ -59,6 +59,8 @@ SOURCES: Mapping[str, Callable[[StreamChecker, ast.Source], None]] = {
 def inputs(stream: ast.Stream) -> tuple[str, ...]:
     """The types that a stream takes, each once, in order: what decides the order of the checks."""
     source = stream.source
+    if sequence.is_sequence(stream):
+        return sequence.types(stream)
     if not source.combinator:
         return (source.name,)
     if source.name not in SOURCES or source.name == "timer":
@@ -76,11 +78,14 @@ def check_stream(checker: StreamChecker) -> StreamPlan:
     elif source.combinator:
         message, hint = COMBINATORS.get(source.name, (f"`{source.name}(...)` is not a source", None))
         report.error(source, message, hint or "a stream takes an event type or another stream")
-    if source.every:
-        message = "`all` belongs to sequences, which are not available in this version"
-        report.error(source, message, "every event is taken without it")
+    steps = None
+    if sequence.is_sequence(stream):
+        steps = sequence.SequenceChecker(checker)
     for operation in stream.operations:
-        _take(checker, operation)
+        if steps is None or not steps.takes(operation):
+            _take(checker, operation)
+    if steps is not None:
+        steps.finish()
     checker.require_aggregate()
     sources.require_window(checker)
     if checker.event_time is not None:
@@ -103,6 +108,9 @@ def _take(checker: StreamChecker, operation: ast.Operation) -> None:
         checker.event_time = None
     if name in UNAVAILABLE or name in FOREIGN:
         report.error(operation, *(UNAVAILABLE.get(name) or FOREIGN[name]))
+    elif name in sequence.OWN and name not in OPERATIONS:
+        hint = f"put it before the other operations: {sequence.HINT[6:]}"
+        report.error(operation, f"`{name if name == '->' else '.' + name}` after the sequence", hint)
     elif take := OPERATIONS.get(name):
         for arg in operation.args:
             if arg.where is not None:

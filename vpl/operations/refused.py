@@ -1,16 +1,10 @@
 """What is refused by name, and what to use instead."""
 
 UNAVAILABLE = {
-    "->": (
-        "sequences (`->`) are not available in this version",
-        "use `.partition_by`, `.window` and `.having`",
+    "pattern": (
+        "`.pattern` is not part of this language",
+        "write `pattern P = SEQ(...)`, and `P` as the source",
     ),
-    "within": (
-        "`.within` belongs to sequences, which are not available in this version",
-        "use `.window(...)`",
-    ),
-    "not": ("`.not` belongs to sequences, which are not available in this version", "use `.where(not ...)`"),
-    "pattern": ("named patterns are not available in this version", "use `.where` and windows"),
     "emit as": ("`.emit as` is not available in this version", "name the stream as the type it should make"),
     "tap": ("`.tap` is not available in this version", "use `.log(...)` or `.print(...)`"),
 }

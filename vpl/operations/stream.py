@@ -17,7 +17,8 @@ Joined = tuple[ast.Source, Keys | None]
 
 
 class StreamChecker:
-    """`fields_of`: by stream, the fields that it makes, where they are known.
+    """`fields_of`: by stream, the fields that it makes, where they are known; `declared`: by type, those that
+    its `event` block names.
 
     `scope`: what names mean after the operations so far; `inputs`: the types that the stream takes.
 
@@ -33,11 +34,13 @@ class StreamChecker:
         connectors: frozenset[str],
         first_sink: int,
         made: Mapping[str, frozenset[str] | None],
+        declared: Mapping[str, frozenset[str]],
     ) -> None:
         self.stream = stream
         self.scope = scope
         self.first_sink = first_sink
         self.fields_of = made
+        self.declared = declared
         self.inputs: tuple[str, ...] = ()
         self.stages: list[Stage] = []
         self.keys: tuple[ast.Argument, ...] = ()

@@ -17,11 +17,12 @@ from vpl.plan import (
     Limit,
     Plan,
     Project,
+    Sequence,
     Stage,
     StreamPlan,
     Timer,
 )
-from vpl.stages import passing, sources, sparse, window
+from vpl.stages import passing, sequence, sources, sparse, window
 from vpl.stages.kind import Kind
 
 KINDS: Mapping[type, Kind] = {
@@ -34,6 +35,7 @@ KINDS: Mapping[type, Kind] = {
     Distinct: sparse.DISTINCT,
     Timer: sources.TIMER,
     Join: sources.JOIN,
+    Sequence: sequence.KIND,
 }
 
 

@@ -7,7 +7,7 @@ aggregate remembers, after `first` entries of the window itself.
 from vpl import ast
 from vpl.aggregates import AGGREGATES, MERGED, SLOTS
 from vpl.expressions import Code, ExpressionWriter
-from vpl.plan import Aggregate
+from vpl.plan import Aggregate, CountWindow
 from vpl.writing import StreamWriter
 
 _GUARD = {"any": "{}", "number": "{}", "float": "float({})", "optional": "{}"}
@@ -70,6 +70,26 @@ class WindowLayout:
 
     def _slot(self, content: str) -> str:
         return self.slots.setdefault(content, f"w[{self._first + len(self.slots)}]")
+
+
+def fold_text(number: int, aggregation: ast.Aggregation) -> str:
+    """The Python function of an aggregate over a list of events, written for `Plan.folds`."""
+    layout = WindowLayout(Aggregate(CountWindow(1), (), (), (("", aggregation),)), 0)
+    lines = [f"def fold_{number}(events):", f"    w = [{layout.fresh}]", "    values_dropped = 0"]
+    lines.append("    for e in events:")
+    for variable, statements in layout.updates.items():
+        depth = "        "
+        if variable:
+            code = next(code for code, name in layout.arguments.items() if name == variable)
+            lines += [f"        try:\n            {variable} = {code}"]
+            lines += [f"        except MISMATCH:\n            {variable} = None"]
+            lines += [f"        if {variable} is not None:"]
+            depth += "    "
+        for statement in statements:
+            body = statement.replace("\n", f"\n    {depth}")
+            lines += [f"{depth}try:\n{depth}    {body}\n{depth}except MISMATCH:\n{depth}    pass"]
+    lines.append(f"    return {layout.results[id(aggregation)].text}")
+    return "\n".join(lines) + "\n\n\n"
 
 
 def write_key(writer: StreamWriter, stage: Aggregate) -> None:
