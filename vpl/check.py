@@ -129,10 +129,9 @@ class _Checker:
         used = {id(step) for stream in self._all_streams for step in stream.operations}
         for pattern in self._patterns.values():
             if not any(id(step) in used for step in pattern.steps):
-                place = {"line": pattern.line, "column": pattern.column}
-                stream = unfolded(
-                    ast.Stream(pattern.name, ast.Source(pattern.name, **place), (), **place), pattern
-                )
+                source = ast.Source(pattern.name, line=pattern.line, column=pattern.column)
+                alone = ast.Stream(pattern.name, source, (), line=pattern.line, column=pattern.column)
+                stream = unfolded(alone, pattern)
                 scope = self._scope(stream, made)
                 check_stream(StreamChecker(stream, scope, connectors, 0, made, self._named))
 

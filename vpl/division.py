@@ -6,22 +6,24 @@ that field: its stream says `.partition_by(field)`, alone or among others, and t
 came from outside (a `.select` may rename it, and must not make another one of it). A window over all events,
 or by other fields, holds what several instances gathered; nobody could say whose it is.
 
-A join belongs to the field when it compares it, `.distinct` when it is one of its values; both then divide by
-key as windows do. What is common to all keys is refused by name: a timer, a limit, a watermark, the time of a
-`.distinct(..., within: ...)`.
+A join belongs to the field when it compares it, `.distinct` when it is one of its values, a sequence when it
+is partitioned by it; all then divide by key as windows do. What is common to all keys is refused by name: a
+timer, a limit, a watermark, the time of a `.distinct(..., within: ...)`.
 
 State is the plain data of `vpl.snapshot`: nothing here looks into a row but at its key.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from vpl import ast
-from vpl.plan import Aggregate, Distinct, EventTime, Join, Limit, Project, StreamPlan, Timer
+from vpl.plan import Aggregate, Distinct, EventTime, Join, Limit, Project, Sequence, StreamPlan, Timer
 from vpl.stages import kept
 
 State = dict[str, Any]
-"""`{stream: {operation: {"windows": [[key, ...], ...], ...}}}`; `values` of distinct, `events` of a join."""
+"""`{stream: {operation: {"windows": [[key, ...], ...], ...}}}`; `values` of distinct, `events` of a join,
+`runs` of a sequence.
+"""
 Positions = Mapping[tuple[str, str], int | None]
 """By stream and operation: which part of a window's key is the field; None: the key is the field."""
 
@@ -67,15 +69,19 @@ def joined(states: Iterable[State]) -> State:
                 rows = _rows(held)
                 there = whole.setdefault(stream, {}).setdefault(operation, {**held, rows: []})
                 there[rows] = there[rows] + held[rows]
-                if rows == "events":  # of a join: the one queue, in the order in which they came
-                    there[rows].sort(key=lambda row: row[0])
+                if rows in _QUEUED:
+                    there[rows].sort(key=lambda row: row[_QUEUED[rows]])
                     there["until"] = max(there["until"], held["until"])
     return whole
 
 
 def _rows(held: Mapping[str, Any]) -> str:
     """Under which name an operation keeps its rows."""
-    return next(name for name in ("windows", "events", "values") if name in held)
+    return next(name for name in ("windows", "events", "values", "runs") if name in held)
+
+
+_QUEUED: Final = {"events": 0, "runs": 3}
+"""What stands in one queue, in the order of this entry: until when it waits."""
 
 
 def _key(rows: str, row: Any) -> Any:
@@ -143,6 +149,15 @@ class _Analysis:
                         f"stream {stream.name} joins by other keys: compare {self._field} in its .on(...)"
                     )
                 self._found(stream, operations[id(stage)], stage.keys[0], min(first & second))
+                names = frozenset()
+            elif isinstance(stage, Sequence):
+                at = self._position(stage.keys, names)
+                if at is None:
+                    raise Undivided(
+                        f"stream {stream.name} has a sequence over all events together, or by other keys: "
+                        f"write .partition_by({self._field}) after its .within(...)"
+                    )
+                self._found(stream, operations[id(stage)], stage.keys, at)
                 names = frozenset()
             elif id(stage) in operations:
                 raise Undivided(

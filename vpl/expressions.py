@@ -3,9 +3,9 @@
 The rule that makes this fast and safe: Python's own operator is used where the static types prove that it
 means what the language means (`price > 30` needs only to know that `price` is a number), and a function of
 `vpl.values` everywhere else. What is not made for its operands raises one of `vpl.values.MISMATCH`. Only
-names chosen here get into the text: the parameters `e` (fields) and `ts`, `r` (a run of a sequence),
-`fn_...` and `p_...` of declared functions, `fold_...` of aggregates over lists, temporaries `t1 t2 ...`, functions of the two registries; whatever the program says appears as the
-`repr` of a text, number, list or map.
+names chosen here get into the text: the parameters `e` (fields) and `ts`, `r` (a run of a sequence), `fn_...`
+and `p_...` of declared functions, `fold_...` of aggregates over lists, temporaries `t1 t2 ...`, functions of
+the two registries; whatever the program says appears as the `repr` of a text, number, list or map.
 """
 
 from collections.abc import Callable, Mapping

@@ -7,10 +7,11 @@ lazy automaton. Time is at most O(instructions x text) whatever they are, both b
 dictionary look-up a character.
 
 Taken: literals, `.`, classes, `\\d \\w \\s` and their opposites, groups, `|`, `* + ? {m,n}` (also lazy: it
-makes no difference to a yes or no), `^ $`, and `(?i)` in front. Not taken, each refused by name:
+makes no difference to a yes or no), `^ $`, and flags `(?is)` in front. Not taken, each refused by name:
 look-around, references, `\\b`.
 """
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -107,8 +108,10 @@ class _Reader:
     """Recursive descent from a pattern to instructions."""
 
     def __init__(self, pattern: str) -> None:
-        self._ignore_case = pattern.startswith("(?i)")
-        self._text = pattern[4:] if self._ignore_case else pattern
+        flags = re.match(r"\(\?([is]+)\)", pattern)
+        self._ignore_case = flags is not None and "i" in flags[1]
+        self._dot_is_all = flags is not None and "s" in flags[1]
+        self._text = pattern[flags.end() :] if flags is not None else pattern
         self._at = 0
         self._depth = 0
 
@@ -182,7 +185,7 @@ class _Reader:
             case "[":
                 return [("char", self._set())]
             case ".":
-                return [("char", lambda c: c != "\n")]
+                return [("char", lambda c: True)] if self._dot_is_all else [("char", lambda c: c != "\n")]
             case "^":
                 return [("start",)]
             case "$":

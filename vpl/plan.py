@@ -170,8 +170,8 @@ Equalities = tuple[tuple[ast.Expr, ast.Expr], ...]
 @dataclass(frozen=True, slots=True)
 class Item:
     """One part of a step: an event of a type. `name`: under which it stands in the match; `many`: as many as
-    come; `conditions` must all hold, and `equal` is the equalities among them that runs are found by; `times`:
-    the names by which the program asks for its time.
+    come; `conditions` must all hold, and `equal` is the equalities among them that runs are found by;
+    `times`: the names by which the program asks for its time.
     """
 
     event_type: str

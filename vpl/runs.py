@@ -44,7 +44,7 @@ class Runs(Keeper):
     def __init__(self, sequence: Sequence, places: int, limit: int) -> None:
         super().__init__()
         self.places: tuple[Place, ...] = tuple({} for _ in range(places))
-        self.parks: tuple[Callable[[Run], None], ...] = ()
+        self.parks: dict[int, Callable[[Run], None]] = {}
         self._sequence = sequence
         self._within = sequence.within_ms
         self._last = len(sequence.groups)
@@ -57,17 +57,28 @@ class Runs(Keeper):
 
     # --- as events come
 
-    def open(self, run: Run, now: int | None) -> None:
-        """A run begins; it is not parked yet."""
-        within = self._within
-        until = (run[_FIRST] if now is None else now) + within
+    def open(self, run: Run, now: int | None, parked: Parked) -> None:
+        """A run begins, and waits in these places."""
+        until = (run[_FIRST] if now is None else now) + self._within
         if until > self._until:
             self._until = until
-        run[_DUE] = self._until
+        else:
+            until = self._until
+        run[_DUE] = until
         queue = self._queue
-        if now is None:
-            self._forget(self._until - within)
+        if now is None and queue and queue[0][_DUE] < until - self._within:
+            self._forget(until - self._within)
         queue.append(run)
+        self._stamps = stamp = self._stamps + 1
+        run[_STAMP], run[_PLACES] = stamp, parked
+        for place, key in parked:
+            there = place.get(key)
+            if there is None:
+                place[key] = {stamp: run}
+            else:
+                there[stamp] = run
+        if run[_POSITION] == self._last:
+            heappush(self._ripe, (run[_FIRST] + self._within, stamp, run))
         if len(queue) - self._ended > self._limit:
             self._give_way()
 
@@ -89,9 +100,10 @@ class Runs(Keeper):
         stamp = run[_STAMP]
         for place, key in run[_PLACES]:
             there = place[key]
-            del there[stamp]
-            if not there:
+            if len(there) == 1:
                 del place[key]
+            else:
+                del there[stamp]
         run[_PLACES] = ()
 
     def leave_one(self, run: Run, place: Place) -> None:
@@ -109,8 +121,14 @@ class Runs(Keeper):
 
     def end(self, run: Run) -> None:
         """The run is complete, or will never be."""
-        self.leave(run)
-        run[_STAMP] = 0
+        stamp = run[_STAMP]
+        for place, key in run[_PLACES]:
+            there = place[key]
+            if len(there) == 1:
+                del place[key]
+            else:
+                del there[stamp]
+        run[_STAMP], run[_PLACES] = 0, ()
         self._ended += 1
         if self._ended > len(self._queue) // 2 + 64:
             self._queue = deque(run for run in self._queue if run[_STAMP])
@@ -171,15 +189,16 @@ class Runs(Keeper):
 
     def save(self) -> dict[str, Any]:
         many = self._many()
+        runs = [run for run in self._queue if run[_STAMP]]
+        ranks = {stamp: i for i, stamp in enumerate(sorted([run[_STAMP] for run in runs]), 1)}
         rows = []
-        for run in self._queue:
-            if run[_STAMP]:
-                row = [plain_key(run[_KEY]), run[_STAMP], run[_FIRST], run[_DUE], run[_POSITION]]
-                row += run[HEADS:]
-                for slot in many:
-                    if row[slot - 1] is not None:
-                        row[slot - 1] = list(row[slot - 1])
-                rows.append(row)
+        for run in runs:
+            row = [plain_key(run[_KEY]), ranks[run[_STAMP]], run[_FIRST], run[_DUE], run[_POSITION]]
+            row += run[HEADS:]
+            for slot in many:
+                if row[slot - 1] is not None:
+                    row[slot - 1] = list(row[slot - 1])
+            rows.append(row)
         return {"shape": self._shape(), "until": self._until, "runs": rows}
 
     def _many(self) -> list[int]:

@@ -45,8 +45,8 @@ class Report:
 class Scope:
     """`fields` is None where any field may come; `declared` are those an `event` block names (for hints).
 
-    In a step of a sequence, `captured` are the earlier parts by name, with their slots, and `coming` the later
-    ones. `several` of them are lists of events; aggregates over these are gathered in `folds`.
+    In a step of a sequence, `captured` are the earlier parts by name, with their slots, and `coming` the
+    later ones. `several` of them are lists of events; aggregates over these are gathered in `folds`.
     """
 
     report: Report
@@ -96,8 +96,7 @@ class Scope:
         if name in self.captured:
             return ast.Captured(self.captured[name], **place)
         if name in self.coming:
-            hint = "a condition looks back: put it to the later step"
-            self.report.error(expr, f"`{name}` comes later", hint)
+            self.report.error(expr, f"`{name}` comes later", "a condition looks back: put it to the later step")
             return ast.Literal(None)
         if self.in_aggregate:
             if constant is not None:
@@ -186,15 +185,17 @@ class Scope:
 
     def _names_several(self, call: ast.Call) -> str | None:
         """The first name in the arguments that is several events."""
-        parts = (part for arg in call.args for part in ast.walk(arg))
-        return next((p.name for p in parts if isinstance(p, ast.Name) and p.name in self.several), None)
+        for part in (part for arg in call.args for part in ast.walk(arg)):
+            if isinstance(part, ast.Name) and part.name in self.several:
+                return part.name
+        return None
 
     def _fold(self, call: ast.Call) -> ast.Expr:
         """An aggregate over what an `all` step took: the argument speaks of each event by the step's name."""
         name = self._names_several(call)
         assert name is not None
         for part in (part for arg in call.args for part in ast.walk(arg)):
-            if isinstance(part, ast.Name) and part.name != name and part.name not in self.constants:
+            if isinstance(part, ast.Name) and part.name not in (name, *self.constants):
                 hint = f"compute with `{part.name}` outside of it"
                 self.report.error(part, f"`{call.function}` is over the events of `{name}` alone", hint)
                 return ast.Literal(None)

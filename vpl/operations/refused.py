@@ -27,5 +27,5 @@ FOREIGN = {
     "score": ("`.score` is not part of this language", "compute the score with an expression in `.emit`"),
 }
 COMBINATORS = {
-    "sequence": ("`sequence(...)` is not available in this version", "use `.window` and `.having`"),
+    "sequence": ("`sequence(...)` is not part of this language", "write `A as a -> B as b .within(5m)`"),
 }

@@ -39,10 +39,10 @@ def is_sequence(stream: ast.Stream) -> bool:
 
 def unfolded(stream: ast.Stream, pattern: ast.Pattern) -> ast.Stream:
     """The stream with the pattern that it takes written out; its source then has no name."""
-    place = {"line": stream.source.line, "column": stream.source.column}
+    source = stream.source
     return replace(
         stream,
-        source=ast.Source("", **place),
+        source=ast.Source("", line=source.line, column=source.column),
         operations=(*pattern.steps, *pattern.options, *stream.operations),
     )
 
@@ -122,7 +122,7 @@ class SequenceChecker:
         place = self._steps[0] if self._steps else checker.stream
         parts = [part for step in self._steps if step.kind != "never" for part in step.parts]
         names = self._named(parts)
-        if not self._within_said:
+        if not self._within_said and not self._is_one_event():
             report.error(checker.stream.source, "a sequence without `.within`", "add `.within(5m)`")
         if len(parts) > MAX_PARTS:
             report.error(place, f"a sequence has at most {MAX_PARTS} parts", "make streams of some first")
@@ -134,6 +134,15 @@ class SequenceChecker:
             checker.scope = replace(
                 checker.scope.narrowed(known, checker.stream.name), several=several, folds=checker.scope.folds
             )
+
+    def _is_one_event(self) -> bool:
+        """Whether nothing could follow the first event, nor be waited for."""
+        return (
+            len(self._steps) == 1
+            and self._steps[0].kind == "any"
+            and not self._steps[0].parts[0].many
+            and not self._negations
+        )
 
     def _named(self, parts: list[ast.Part]) -> list[str | None]:
         """The name of each part in the match: as it says, else its type where there is one of it."""
@@ -164,9 +173,8 @@ class SequenceChecker:
                 slot += 1
             groups.append(Group(tuple(items), step.kind == "all"))
         negations = tuple(self._all_negations(names, steps))
-        single = len(groups) == 1 and not groups[0].every and not groups[0].items[-1].many
-        if single and not negations:
-            hint = f"{HINT}; a time alone is a window"
+        if self._is_one_event():
+            hint = "conditions stand in `.where(...)`, a time in `.window(...)`; a sequence is `A -> B`"
             self._checker.report.error(self._checker.stream.source, "a sequence of one event", hint)
         scope = replace(self._checker.scope, fields=None, alias=None, declared=frozenset(), event_type="")
         keys = tuple(scope.resolve(arg.value) for arg in self._keys)
@@ -274,7 +282,7 @@ def _names(expr: ast.Expr) -> Iterator[ast.Name]:
 
 
 def _equalities(conditions: Iterable[ast.Expr], lists: Collection[int]) -> Equalities:
-    """Those of which the run's side stays as it is while the run waits: it names none of the slots `lists`."""
+    """Those of which the run's side stays as it is while the run waits: without the slots `lists`."""
     found = []
     for condition in conditions:
         if isinstance(condition, ast.Binary) and condition.op == "==":

@@ -2,11 +2,12 @@
 
 An event of one type enters through its own function. There it meets, in this order: the runs that it may end
 (negations), those that it may take on, from the last step to the first, so that it takes none of them on
-twice, and then it may open one. Where a run waits is in the keeper (`vpl.runs`): for each part of the sequence
-there is a *place* for the runs that wait for it (`take`), for an `all` part one for the runs that may take
-more of them (`more`), for each negation one for those that it may end (`never`).
+twice, and then it may open one. Where a run waits is in the keeper (`vpl.runs`): for each part of the
+sequence there is a *place* for the runs that wait for it (`take`), for an `all` part one for the runs that
+may take more of them (`more`), for each negation one for those that it may end (`never`).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from vpl import ast
@@ -74,26 +75,43 @@ class _SequenceWriter:
         names = [f"place{i}{tag}" for i in range(len(self._places))]
         if names:
             setup.add(f"{', '.join(names)}, = runs{tag}.places")
-        for method in ("open", "park", "leave", "leave_one", "end", "over", "lose"):
-            setup.add(f"{method}{tag} = runs{tag}.{method}")
         for number, event_type in enumerate(writer.inputs, 1):
             writer.entry(number)
             self._entry(event_type)
-        for position in range(len(self._stage.groups) + self._stage.ripens):
+        first = self._first_position
+        positions = range(first, len(self._stage.groups) + self._stage.ripens)
+        for position in positions:
             writer.function(f"park{position}{tag}(r)")
             self._park(position)
-        parks = ", ".join(f"park{i}{tag}" for i in range(len(self._stage.groups) + self._stage.ripens))
-        writer.wiring.add(f"runs{tag}.parks = ({parks},)")
+        parks = ", ".join(f"{position}: park{position}{tag}" for position in positions)
+        writer.wiring.add(f"runs{tag}.parks = {{{parks}}}")
         writer.function(f"close{tag}(r)")
-        self._complete("", f"r[1] + {self._stage.within_ms}", None, 0)
+        if self._stage.ripens:
+            self._complete("", f"r[1] + {self._stage.within_ms}", None, 0)
+        else:
+            writer.add("return")  # the timer lets go of runs; nothing of them goes on
         writer.function(f"done{tag}(e, ts)")
+
+    @property
+    def _first_position(self) -> int:
+        """Where a run waits that has just opened: for the rest of the first step, or for the second."""
+        first = self._stage.groups[0]
+        return 0 if first.every and len(first.items) > 1 else 1
+
+    def _call(self, method: str) -> str:
+        """The name of a method of the keeper, made known at its first use."""
+        name = f"{method}{self._tag}"
+        line = f"{name} = runs{self._tag}.{method}"
+        if "    " + line not in self._writer.setup.lines:
+            self._writer.setup.add(line)
+        return name
 
     # --- an event
 
     def _entry(self, event_type: str) -> None:
         writer, tag, stage = self._writer, self._tag, self._stage
         if stage.ripens:
-            writer.add(f"for parts in over{tag}(ts):\n    close{tag}(*parts)")
+            writer.add(f"for parts in {self._call('over')}(ts):\n    close{tag}(*parts)")
         if stage.keys:
             expressions = ExpressionWriter()
             writer.key("p", [expressions.write(key).text for key in stage.keys])
@@ -112,6 +130,10 @@ class _SequenceWriter:
             self._meet(number, place, guards=guards)
         for slot, item in opens:
             self._open(slot, item, guards=guards)
+            if not item.conditions and not guards:
+                break  # it fits any event, and an event opens one run
+            if len(opens) > 1:
+                writer.add("    return")
 
     def _twice(self, event_type: str) -> bool:
         """Whether several parts of one `all` step take this type, so that an event might be taken twice."""
@@ -138,12 +160,12 @@ class _SequenceWriter:
             writer.add(f"if not ({together}):\n    continue", inside + 1)
             writer.add("except MISMATCH:\n    mismatches += 1\n    continue", inside)
         if place.kind == "never":
-            writer.add(f"end{tag}(r)", inside)
+            writer.add(f"{self._call('end')}(r)", inside)
         elif place.kind == "more":
             event = self._event(self._items[place.slot])
             writer.add(f"if len(r[{place.slot}]) < {MAX_TAKEN}:", inside)
             writer.add(f"r[{place.slot}].append({event})", inside + 1)
-            writer.add(f"else:\n    lose{tag}(1, 'values_dropped')", inside)
+            writer.add(f"else:\n    {self._call('lose')}(1, 'values_dropped')", inside)
             if guards and place.first == 1:
                 writer.add("taken = True", inside)
         else:
@@ -197,7 +219,7 @@ class _SequenceWriter:
         if group.every and self._twice(item.event_type):
             writer.add("if any(r is one for one in used):\n    continue\nused.append(r)", depth)
         if not group.every and self._completes(slot):
-            writer.add(f"end{tag}(r)", depth)
+            writer.add(f"{self._call('end')}(r)", depth)
             self._complete(self._event(item), "ts", slot, depth)
             return
         writer.add(f"r[{slot}] = {self._kept(item)}", depth)
@@ -205,16 +227,17 @@ class _SequenceWriter:
             others = [other for other in self._slots(slot) if other != slot]
             missing = " or ".join(f"r[{other}] is None" for other in others)
             if others:
-                writer.add(f"if {missing}:\n    leave_one{tag}(r, place{number}{tag})\n    continue", depth)
+                leave = f"{self._call('leave_one')}(r, place{number}{tag})"
+                writer.add(f"if {missing}:\n    {leave}\n    continue", depth)
         if self._completes(slot):
-            writer.add(f"end{tag}(r)", depth)
+            writer.add(f"{self._call('end')}(r)", depth)
             self._complete("", "ts", None, depth)
             return
         position = self._groups[slot] + 1
-        writer.add(f"leave{tag}(r)\nr[4] = {position}\npark{position}{tag}(r)", depth)
+        writer.add(f"{self._call('leave')}(r)\nr[4] = {position}\npark{position}{tag}(r)", depth)
 
     def _open(self, slot: int, item: Item, *, guards: bool) -> None:
-        writer, tag = self._writer, self._tag
+        writer = self._writer
         expressions = ExpressionWriter()
         tests = ["not taken"] if guards else []
         tests += [expressions.boolean(condition) for condition in item.conditions]
@@ -225,45 +248,52 @@ class _SequenceWriter:
             writer.add("except MISMATCH:\n    mismatches += 1\n    fits = False")
             writer.add("if fits:")
             depth = 1
-        group = self._group(slot)
-        position = 0 if group.every and len(group.items) > 1 else 1
+        position = self._first_position
         slots = [self._kept(item) if other == slot else "None" for other in self._items]
         partition = "p" if self._stage.keys else "''"
-        writer.add(f"r = [1, ts, 0, (), {position}, {partition}, {', '.join(slots)}]", depth)
-        writer.add(f"open{tag}(r, now)\npark{position}{tag}(r)", depth)
+        writer.add(f"r = [0, ts, 0, (), {position}, {partition}, {', '.join(slots)}]", depth)
+        self._wait(position, depth, f"{self._call('open')}(r, now, {{}})".format)
 
     # --- where a run waits
 
     def _park(self, position: int) -> None:
-        writer, tag, stage = self._writer, self._tag, self._stage
-        waiting = [
-            (number, place)
-            for number, place in enumerate(self._places)
-            if place.first <= position <= place.last
-        ]
-        if stage.keys and waiting:
-            writer.add("p = r[5]")
-        if len(waiting) == 1 and not waiting[0][1].equal:
-            key = "p" if stage.keys else "''"
-            writer.add(f"park{tag}(r, ((place{waiting[0][0]}{tag}, {key}),))")
+        """The function that puts a run where it waits at this position."""
+        if self._stage.keys:
+            self._writer.add("p = r[5]")
+        self._wait(position, 0, f"{self._call('park')}(r, {{}})".format)
+
+    def _wait(self, position: int, depth: int, put: Callable[[str], str]) -> None:
+        """Find out where the run waits; `put` gives the code that puts it there."""
+        writer, tag = self._writer, self._tag
+        waiting = [(n, p) for n, p in enumerate(self._places) if p.first <= position <= p.last]
+        if len(waiting) == 1 and not self._begins_partly(waiting[0][1]):
+            number, place = waiting[0]
+            depth = self._run_keys(place, depth, put("()"))
+            writer.add(put(f"((place{number}{tag}, {self._key(len(place.equal))}),)"), depth)
             return
-        writer.add("parked = []")
+        writer.add("parked = []", depth)
         for number, place in waiting:
-            depth = 0
+            deeper = depth
             if self._begins_partly(place):
-                writer.add(f"if r[{place.slot}] is None:")
-                depth = 1
-            if place.equal:
-                expressions = ExpressionWriter()
-                writer.add("try:", depth)
-                for i, (_, run) in enumerate(place.equal):
-                    writer.add(f"k{i} = {expressions.write(run).text}", depth + 1)
-                    writer.add(f"if k{i}.__class__ is not str:\n    k{i} = bucket_of(k{i})", depth + 1)
-                writer.add(f"parked.append((place{number}{tag}, {self._key(len(place.equal))}))", depth + 1)
-                writer.add("except MISMATCH:\n    pass", depth)  # then nothing is equal to it
-            else:
-                writer.add(f"parked.append((place{number}{tag}, {self._key(0)}))", depth)
-        writer.add(f"park{tag}(r, parked)")
+                writer.add(f"if r[{place.slot}] is None:", depth)
+                deeper += 1
+            deeper = self._run_keys(place, deeper, "pass")
+            writer.add(f"parked.append((place{number}{tag}, {self._key(len(place.equal))}))", deeper)
+        writer.add(put("parked"), depth)
+
+    def _run_keys(self, place: Place, depth: int, otherwise: str) -> int:
+        """The keys by which an event finds this run there; `otherwise`: without them, nothing is equal to it.
+        Returns how deep the rest stands.
+        """
+        if not place.equal:
+            return depth
+        writer, expressions = self._writer, ExpressionWriter()
+        writer.add("try:", depth)
+        for i, (_, run) in enumerate(place.equal):
+            writer.add(f"k{i} = {expressions.write(run).text}", depth + 1)
+            writer.add(f"if k{i}.__class__ is not str:\n    k{i} = bucket_of(k{i})", depth + 1)
+        writer.add(f"except MISMATCH:\n    {otherwise}\nelse:", depth)
+        return depth + 1
 
     def _begins_partly(self, place: Place) -> bool:
         return place.kind == "take" and self._group(place.slot).every

@@ -48,7 +48,11 @@ def test_a_longer_subject_is_a_mismatch() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "text", "found"),
-    [("(?i)HELLO", "say hello", True), ("^[\\w.]+@[\\w.]+\\.[a-z]{2,}$", "a.b@c.de", True),
+    [("(?i)HELLO", "say hello", True),
+        ("^a.b$", "a\nb", False),
+        ("(?s)^a.b$", "a\nb", True),
+        ("(?is)A.B", "a\nb", True),
+         ("^[\\w.]+@[\\w.]+\\.[a-z]{2,}$", "a.b@c.de", True),
      ("é+$", "caféé", True),
      ("^$", "", True), ("^$", "a", False), ("[^a-c]", "abc", False), ("a{2,}", "aab", True),
      ("x{,3}", "x{,3}", True)],

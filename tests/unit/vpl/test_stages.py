@@ -127,6 +127,9 @@ stream New    = T.distinct(k, within: 50ms).emit(k: k)
 stream Both   = merge(First, New).emit()
 stream Pair   = join(T, U).on(T.k == U.k).window(40ms).emit(k: T.k, v: U.v)
 stream Tick   = timer(70ms).window(2).aggregate(n: count()).emit()
+stream Rise   = T as a -> all T where v > a.v as more -> U where k == a.k as u .within(60ms).partition_by(k)
+    .emit(n: count(more), v: u.v)
+stream Lack   = T as a .not(U where k == a.k).within(50ms).emit(k: a.k)
 """)
 Step = oracle.Event | int
 STEPS = st.lists(st.tuples(st.sampled_from("TU"), FIELDS, TIMES) | TIMES, max_size=25)
@@ -206,6 +209,7 @@ def test_over_their_bounds_the_oldest_give_way_and_are_counted() -> None:
     assert counters["join_evicted"] == 3
     assert counters["distinct_evicted"] == 3
     assert counters["window_evicted"] == 4 * 3
+    assert counters["run_evicted"] == 2 * 3
     engine.advance(10**6)
     assert engine.snapshot()["state"]["Pair"]["join"]["events"] == []
 
