@@ -96,7 +96,7 @@ class Scope:
         if name in self.captured:
             return ast.Captured(self.captured[name], **place)
         if name in self.coming:
-            self.report.error(expr, f"`{name}` comes later", "a condition looks back: put it to the later step")
+            self.report.error(expr, f"`{name}` comes later", "put the condition to the later step")
             return ast.Literal(None)
         if self.in_aggregate:
             if constant is not None:
