@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 3
 SEEDS ?= 5000
 MINUTES ?= 30
 EVENTS ?= 200000
-BENCH ?= engine transport dispatch routing isolation delivery placement restore raft failover worker_failover security streams
+BENCH ?= engine workloads transport dispatch routing isolation delivery placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test simulate jepsen chaos delivery fuzz lint format docs bench lock clean

@@ -25,6 +25,7 @@ NAMES: Final = {
     "placement": "choices of workers, commands and plans of a large cluster",
     "raft": "commits, failover, idle cost, snapshots and transfers of Raft, beside etcd and JetStream",
     "restore": "a copy of 50 MB becomes the state: what each step costs the event loop",
+    "workloads": "three public workloads, file parse and resident memory included",
     "routing": "events through NATS, in and out of one worker, beside a bare loop",
     "security": "what API keys and signatures cost, as ratios",
     "streams": "memory and processor that a client of /stream costs",

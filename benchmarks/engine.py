@@ -69,6 +69,10 @@ PROGRAMS: dict[str, tuple[str, int]] = {
     ),
 }
 SMALL = PROGRAMS["where_emit"][0]
+SEQUENCE = "stream Pair = A as a -> B where k == a.k as b .within(1h).emit(k: a.k, v: b.v)"
+SEQUENCES = {"sequence_1_open": (1, 1_600_000), "sequence_1000_open": (1000, 2_700_000)}
+"""Open runs, and the target. With one, each second event completes it; with a thousand, events pass by that
+complete none of them, but for every hundredth."""
 CODEC_TARGET = 800_000
 BATCH = 1000
 
@@ -80,6 +84,9 @@ def run(events: int = 200_000, repeats: int = 5) -> dict[str, Any]:
         name: _measured(repeats, events, target, partial(_engine_round, source, stream))
         for name, (source, target) in PROGRAMS.items()
     }
+    for name, (open_runs, target) in SEQUENCES.items():
+        play = partial(_engine_round, SEQUENCE, _sequence_events(open_runs, events))
+        results[name] = _measured(repeats, events, target, play)
     payloads = [
         orjson.dumps({"event_type": t, "timestamp": ts, "fields": fields}) for t, fields, ts in stream
     ]
@@ -101,6 +108,19 @@ def _events(count: int) -> list[Event]:
         )
         for i in range(count)
     ]
+
+
+def _sequence_events(open_runs: int, count: int) -> list[Event]:
+    begun = [("A", {"k": f"k{i}", "v": i}, 0) for i in range(open_runs if open_runs > 1 else 0)]
+    stream: list[Event] = []
+    for i in range(count):
+        if open_runs == 1:
+            stream.append(("AB"[i % 2], {"k": f"k{i // 2 % 1000}", "v": i}, i))
+        elif i % 100 < 2:
+            stream.append(("BA"[i % 100], {"k": f"k{i // 100 % open_runs}", "v": i}, i))
+        else:
+            stream.append(("B", {"k": f"other{i % 1000}", "v": i}, i))
+    return begun + stream
 
 
 def _loop_rate(iterations: int = 300_000) -> float:

@@ -3,9 +3,11 @@
 The form is `{"v": 1, "pipeline", "source_sha256", "taken_at", "positions", "counters", "vars",
 "watermarks", "state"}`, and, when it was handed over, `"held"`: the events that were not handled. A
 checkpoint up to `INLINE_LIMIT` travels in the answer itself. A larger one, and each that is to outlive its
-worker, goes into a store (`worker.store`) as **lines**, gzipped: the object with empty windows first, then
-`[stream, operation, rows]`, `ROWS` windows each. So it is written and read a little at a time, and neither
-a worker's memory nor its event loop meets all of it at once; gzip carries a CRC-32 and the length.
+worker, goes into a store (`worker.store`) as **lines**, gzipped: the object first, in which each long list of
+the state (windows, events of a join, runs of a sequence, whatever a stage keeps) is empty, then `[stream,
+operation, name of the list, rows]`, `ROWS` of them or fewer. So it is written and read a little at a time,
+and neither a worker's memory nor its event loop meets all of it at once; gzip carries a CRC-32 and the
+length.
 """
 
 import asyncio
@@ -27,9 +29,11 @@ INLINE_LIMIT: Final = 512 * 1024
 MAX_BYTES: Final = 1024 * 1024 * 1024
 """Bytes of JSON a stored checkpoint may unpack to."""
 ROWS: Final = 256
-"""Windows in a line."""
+"""Windows in a line; a list that is not longer stays in the first line."""
 MAX_LINE: Final = 64 * 1024 * 1024
-"""Bytes of one line: 256 windows that gather 10,000 values each have less."""
+"""Bytes of one line."""
+LONG_LINE: Final = 4 * 1024 * 1024
+"""Bytes above which the rows of a line are shared out over two, where there are two."""
 _LEVEL: Final = 1
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _UNPACK: Final = 1024 * 1024
@@ -73,16 +77,27 @@ def lines(
 ) -> Iterator[bytes]:
     """The same as lines. The state is that of the moment in which the first line is asked for."""
     whole = _whole(engine, pipeline, now_ms, held, at)
-    state = whole["state"]
-    tables = [
-        (stream, operation, data.pop("windows"))
-        for stream, operations in state.items()
-        for operation, data in operations.items()
-    ]
+    tables: list[tuple[str, str, str, list[Any]]] = []
+    for stream, operations in whole["state"].items():
+        for operation, data in operations.items():
+            for name, rows in data.items():
+                if rows.__class__ is list and len(rows) > ROWS:
+                    tables.append((stream, operation, name, rows))
+                    data[name] = []
     yield encode(whole) + b"\n"
-    for stream, operation, rows in tables:
+    for *place, rows in tables:
         for first in range(0, len(rows), ROWS):
-            yield encode([stream, operation, rows[first : first + ROWS]]) + b"\n"
+            yield from _line(place, rows[first : first + ROWS])
+
+
+def _line(place: list[str], rows: list[Any]) -> Iterator[bytes]:
+    line = encode([*place, rows]) + b"\n"
+    if len(line) <= LONG_LINE or len(rows) == 1:
+        yield line
+    else:
+        half = len(rows) // 2
+        yield from _line(place, rows[:half])
+        yield from _line(place, rows[half:])
 
 
 def packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -142,18 +157,15 @@ class _Reader:
             self._head = data if isinstance(data, dict) else {}
             return
         try:
-            stream, operation, rows = data
-            self._head["state"][stream][operation].setdefault("windows", []).extend(rows)
+            stream, operation, name, rows = data
+            self._head["state"][stream][operation][name].extend(rows)
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise Damaged("a line holds no windows") from None
+            raise Damaged("a line holds no rows of the state") from None
 
     def checkpoint(self) -> Checkpoint:
         """All of it; raises `Damaged` when something is missing."""
         if not self._unpacker.eof or self._text or self._head is None:
             raise Damaged("its end is missing")
-        for operations in self._head.get("state", {}).values():
-            for data in operations.values():
-                data.setdefault("windows", [])
         return msgspec.convert(self._head, Checkpoint)
 
 

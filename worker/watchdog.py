@@ -18,12 +18,13 @@ The engine's caller marks an event by `ticks`:
     except TooLong:
         ...
 
-The handler sets `IDLE` itself before it raises, so an event is ended once, and nothing outside of the block
-is. `TooLong` is no `Exception`, so nothing in between takes it for a mismatch. The state of an engine whose
-event was cut off is worthless.
+The handler begins to count anew before it raises, so nothing outside of the block is ended; and where the
+exception comes to nothing, because it hit a destructor, which swallows all, the event is ended a while later.
+`TooLong` is no `Exception`, so nothing in between takes it for a mismatch. The state of an engine whose event
+was cut off is worthless.
 
 What Python itself does in the middle of an event, to collect the garbage of all pipelines, is not the event's
-fault: its time begins anew after a full collection.
+fault: its time begins anew after a full collection, and nothing is raised into a collection.
 
 Signals reach the main thread alone; a worker that runs in another one, or where there is no such timer, runs
 without.
@@ -59,7 +60,7 @@ class Watchdog:
     Attributes:
         ticks: signals since the event at hand began; `IDLE`: there is none.
         times: as many times `event_secs` may what is at hand take.
-        ended: events that were cut off.
+        ended: how often an event was cut off.
     """
 
     def __init__(self, event_secs: float) -> None:
@@ -68,7 +69,7 @@ class Watchdog:
         self.times = 1
         self.ended = 0
         self._since = 0.0
-        self._runs = False
+        self._runs = self._collecting = False
 
     def start(self) -> None:
         """Watch from now on."""
@@ -94,12 +95,18 @@ class Watchdog:
     def _collected(self, phase: str, info: Mapping[str, int]) -> None:
         if phase == "stop" and info["generation"] == FULL:
             self._since = time.thread_time()
+        self._collecting = phase == "start"
 
     def _tick(self, number: int, frame: FrameType | None) -> None:
+        if self._collecting or (frame is not None and frame.f_code is _COLLECTED):
+            return
         self.ticks += 1
         if self.ticks == 1:
             self._since = time.thread_time()
         elif self.ticks > 1 and time.thread_time() - self._since >= self.event_secs * self.times:
-            self.ticks = IDLE
+            self.ticks = 0
             self.ended += 1
             raise TooLong
+
+
+_COLLECTED: Final = Watchdog._collected.__code__

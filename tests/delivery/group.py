@@ -1,9 +1,9 @@
 """What runs, what goes in, and what must come out. Pure: the programs run here without a cluster.
 
-Two pipelines in a row. To try others, give other `PROGRAMS`: the first takes `In`, and what the last one
-emits is looked at. The time of the events runs fast, and the windows are long by the clock: so they close by
-events, and what is in them does not depend on how long a fault lasts. The closings by the timer have tests of
-their own (`tests.integration.test_delivery`).
+Two pipelines in a row: a filter, then a keyed window and a sequence. To try others, give other `PROGRAMS`:
+the first takes `In`, and what the last one emits is looked at. The time of the events runs fast, and the
+windows are long by the clock: so they close by events, and what is in them does not depend on how long a
+fault lasts. The closings by the timer have tests of their own (`tests.integration.test_delivery`).
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,11 @@ stream Cleaned = Clean
     .window(10m)
     .aggregate(k: last(k), first: first(n), count: count(), total: sum(n), most: max(n))
     .emit(k: k, first: first, count: count, total: total, most: most)
+stream Rises = Clean where n % 30 == 0 as a
+    -> all Clean where n % 4 == a.n % 4 as between
+    -> Clean where n > a.n + 60 as b
+    .within(10m).partition_by(k).not(Clean where n % 97 == 0)
+    .emit(k: b.k, from: a.n, to: b.n, count: count(between), total: sum(between.n))
 """,
 }
 LAST: Final = tuple(PROGRAMS)[-1]

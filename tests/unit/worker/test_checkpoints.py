@@ -26,7 +26,16 @@ def taken(source: str = SOURCE) -> bytes:
 
 WINDOWS = """stream N = In.partition_by(k).window(9)
     .aggregate(k: last(k), n: count(), all: collect(v)).emit(k: k, n: n)
-    stream T = In.partition_by(k).window(1h).aggregate(n: count()).emit(n: n)"""
+    stream T = In.partition_by(k).window(1h).aggregate(n: count()).emit(n: n)
+    stream E = In.watermark(out_of_order: 5s).partition_by(k).window(1h).aggregate(n: count()).emit(n: n)
+    stream S = In.partition_by(k).window(session: 1h).aggregate(n: count()).emit(n: n)
+    stream M = In.partition_by(k).window(8, sliding: 2).aggregate(n: count()).emit(n: n)
+    stream J = join(In, Out).on(In.k == Out.k).window(1h).emit(k: In.k)
+    stream D = In.distinct(k).emit(k: k)
+    stream L = In.limit(5).emit(k: k)
+    stream C = timer(1h).emit()
+    stream Q = In as a -> all In where k == a.k as more -> Out as o .within(1h).partition_by(k).emit(k: o.k)"""
+"""Every kind of state that there is."""
 
 
 def busy(keys: int) -> Engine:
@@ -63,6 +72,18 @@ def test_a_cut_is_of_the_moment_its_first_line_was_asked_for() -> None:
     first = next(written)
     engine.process("In", {"k": "key-0", "v": 1}, 9_999)
     assert b"".join([first, *written]) == b"".join(lines(busy(3), "p", 1))
+
+
+async def test_long_rows_are_shared_out_over_lines_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "LONG_LINE", 10_000)
+    engine = compile_source("stream S = all A as xs -> B as b .within(1h).partition_by(k).emit()").start()
+    for number in range(40_000):
+        engine.process("A", {"k": number % 400, "v": "x" * 20}, number)
+    written = list(lines(engine, "p", 1))
+    assert max(map(len, written)) <= 10_000 and len(written) > 100
+    again = compile_source("stream S = all A as xs -> B as b .within(1h).partition_by(k).emit()").start()
+    put_back(again, await unpacked(given(packed(written))))
+    assert again.snapshot() == engine.snapshot()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign", "short", "no rows", "no head"])
