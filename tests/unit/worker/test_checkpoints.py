@@ -34,7 +34,7 @@ WINDOWS = """stream N = In.partition_by(k).window(9)
     stream D = In.distinct(k).emit(k: k)
     stream L = In.limit(5).emit(k: k)
     stream C = timer(1h).emit()
-    stream Q = In as a -> all In where k == a.k as more -> Out as o .within(1h).partition_by(k).emit(k: o.k)"""
+    stream Q = In as a -> all In where k == a.k as more -> Out as o .within(1h).partition_by(k).emit()"""
 """Every kind of state that there is."""
 
 
