@@ -116,6 +116,8 @@ class Checkpointer:
             return False
         if not interval or safety.fenced or pipeline.state is not State.RUNNING:
             return False
+        if pipeline.connectors.crowded:
+            return self._paused_until <= now
         if safety.due is None:
             safety.due = now + random.random() * interval
         return safety.due <= now and self._paused_until <= now
@@ -128,6 +130,10 @@ class Checkpointer:
             log.exception("pipeline=%s checkpoint not taken; please report this", pipeline.id)
         interval = self._interval_of(pipeline)
         pipeline.safety.due = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)
+
+    def takes_by_itself(self, pipeline: Pipeline) -> bool:
+        """Whether checkpoints are taken of the pipeline without being asked for."""
+        return pipeline.keeps and self._interval_of(pipeline) > 0
 
     def _interval_of(self, pipeline: Pipeline) -> float:
         own = pipeline.checkpoint_secs
@@ -171,6 +177,7 @@ class Checkpointer:
                 making = cut(pipeline.engine, pipeline.name, now_ms, events, place)
                 taken = await held_open.enter_async_context(making)
                 progress, at, taken_at = pipeline.progress, time.monotonic(), now_ms()
+                handled = pipeline.connectors.handled()
             self.longest_stall = max(self.longest_stall, taken.stall)
             stored = await self.archive.write(
                 owner,
@@ -179,6 +186,8 @@ class Checkpointer:
                 source_sha256=pipeline.program.source_sha256,
             )
         pipeline.safety.keep(progress, at)
+        if pipeline.has_run:
+            await pipeline.connectors.cover(handled)
         return Ref(owner.place, stored.name)
 
     def _is_down(self, error: StoreDown) -> None:

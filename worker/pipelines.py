@@ -244,6 +244,8 @@ class PipelineHost:
             checkpoint = await self.checkpoints.recover(pipeline)
         if old is not None and old.id in self._pipelines:
             await self.undeploy(old.id)
+        if self.checkpoints.takes_by_itself(pipeline):
+            pipeline.connectors.keep()
         try:
             async with asyncio.timeout(START_WAIT):
                 await pipeline.start(START_WAIT)
@@ -295,6 +297,9 @@ class PipelineHost:
         self._retired_shares += pipeline.shares()
         if pipeline.feed is not None:
             self._retired_feeds = self._retired_feeds.plus(pipeline.feed.counts)
+        await pipeline.stop_intake()
+        if forget or pipeline.state is State.HANDED_OVER:
+            await pipeline.connectors.settle()
         await pipeline.stop()
         await self.checkpoints.forget(pipeline, all_of_it=forget)
         log.info("undeployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)

@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from tests.unit.worker.support import bare_client, collect, command, running
+from tests.unit.worker.support import bare_client, collect, command, config, running
 from transport.config import NatsConfig
 from transport.nats import Message, NatsTransport
+from worker.app import Worker
 from worker.connectors.durable import BUDGET, DurableSource
 
 
@@ -195,3 +196,88 @@ async def test_instances_that_share_by_key_cannot_share_a_durable_source(tmp_pat
         wanted = {"name": "p-0", "group": "g", "source": program(server), "instance": instance}
         answer = await command(client, "deploy", wanted)
         assert answer["code"] == "bad_request" and "leave out partition_key" in answer["error"], answer
+
+
+def summing(server: NatsServer, size: int) -> str:
+    return (
+        f'connector Bus = nats(servers: "{server.url}")\n'
+        'stream In = Reading.from(Bus, topic: "in.>", stream: "IN", durable: "cell-7")\n'
+        f"stream Sum = In.window({size}).aggregate(n: count(), total: sum(n))"
+        '.emit(n: n, total: total).to(Bus, topic: "out")\n'
+    )
+
+
+async def unacknowledged(context: Any) -> int:
+    info = await context.consumer_info("IN", "cell-7")
+    return int(info.num_ack_pending)
+
+
+async def unacknowledged_is(context: Any, count: int) -> bool:
+    return await unacknowledged(context) == count
+
+
+async def test_what_came_since_the_checkpoint_comes_again_and_no_event_is_missing_or_twice_in_the_state(
+    tmp_path: Path,
+) -> None:
+    wanted = {"name": "p", "group": "g", "checkpoint_secs": 3600, "restore_from": "latest"}
+    async with streamed() as (server, context), bare_client(server) as client:
+        heard = await collect(client, "out")
+        dying = Worker(config(server, tmp_path))
+        await dying.start()
+        answer = await command(client, "deploy", {**wanted, "source": summing(server, 800), "epoch": 1})
+        assert answer.get("status") == "running", answer
+        pipeline = dying.host.get(answer["id"])
+        for part in (range(400), range(400, 700)):
+            for n in part:
+                await context.publish("in.a", reading(n))
+            await until(lambda end=part.stop: pipeline.events_in == end, what="the events")
+            assert await unacknowledged(context) == len(part), "nothing is before a checkpoint"
+            if part.start == 0:
+                await dying.host.save(pipeline)
+                await until(lambda: unacknowledged_is(context, 0), what="what it holds is acknowledged")
+        await dying.abandon()
+        async with running(server, tmp_path) as worker:
+            answer = await command(client, "deploy", {**wanted, "source": summing(server, 800), "epoch": 2})
+            assert answer.get("status") == "running", answer
+            for n in range(700, 800):
+                await context.publish("in.a", reading(n))
+            await until(lambda: heard.fields, what="the window of all events")
+            pipeline = worker.host.get(answer["id"])
+            assert pipeline.connectors.redelivered == 300
+            await worker.host.save(pipeline)
+            async with asyncio.timeout(10):
+                while not await settled(context):
+                    await asyncio.sleep(0.01)
+        assert heard.fields == [{"n": 800, "total": sum(range(800))}]
+
+
+async def test_a_checkpoint_is_taken_when_too_much_waits_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.connectors.durable.MAX_UNCOVERED", 150)
+    async with streamed() as (server, context), bare_client(server) as client:
+        heard = await collect(client, "out")
+        for n in range(600):
+            await context.publish("in.a", reading(n))
+        async with running(server, tmp_path) as worker:
+            wanted = {"name": "p", "group": "g", "checkpoint_secs": 3600, "source": summing(server, 600)}
+            answer = await command(client, "deploy", wanted)
+            assert answer.get("status") == "running", answer
+            await until(lambda: heard.fields, what="the window of all events")
+            assert worker.host.checkpoints.counts["written"] >= 2
+        assert heard.fields == [{"n": 600, "total": sum(range(600))}]
+
+
+async def test_a_pipeline_that_is_gone_for_good_leaves_nothing_to_come_again(tmp_path: Path) -> None:
+    async with streamed() as (server, context), bare_client(server) as client:
+        for n in range(100):
+            await context.publish("in.a", reading(n))
+        async with running(server, tmp_path) as worker:
+            wanted = {"name": "p", "group": "g", "checkpoint_secs": 3600, "source": summing(server, 600)}
+            answer = await command(client, "deploy", wanted)
+            await until(lambda: worker.host.get(answer["id"]).events_in == 100, what="all events")
+            assert await unacknowledged(context) == 100
+            await command(client, "undeploy", {"pipeline_id": answer["id"], "forget": True})
+            async with asyncio.timeout(10):
+                while not await settled(context):
+                    await asyncio.sleep(0.01)

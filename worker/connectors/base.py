@@ -76,6 +76,8 @@ class Connector(ABC):
     Attributes:
         positions: how far its sources have come, by source, where they can go on from there; part of the
             pipeline's checkpoint, and set from one before a source starts.
+        keeps: a state depends on what its sources read, and checkpoints are taken of it: what can be
+            acknowledged later is not before one holds it. Set before a source starts.
     """
 
     type: ClassVar[str]
@@ -87,6 +89,7 @@ class Connector(ABC):
         self.params = params
         self.site = site
         self.positions: dict[str, int] = {}
+        self.keeps = False
         self.messages_received = 0
         self.last_message = time.monotonic()
 
@@ -124,6 +127,23 @@ class Connector(ABC):
     async def drain_sources(self, timeout: float) -> None:
         """Stop intake and lose nothing: what was sent until then is handled, for up to `timeout` seconds."""
         await self.stop_sources()
+
+    def handled(self) -> Mapping[str, int]:
+        """By source, how many messages have been handled that are acknowledged only when they are covered."""
+        return {}
+
+    async def cover(self, handled: Mapping[str, int]) -> None:
+        """A checkpoint holds what so many messages did, of each source."""
+        return
+
+    async def settle(self) -> None:
+        """What was handled will not be asked for again: its state went on elsewhere, or is not wanted."""
+        return
+
+    @property
+    def crowded(self) -> bool:
+        """So much waits to be covered that a checkpoint is wanted soon."""
+        return False
 
     async def flush(self, timeout: float) -> None:
         """Wait until what was put out has left this process; at once where it leaves as it is put out.

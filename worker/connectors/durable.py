@@ -1,16 +1,20 @@
-"""A durable pull consumer of JetStream: messages that wait for us, each acknowledged after it was handled.
+"""A durable pull consumer of JetStream: messages that wait for us, each acknowledged once it is done with.
 
 The consumer has a name, and stays when nobody reads: whoever comes next goes on with what was not
 acknowledged. Rules:
 
 1. At most `BATCH` messages are here at a time; the next are asked for when all are handled. The rest waits in
    the stream, so a slow pipeline drops nothing.
-2. A message is acknowledged after its handler returned. A refused one (no JSON, say) has been counted by
+2. A message is acknowledged after its handler returned; where a state depends on it (`keeps`), not before a
+   checkpoint holds it: `cover` says so. Until then it is ours, and the server is told that we are still at
+   it. Over `MAX_UNCOVERED` of them no more are asked for. A refused one (no JSON, say) has been counted by
    then, and will never become better: it is acknowledged like any other.
 3. One that comes again is counted, and handled again: delivery is at least once.
 4. One that was handed out more than `BUDGET` times is poison: whoever handles it fails, or dies of it. It is
-   ended (`+TERM`) without being handled, and counted as `poison`.
-5. What is here and not handled when we leave is given back at once (`-NAK`), so nobody waits for it.
+   ended (`+TERM`) without being handled, and counted as `poison`. With a state that is `KEPT_BUDGET`, for
+   then also the neighbours of a poisonous message come again.
+5. What is here and not handled when we leave is given back at once (`-NAK`), so nobody waits for it; so is
+   what is not covered when `close` comes, unless its state went on elsewhere (`settle`).
 6. A consumer that is gone, or silent, is made again, with growing pauses; `error` says why meanwhile. With
    one that somebody deleted goes what had been acknowledged: all that is in the stream comes again.
 """
@@ -34,6 +38,8 @@ from transport.subscription import Handler
 BATCH: Final = 100
 BUDGET: Final = 5
 """Times a message is handed out before it counts as poison."""
+KEPT_BUDGET: Final = 20
+MAX_UNCOVERED: Final = 5_000
 ACK_WAIT: Final = 30.0
 """Seconds after which one that was not acknowledged is handed out again."""
 EXPIRES: Final = 5.0
@@ -49,20 +55,35 @@ log = logging.getLogger(__name__)
 
 
 class DurableSource:
-    """Reads `subject` of `stream` as the consumer `durable`.
+    """Reads `subject` of `stream` as the consumer `durable`. `keeps`: a state depends on what it read, so it
+    is acknowledged when that is safe.
 
     Attributes:
+        handled: messages whose handler has returned.
         redelivered: messages that came more than once; poison: those that were ended for it.
         error: why nothing can be read; empty while it can.
     """
 
-    def __init__(self, bus: NatsTransport, stream: str, durable: str, subject: str, handler: Handler) -> None:
+    def __init__(
+        self,
+        bus: NatsTransport,
+        stream: str,
+        durable: str,
+        subject: str,
+        handler: Handler,
+        *,
+        keeps: bool = False,
+    ) -> None:
         self._bus = bus
         self._jetstream = JetStream(bus)
         self._stream = stream
         self._durable = durable
         self._subject = subject
         self._handler = handler
+        self._keeps = keeps
+        self._budget = KEPT_BUDGET if keeps else BUDGET
+        self._uncovered: deque[str] = deque()
+        self._told = time.monotonic()
         self._inbox = bus.new_inbox()
         self._listener: Listener | None = None
         self._buffer: deque[Message] = deque()
@@ -72,6 +93,7 @@ class DurableSource:
         self._heard = 0.0
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
+        self.handled = 0
         self.redelivered = 0
         self.poison = 0
         self.error = ""
@@ -99,6 +121,26 @@ class DurableSource:
         while self._buffer:
             await self._answer(self._buffer.popleft(), b"-NAK")
 
+    @property
+    def crowded(self) -> bool:
+        """A checkpoint is wanted soon, or there will be nothing more to read."""
+        return len(self._uncovered) > MAX_UNCOVERED // 2
+
+    async def cover(self, handled: int) -> None:
+        """A checkpoint holds what the first `handled` messages did: these are done with."""
+        for _ in range(len(self._uncovered) - (self.handled - handled)):
+            await self._say(self._uncovered.popleft(), b"+ACK")
+        self._arrived.set()
+
+    async def settle(self) -> None:
+        """The state is safe elsewhere, or nobody wants it any more."""
+        await self.cover(self.handled)
+
+    async def close(self) -> None:
+        """After `stop`: what nothing covers is given back."""
+        while self._uncovered:
+            await self._say(self._uncovered.popleft(), b"-NAK")
+
     async def _make(self) -> None:
         config = {
             "durable_name": self._durable,
@@ -106,6 +148,7 @@ class DurableSource:
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(ACK_WAIT * _NS),
+            "max_ack_pending": MAX_UNCOVERED + 10 * BATCH,
             "filter_subjects": [self._subject],
             "replay_policy": "instant",
             "max_deliver": -1,
@@ -130,7 +173,10 @@ class DurableSource:
         trouble, self._trouble = self._trouble, ""
         if trouble:
             raise JetStreamRefused(0, trouble)
-        if not self._open or time.monotonic() - self._heard > SILENCE:
+        await self._still_at_it()
+        if len(self._uncovered) >= MAX_UNCOVERED:
+            self._heard = time.monotonic()
+        elif not self._open or time.monotonic() - self._heard > SILENCE:
             if self._open or self.error:
                 self._open = 0
                 await self._make()
@@ -143,6 +189,13 @@ class DurableSource:
         while self._buffer and not self._stop.is_set():
             await self._handle(self._buffer.popleft())
 
+    async def _still_at_it(self) -> None:
+        """Keep the server from handing out again what waits for a checkpoint."""
+        if self._uncovered and time.monotonic() - self._told > ACK_WAIT / 3:
+            self._told = time.monotonic()
+            for reply in list(self._uncovered):
+                await self._say(reply, b"+WPI")
+
     async def _pull(self) -> None:
         query = {"batch": BATCH, "expires": int(EXPIRES * _NS), "idle_heartbeat": int(HEARTBEAT * _NS)}
         self._open, self._heard = BATCH, time.monotonic()
@@ -152,9 +205,11 @@ class DurableSource:
     async def _handle(self, message: Message) -> None:
         delivered = _times_delivered(message.reply)
         self.redelivered += delivered > 1
-        if delivered > BUDGET:
+        if delivered > self._budget:
             self.poison += 1
-            log.error("stream=%s subject=%s a message failed %d times", self._stream, message.subject, BUDGET)
+            log.error(
+                "stream=%s subject=%s a message failed %d times", self._stream, message.subject, self._budget
+            )
             await self._answer(message, b"+TERM")
             return
         try:
@@ -163,11 +218,18 @@ class DurableSource:
             log.exception("stream=%s subject=%s a message failed", self._stream, message.subject)
             await self._answer(message, b'-NAK {"delay": %d}' % int(_NAK_DELAY * _NS))
             return
-        await self._answer(message, b"+ACK")
+        self.handled += 1
+        if self._keeps:
+            self._uncovered.append(message.reply)
+        else:
+            await self._answer(message, b"+ACK")
 
     async def _answer(self, message: Message, word: bytes) -> None:
+        await self._say(message.reply, word)
+
+    async def _say(self, reply: str, word: bytes) -> None:
         with contextlib.suppress(NatsTransportError):  # unanswered it comes again, and is counted
-            await self._bus.publish(message.reply, word)
+            await self._bus.publish(reply, word)
 
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

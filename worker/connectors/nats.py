@@ -72,6 +72,7 @@ class ManagedNatsConnector(Connector):
         self._connecting = asyncio.Lock()
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
         self._durables: dict[tuple[str, str], DurableSource] = {}
+        self._left: dict[tuple[str, str], DurableSource] = {}  # they take no more, and wait to be covered
         self._redelivered = 0
         self._lost: Counter[str] = Counter()
         self._witnesses: dict[str, Listener] = {}
@@ -138,7 +139,9 @@ class ManagedNatsConnector(Connector):
             self.count_message()
             await receive(message)
 
-        source = DurableSource(await self._client(), stream, durable, subject, count_and_receive)
+        source = DurableSource(
+            await self._client(), stream, durable, subject, count_and_receive, keeps=self.keeps
+        )
         try:
             await source.start()
         except JetStreamRefused as error:
@@ -187,9 +190,12 @@ class ManagedNatsConnector(Connector):
     async def _stop_durables(self, timeout: float) -> None:
         leaving, self._durables = self._durables, {}
         await asyncio.gather(*(source.stop(timeout) for source in leaving.values()))
-        for source in leaving.values():
+        for place, source in leaving.items():
             self._redelivered += source.redelivered
             self._lost["poison"] += source.poison
+            if (before := self._left.pop(place, None)) is not None:
+                await before.close()
+            self._left[place] = source
 
     async def drain_sources(self, timeout: float) -> None:
         await self._stop_durables(timeout)
@@ -201,8 +207,29 @@ class ManagedNatsConnector(Connector):
         if self._transport is not None:
             await self._transport.flush(timeout)
 
+    def handled(self) -> Mapping[str, int]:
+        if not self.keeps:
+            return {}
+        return {_place(*place): source.handled for place, source in (self._left | self._durables).items()}
+
+    async def cover(self, handled: Mapping[str, int]) -> None:
+        for place, source in (self._left | self._durables).items():
+            if _place(*place) in handled:
+                await source.cover(handled[_place(*place)])
+
+    async def settle(self) -> None:
+        for source in (*self._left.values(), *self._durables.values()):
+            await source.settle()
+
+    @property
+    def crowded(self) -> bool:
+        return any(source.crowded for source in self._durables.values())
+
     async def close(self, timeout: float) -> None:
         await self._stop_durables(0.0)
+        for source in self._left.values():
+            await source.close()
+        self._left.clear()
         if self._transport is not None:
             await self._transport.close(timeout)
 
@@ -284,6 +311,10 @@ def _fill(template: str, fields: dict[str, Any]) -> str:
         return text
 
     return _PLACEHOLDER.sub(token, template)
+
+
+def _place(stream: str, durable: str) -> str:
+    return f"{stream} {durable}"
 
 
 def _source_subject(name: str, topic: Any) -> str:

@@ -136,6 +136,30 @@ class ConnectorRegistry:
                 }
             )
 
+    def keep(self) -> None:
+        """A state that checkpoints hold depends on what is read; say so before a source starts."""
+        for connector in self._connectors.values():
+            connector.keeps = True
+
+    def handled(self) -> Mapping[str, Mapping[str, int]]:
+        """How far the sources are whose messages wait to be covered, by connector; for `cover`."""
+        return {name: handled for name, each in self._connectors.items() if (handled := each.handled())}
+
+    async def cover(self, handled: Mapping[str, Mapping[str, int]]) -> None:
+        """A checkpoint holds what had been handled then."""
+        for name, counts in handled.items():
+            await self._connectors[name].cover(counts)
+
+    async def settle(self) -> None:
+        """See `Connector.settle`."""
+        for connector in self._connectors.values():
+            await connector.settle()
+
+    @property
+    def crowded(self) -> bool:
+        """A source waits for a checkpoint."""
+        return any(connector.crowded for connector in self._connectors.values())
+
     async def stop_sources(self) -> None:
         """Stop intake now."""
         for connector in self._connectors.values():
