@@ -21,13 +21,13 @@ _NAME: Final = re.compile(CONNECTOR_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list), `seconds` or
-    `integer`.
-    `choices`: the only values, where there are such."""
+    """One parameter. `kind`: `text`, `texts` (one, comma-separated, or a list), `seconds`, `integer` or
+    `boolean`. `choices`: the only values, where there are such; `required`: it cannot be left out."""
 
     kind: str = "text"
     secret: bool = False
     choices: tuple[str, ...] = ()
+    required: bool = False
 
 
 TYPES: Final[Mapping[str, Mapping[str, Param]]] = {
@@ -53,6 +53,59 @@ TYPES: Final[Mapping[str, Mapping[str, Param]]] = {
     "console": {},
     "memory": {},
 }
+
+
+_FORMAT: Final = Param(choices=("nested", "flat"))
+_TOPIC: Final = Param(required=True)
+WAYS: Final[Mapping[str, Mapping[str, Mapping[str, Param]]]] = {
+    "nats": {
+        "from": {"topic": _TOPIC, "queue_group": Param(), "stream": Param(), "durable": Param()},
+        "to": {"topic": Param(), "format": _FORMAT},
+    },
+    "file": {
+        "from": {"path": _TOPIC, "follow": Param("boolean")},
+        "to": {"path": _TOPIC, "format": _FORMAT},
+    },
+    "console": {"to": {}},
+    "memory": {"from": {"topic": _TOPIC}, "to": {"topic": Param()}},
+}
+"""What `.from(connector, ...)` and `.to(connector, ...)` take, by type; no `from`: it brings no events."""
+
+
+def check_way(connector_type: str, way: str, params: Mapping[str, Any]) -> None:
+    """Refuse a source (`way`: from) or sink (`to`) that no worker would open.
+
+    Raises:
+        ValueError: what is wrong and what would be right.
+    """
+    if connector_type not in WAYS:
+        return
+    known = WAYS[connector_type].get(way)
+    if known is None:
+        raise ValueError(f"{connector_type} brings no events: use one of {', '.join(_brings())} as a source")
+    for key, value in params.items():
+        if key not in known:
+            raise ValueError(f".{way} has no parameter {key[:80]!r} here: {_hint(key, known)}")
+        if known[key].kind == "boolean":
+            if not isinstance(value, bool):
+                raise ValueError(f"{key}: true or false")
+        elif not isinstance(value, str) or not value:
+            raise ValueError(f"{key}: give text, not empty")
+        elif known[key].choices and value not in known[key].choices:
+            raise ValueError(f"{key}: give {' or '.join(known[key].choices)}")
+    for key, param in known.items():
+        if param.required and key not in params:
+            raise ValueError(f".{way} needs {key}: write {key}: ...")
+    if ("stream" in params) != ("durable" in params):
+        raise ValueError("stream and durable go together")
+    if "durable" in params and "queue_group" in params:
+        raise ValueError(
+            "a durable source has no queue_group: those who name the same durable share its events"
+        )
+
+
+def _brings() -> list[str]:
+    return sorted(name for name, ways in WAYS.items() if "from" in ways)
 
 
 def check_connector(name: str, connector_type: str, params: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ Programs are compiled in a thread, so that a large one does not hold up heartbea
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from coordinator.api.shape import check_shape, refuse
@@ -52,9 +52,10 @@ async def undivided(spec: GroupSpec, registered: Mapping[str, Connector]) -> dic
         return {pipeline.name: f"its program cannot be read any more: {error}" for pipeline in spec.pipelines}
 
 
-async def diagnose(source: str, registered: Collection[str] = ()) -> list[Diagnostic]:
-    """Every finding in one program; `registered`: names of connectors it may use without declaring them."""
-    findings = await asyncio.to_thread(_checked, source, frozenset(registered))
+async def diagnose(source: str, registered: Mapping[str, Connector] | None = None) -> list[Diagnostic]:
+    """Every finding in one program; `registered`: connectors it may use without declaring them."""
+    types = {name: connector.connector_type for name, connector in (registered or {}).items()}
+    findings = await asyncio.to_thread(_checked, source, types)
     return [_wire(finding) for finding in findings]
 
 
@@ -114,15 +115,16 @@ def _undivided(program: Program, key: str, registered: Mapping[str, Connector]) 
     return f"its source on connector {connector} has a queue_group" if connector is not None else ""
 
 
-def _declared(source: str, program: Program) -> Iterator[Finding]:
-    yield from list(secrets_written(source, program)) or faults(source, program)
+def _declared(source: str, program: Program, types: Mapping[str, str]) -> Iterator[Finding]:
+    yield from list(secrets_written(source, program)) or faults(source, program, types)
 
 
-def _checked(source: str, registered: frozenset[str]) -> list[Finding]:
+def _checked(source: str, types: Mapping[str, str]) -> list[Finding]:
+    registered = frozenset(types)
     findings = check_source(source, registered)
     if any(finding.severity == "error" for finding in findings):
         return findings
-    return [*findings, *faults(source, compile_source(source, registered))]
+    return [*findings, *faults(source, compile_source(source, registered), types)]
 
 
 def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool = False) -> Programs:
@@ -130,10 +132,11 @@ def _compile(spec: GroupSpec, registered: Mapping[str, Connector], *, new: bool 
     found = Programs({}, {}, {})
     findings: list[Diagnostic] = []
     broken: list[str] = []
+    types = {name: connector.connector_type for name, connector in registered.items()}
     for number, pipeline in enumerate(spec.pipelines):
         try:
             program = compile_source(pipeline.source, frozenset(registered))
-            if new and (wrong := list(_declared(pipeline.source, program))):
+            if new and (wrong := list(_declared(pipeline.source, program, types))):
                 raise VplError(wrong)
             _check_sources(number, pipeline, program, registered)
             sinks = [sink.connector for sink in program.sinks if sink.connector is not None]

@@ -108,6 +108,37 @@ async def test_a_reference_to_a_secret_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("stream", "text", "column"),
+    [
+        ('In.from(Bus, topic: "t").emit().to(Bus, topik: "x")', "did you mean 'topic'", 46),
+        ("In.from(Bus).emit()", ".from needs topic", 17),
+        ('In.from(Bus, topic: "t", durable: "d").emit()', "stream and durable go together", 17),
+        ('In.from(Bus, topic: "t", stream: "S", durable: "d", queue_group: "q")', "no queue_group", 17),
+        ('In.from(Disk, path: "in", follow: "yes").emit()', "follow: true or false", 17),
+        ('In.from(Out, topic: "t").emit()', "console brings no events: use one of file, memory, nats", 17),
+        ('In.to(Bus, format: "xml")', "format: give nested or flat", 17),
+        ("In.to(Bus, topic: 5)", "topic: give text", 17),
+        ('In.to(Known, topik: "x")', "did you mean 'topic'", 17),
+    ],
+)
+async def test_a_source_or_sink_that_no_worker_would_open_is_refused_at_its_place(
+    stream: str, text: str, column: int
+) -> None:
+    source = (
+        'connector Bus = nats(servers: "nats://h:4222")\nconnector Disk = file()\nconnector Out = console()\n'
+        f"stream Seen = {stream}\n"
+    )
+    known = {"Known": Connector(name="Known", connector_type="nats", created_at=0, updated_at=0)}
+    group = GroupSpec(name="g", pipelines=[PipelineSpec(name="p", source=source)])
+    with pytest.raises(WireError) as refused:
+        await check_group(group, PREFIX, registered=known)
+    [finding] = list(refused.value.diagnostics or [])
+    assert text in finding.message and (finding.line, finding.column) == (4, column)
+    (shown,) = await diagnose(source, known)
+    assert text in shown.message
+
+
+@pytest.mark.parametrize(
     ("declaration", "text"),
     [
         ("natz()", "'natz' is unknown: did you mean 'nats'"),
