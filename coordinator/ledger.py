@@ -69,7 +69,8 @@ def _encoded(command: Command) -> bytes:
 class Ledger:
     """Raft and the state it feeds, seen by controllers and carriers.
 
-    `decisions` counts what changed while this node led, so that the sum over all nodes counts each once.
+    `decisions` counts what changed while this node led, so that the sum over all nodes counts each once;
+    `fenced`, the commands from here that came too late, of an epoch that is over.
     """
 
     def __init__(self, log: Log, machine: ClusterMachine) -> None:
@@ -77,6 +78,7 @@ class Ledger:
         self._machine = machine
         self._changed = asyncio.Event()
         self.decisions: Counter[str] = Counter()
+        self.fenced = 0
         machine.watch(self._on_change)
 
     @property
@@ -124,6 +126,7 @@ class Ledger:
             pause = min(pause * 2, _LONGEST_PAUSE)
         result = decode_result(committed.result)
         if isinstance(result, Refused):
+            self.fenced += result.code == ErrorCode.STALE_EPOCH
             raise WireError(result.code, result.error, retryable=result.retryable)
         return result
 

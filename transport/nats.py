@@ -16,6 +16,7 @@ carried out. `transport.client` says what is taken from nats-py and what is done
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, Self, TypeVar
 
@@ -30,7 +31,7 @@ from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
 from transport.frames import Subjects, check_payload, check_reply, header_block
 from transport.listener import Listener
 from transport.replies import Replies, inbox_prefix, new_inbox
-from transport.stats import Stats
+from transport.stats import RAW, Stats
 from transport.subscription import Handler, Message, Subscription
 
 __all__ = ["Message", "NatsTransport", "Stats", "Subscription"]
@@ -201,22 +202,32 @@ class NatsTransport:
         self._client.push()
 
     async def request(
-        self, subject: str, data: bytes, *, timeout: float, headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+        kind: str = RAW,
     ) -> bytes:
         """Send and wait for the first answer.
 
         Args:
             timeout: seconds until it is given up.
+            kind: as what its duration is counted: one of few words.
 
         Raises:
             NatsTransportError: as `publish`, or `TIMEOUT`, `NO_RESPONDERS`.
         """
-        self._stats.requests += 1
+        stats, began = self._stats, time.monotonic()
+        stats.requests += 1
         try:
-            return (await self._exchange(subject, data, timeout, headers)).data
+            answer = await self._exchange(subject, data, timeout, headers)
         except NatsTransportError as error:
-            self._stats.request_errors[error.kind] += 1
+            stats.request_errors[error.kind] += 1
             raise
+        stats.answered(kind, time.monotonic() - began)
+        return answer.data
 
     async def _exchange(
         self, subject: str, data: bytes, timeout: float, headers: dict[str, str] | None
@@ -246,7 +257,7 @@ class NatsTransport:
             NatsTransportError: as `request`, or `BAD_PAYLOAD` when the answer is no `reply_type`.
             WireError: the peer answered with an error.
         """
-        data = await self.request(subject, encode(message), timeout=timeout)
+        data = await self.request(subject, encode(message), timeout=timeout, kind=type(message).__name__)
         if (refusal := refusal_in(data)) is not None:
             raise refusal
         try:

@@ -27,6 +27,7 @@ from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse
 from transport.http_client import HttpClient
 from transport.keyring import KeyRing
+from transport.lag import LoopLag
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
@@ -140,7 +141,10 @@ class Worker:
             config, self._link, self.host, self._lease, lambda: config.address or self._url
         )
 
-        collector = WorkerCollector(self.host, dispatcher, self._membership, connection, self._lease_open)
+        lag = LoopLag()
+        collector = WorkerCollector(
+            self.host, dispatcher, self._membership, connection, self._lease_open, lag
+        )
         app = HealthApp(self.health, collector, commands)
         server = HttpServer(
             app,
@@ -149,6 +153,7 @@ class Worker:
             flag="--http-port",
             tls_cert=config.tls_cert or None,
             tls_key=config.tls_key or None,
+            lag=lag,
         )
         await server.start()
         cleanup.push_async_callback(server.stop, CLOSE_WAIT)

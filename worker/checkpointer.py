@@ -179,6 +179,7 @@ class Checkpointer:
                 source_sha256=pipeline.program.source_sha256,
             )
         pipeline.safety.keep(progress, at)
+        pipeline.safety.size = stored.size
         return Ref(owner.place, stored.name)
 
     def _is_down(self, error: StoreDown) -> None:

@@ -31,7 +31,6 @@ from typing import Any, Final, NoReturn
 
 from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
-from coordinator.durations import Durations
 from coordinator.group_streams import GroupStreams
 from coordinator.ledger import Ledger
 from coordinator.log import line
@@ -57,6 +56,7 @@ from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
 from proto_schemas.partition import share_name
 from proto_schemas.rest import PipelineSpec
+from transport.durations import Durations
 from transport.errors import ErrorKind, NatsTransportError
 
 ELSEWHERE: Final = frozenset(

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.metrics_page import families
+from cli.metrics_page import COORDINATORS, WORKERS, families
 from tests.support.cluster import ROOT, Cluster, free_port_range, poll
 
 DEPLOY = ROOT / "deploy" / "prometheus"
@@ -126,9 +126,7 @@ def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prome
     assert wanted
     assert wanted - set(known) == set()
     ours = {name for name in known if name.startswith("varpulis_")}
-    written = {
-        family.name for family in [*families("coordinator/metrics.py"), *families("worker/metrics.py")]
-    }
+    written = {family.name for family in [*families(COORDINATORS), *families(WORKERS)]}
     assert ours - written == set()
     for expression in PANEL_EXPRESSIONS:
         assert asked(prometheus, "query", query=expression) is not None, expression
