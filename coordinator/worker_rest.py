@@ -67,7 +67,7 @@ class RestCarrier:
         try:
             answer = await self._ask(worker_id, command, message, reply, timeout)
         except WireError as error:
-            self.asked[command, error.code] += 1
+            self.asked[command, error.counted_as] += 1
             raise
         except NatsTransportError as error:
             self.asked[command, error.kind] += 1
