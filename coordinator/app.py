@@ -28,7 +28,7 @@ from coordinator.controllers.loop import ControlLoop
 from coordinator.group_streams import GroupStreams
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
-from coordinator.log import line, to_stderr
+from coordinator.log import line
 from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
@@ -53,6 +53,7 @@ from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
 from transport.http_client import HttpClient
 from transport.keyring import KeyRing
 from transport.lag import LoopLag
+from transport.log import to_stderr
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedFrames, SignedTransport
 from transport.tls import client_context

@@ -26,6 +26,7 @@ from proto_schemas.messages import (
     Undeploy,
 )
 from proto_schemas.subjects import Subjects
+from transport import tracing
 from transport.errors import ErrorKind, NatsTransportError
 
 DEPLOY_TIMEOUT: Final = 5.0
@@ -163,7 +164,8 @@ class WorkerCommands:
     ) -> T:
         carrier = next(each for each in self._carriers if each.carries(worker_id))
         try:
-            return await carrier.ask(worker_id, command, message, reply, timeout)
+            with tracing.within(f"command {command}", "client", worker=worker_id):
+                return await carrier.ask(worker_id, command, message, reply, timeout)
         except WireError as error:
             self.fenced += error.code == ErrorCode.STALE_EPOCH
             raise

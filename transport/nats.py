@@ -25,6 +25,7 @@ from nats import errors as nats_errors
 
 from proto_schemas.codec import decode, encode, refusal_in
 from proto_schemas.errors import WireError
+from transport import tracing
 from transport.client import RECONNECT_WAIT, Client, is_refusal
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
@@ -251,13 +252,14 @@ class NatsTransport:
     async def request_message(
         self, subject: str, message: msgspec.Struct, reply_type: type[T], *, timeout: float
     ) -> T:
-        """Send a message of the wire and read the answer.
+        """Send a message of the wire, in the trace we are in, and read the answer.
 
         Raises:
             NatsTransportError: as `request`, or `BAD_PAYLOAD` when the answer is no `reply_type`.
             WireError: the peer answered with an error.
         """
-        data = await self.request(subject, encode(message), timeout=timeout, kind=type(message).__name__)
+        kind, headers = type(message).__name__, tracing.headers() or None
+        data = await self.request(subject, encode(message), timeout=timeout, headers=headers, kind=kind)
         if (refusal := refusal_in(data)) is not None:
             raise refusal
         try:

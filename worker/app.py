@@ -28,6 +28,7 @@ from transport.http import HttpServer, PortInUse
 from transport.http_client import HttpClient
 from transport.keyring import KeyRing
 from transport.lag import LoopLag
+from transport.log import to_stderr
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
@@ -287,6 +288,7 @@ class Worker:
 
 async def serve(config: WorkerConfig) -> int:
     """Run a worker until SIGTERM or SIGINT: the exit code. A failed start is one line on stderr and 1."""
+    to_stderr(config.worker_id)
     stopped, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from transport import tracing
 from transport.durations import cumulated
 from transport.lag import LoopLag
 from transport.nats import NatsTransport
@@ -214,6 +215,9 @@ class WorkerCollector(Collector):
             "varpulis_registered", "1: a coordinator accepted us", value=membership.registered
         )
         yield GaugeMetricFamily("varpulis_lease_open", "1: outputs may leave", value=self._lease_open())
+        yield CounterMetricFamily(
+            "varpulis_traceparents_ignored", "Headers traceparent that were none", value=tracing.ignored()
+        )
         yield HistogramMetricFamily(
             "varpulis_event_loop_lag_seconds",
             "How late the event loop was, seen once a second",

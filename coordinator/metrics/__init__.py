@@ -17,6 +17,7 @@ from coordinator.metrics.raft import of_raft
 from coordinator.metrics.sources import HttpCounts, Sources
 from coordinator.state.model import Phase, State, WorkerStatus
 from coordinator.state.scaling import ADVICE
+from transport import tracing
 
 __all__ = ["ClusterCollector", "HttpCounts", "Sources", "exposition"]
 
@@ -226,6 +227,7 @@ class ClusterCollector(Collector):
             dict(part.nats.refused_signatures.copy()),
         )
         yield counter("auth_refused", "Requests not let in.", "reason", dict(part.door.refused.copy()))
+        yield count("traceparents_ignored", "Headers traceparent that were none.", tracing.ignored())
         yield durations(
             "event_loop_lag_seconds", "How late the event loop was, seen once a second.", part.lag.seconds
         )
