@@ -21,6 +21,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.support.spans import trace_of, traced
 from tests.unit.coordinator.three import group, three
+from tests.unit.transport.test_log import LINE
 from tests.unit.worker.support import over_rest, running
 from transport import tracing
 
@@ -54,11 +55,9 @@ async def test_a_deploy_is_one_trace_from_the_request_to_the_worker(
                 await stage.runs()
         (deployed,) = [span for span in spans.named("worker deploy") if trace_of(span) == TRACE]
         assert spans.way_to(deployed) == WAY
-        reported = [span for span in spans.of(TRACE) if span.name == "raft propose"]
-        assert {str((span.attributes or {})["command"]) for span in reported} >= {
-            "CreateGroup",
-            "ReportRunning",
-        }
+        proposed = [span for span in spans.of(TRACE) if span.name == "raft propose"]
+        commands = {str((span.attributes or {})["command"]) for span in proposed}
+        assert commands >= {"CreateGroup", "Place", "ReportRunning"}
         asked = next(span for span in spans.of(TRACE) if span.name == WAY[0])
         assert (asked.attributes or {})["http.response.status_code"] == 201
 
@@ -71,9 +70,8 @@ async def test_heartbeats_probes_and_events_are_not_traced(nats_server: NatsServ
                 await until(lambda: worker.health()["ready"], what="the worker is registered")
                 for path in ("/livez", "/readyz", "/health", "/metrics"):
                     await stage.ask("GET", "/" + path)
-        assert not [
-            span for span in spans.all if re.search("heartbeat|livez|readyz|health|metrics", span.name)
-        ]
+        untraced = re.compile("heartbeat|livez|readyz|health|metrics")
+        assert not [span.name for span in spans.all if untraced.search(span.name)]
 
 
 async def test_a_request_with_a_wrong_header_is_carried_out_and_counted(
@@ -171,13 +169,12 @@ def test_the_processes_of_a_cluster_send_their_parts_of_a_trace_and_name_it_in_t
             poll(lambda: "worker deploy" in collector.names(TRACE).get("worker-0", set()), what="its span")
             poll(lambda: set(WAY[1:-1]) <= collector.names(TRACE).get(leader, set()), what="the leader's")
             poll(lambda: WAY[0] in collector.names(TRACE).get(other, set()), what="the follower's")
-            logs = {
-                name: (cluster.data_dir / "logs" / f"{name}.log").read_text() for name in (leader, "worker-0")
-            }
             cluster.down()
-        for name, text in logs.items():
-            lines = [line for line in text.splitlines() if line.endswith(f"trace_id={TRACE}")]
-            assert lines, f"{name} names no trace:\n{text}"
+            logs = [cluster.data_dir / "logs" / f"{name}.log" for name in (leader, "worker-0")]
+            for text in [log.read_text() for log in logs]:
+                lines = [LINE.fullmatch(line) for line in text.splitlines()]
+                assert None not in lines, text
+                assert TRACE in {line["trace"] for line in lines if line is not None}, text
 
 
 @pytest.mark.processes
