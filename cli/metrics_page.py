@@ -1,4 +1,4 @@
-"""The table of all metrics, read from the two modules that export them.
+"""The table of all metrics, read from the modules that export them.
 
 A module is parsed, never run: every family is made by one call that names it with a literal, with its help
 and its labels, so the calls are the table. A test compares the table with what a running cluster exports.
@@ -15,15 +15,18 @@ _CLUSTER: Final = "varpulis_cluster_"
 _KINDS: Final = {
     "GaugeMetricFamily": "gauge",
     "CounterMetricFamily": "counter",
-    "_gauge": "gauge",
-    "_level": "gauge",
-    "_counter": "counter",
-    "_count": "counter",
-    "_durations": "histogram",
-    "_histogram": "histogram",
+    "HistogramMetricFamily": "histogram",
+    "gauge": "gauge",
+    "level": "gauge",
+    "counter": "counter",
+    "count": "counter",
+    "durations": "histogram",
+    "histograms": "histogram",
 }
-_LABEL_THIRD: Final = ("_gauge", "_counter")
+_LABEL_THIRD: Final = ("gauge", "counter", "histograms")
 """Calls whose third argument is the label."""
+COORDINATORS: Final = "coordinator/metrics"
+WORKERS: Final = "worker/metrics.py"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,17 +39,19 @@ class Family:
     help: str
 
 
-def families(module: str) -> list[Family]:
-    """All families of a module of the repository, such as `worker/metrics.py`, by name."""
-    return sorted(set(_made_in(ast.parse((_ROOT / module).read_text()))))
+def families(where: str) -> list[Family]:
+    """All families of a module or a folder of the repository, by name."""
+    path = _ROOT / where
+    modules = sorted(path.glob("*.py")) if path.is_dir() else [path]
+    return sorted({family for module in modules for family in _made_in(ast.parse(module.read_text()))})
 
 
 def metrics_table() -> str:
     """Both tables: of coordinators, of workers."""
     return "\n".join(
         [
-            *_rows("Coordinators", families("coordinator/metrics.py")),
-            *_rows("Workers", families("worker/metrics.py")),
+            *_rows("Coordinators", families(COORDINATORS)),
+            *_rows("Workers", families(WORKERS)),
         ]
     )
 
@@ -66,7 +71,7 @@ def _made_in(tree: ast.Module) -> Iterator[Family]:
             case ast.Call(func=ast.Name(id=maker), args=[name, ast.Constant(value=str(text)), *_]) if (
                 maker in _KINDS
             ):
-                full = _name(name, prefixed=maker.startswith("_"))
+                full = _name(name, prefixed=not maker.endswith("MetricFamily"))
                 if full is not None:
                     kind = _KINDS[maker]
                     suffix = "_total" if kind == "counter" and not full.endswith("_total") else ""
@@ -78,7 +83,7 @@ def _name(node: ast.expr, *, prefixed: bool) -> str | None:
     match node:
         case ast.Constant(value=str(name)):
             return _CLUSTER + name if prefixed else name
-        case ast.BinOp(left=ast.Name(id="_P"), right=ast.Constant(value=str(name))):
+        case ast.BinOp(left=ast.Name(id="PREFIX"), right=ast.Constant(value=str(name))):
             return _CLUSTER + name
     return None
 

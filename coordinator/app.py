@@ -28,7 +28,7 @@ from coordinator.controllers.loop import ControlLoop
 from coordinator.group_streams import GroupStreams
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
-from coordinator.log import line, to_stderr
+from coordinator.log import line
 from coordinator.machine import ClusterMachine
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.nats_handlers import WorkerListener
@@ -52,6 +52,8 @@ from transport.errors import ConfigError, NatsTransportError
 from transport.http import MAX_CONNECTIONS, HttpServer, PortInUse, StartFailed
 from transport.http_client import HttpClient
 from transport.keyring import KeyRing
+from transport.lag import LoopLag
+from transport.log import to_stderr
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedFrames, SignedTransport
 from transport.tls import client_context
@@ -168,7 +170,7 @@ class Coordinator:
             leads=lambda: loop.leads,
             teller=self._webhook,
         )
-        counts = HttpCounts()
+        counts, lag = HttpCounts(), LoopLag()
         sources = Sources(
             node_id=config.node_id,
             version=version(),
@@ -187,6 +189,9 @@ class Coordinator:
             raft_counters=raft.counters,
             nats=nats.stats,
             nats_connected=lambda: nats.connected,
+            commands=commands,
+            lag=lag,
+            clock=clock,
         )
         context = Context(
             config=config,
@@ -218,6 +223,7 @@ class Coordinator:
             tls_cert=config.tls_cert or None,
             tls_key=config.tls_key or None,
             tls_client_ca=config.tls_client_ca or None,
+            lag=lag,
         )
         await server.start()
         self._server = server

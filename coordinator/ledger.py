@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
+from coordinator.causes import Causes
 from coordinator.log import line
 from coordinator.machine import ClusterMachine, decode_result
 from coordinator.security.actor import signed
@@ -23,6 +24,7 @@ from coordinator.state.commands import Command, encode_command
 from coordinator.state.model import AnyResult, Event, Refused, State
 from proto_schemas.errors import ErrorCode, WireError
 from raft.errors import CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
+from transport import tracing
 
 PROPOSE_TIMEOUT: Final = 2.0
 _FIRST_PAUSE: Final = 0.02
@@ -69,7 +71,9 @@ def _encoded(command: Command) -> bytes:
 class Ledger:
     """Raft and the state it feeds, seen by controllers and carriers.
 
-    `decisions` counts what changed while this node led, so that the sum over all nodes counts each once.
+    `decisions` counts what changed while this node led, so that the sum over all nodes counts each once;
+    `fenced`, the commands from here that came too late, of an epoch that is over. `causes`: which requests
+    the controllers act for.
     """
 
     def __init__(self, log: Log, machine: ClusterMachine) -> None:
@@ -77,6 +81,8 @@ class Ledger:
         self._machine = machine
         self._changed = asyncio.Event()
         self.decisions: Counter[str] = Counter()
+        self.fenced = 0
+        self.causes = Causes()
         machine.watch(self._on_change)
 
     @property
@@ -105,6 +111,12 @@ class Ledger:
                 `bad_request` with status 413 (too large).
         """
         data = _encoded(replace(command, at=now_ms(), by=signed(command.by)))
+        kind = type(command).__name__
+        with tracing.within("raft propose", command=kind, about=command.about):
+            self.causes.note(command.about)
+            return await self._propose(data, timeout)
+
+    async def _propose(self, data: bytes, timeout: float) -> AnyResult:
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         maybe_applied: OutcomeUnknown | None = None
@@ -124,6 +136,7 @@ class Ledger:
             pause = min(pause * 2, _LONGEST_PAUSE)
         result = decode_result(committed.result)
         if isinstance(result, Refused):
+            self.fenced += result.code == ErrorCode.STALE_EPOCH
             raise WireError(result.code, result.error, retryable=result.retryable)
         return result
 
@@ -156,7 +169,8 @@ class Ledger:
         if self._raft.is_leader:
             for event in events:
                 self.decisions[event.what] += 1
-                _log.info("%s", line(event.what, about=event.about, why=event.why, by=event.by))
+                with tracing.attached(self.causes.of(event.about)):
+                    _log.info("%s", line(event.what, about=event.about, why=event.why, by=event.by))
 
     def _as_wire_error(self, error: RaftError) -> WireError:
         if isinstance(error, OutcomeUnknown):

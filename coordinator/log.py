@@ -5,8 +5,6 @@ line can be cut into fields again; control characters are escaped, so no foreign
 """
 
 import json
-import logging
-import sys
 
 
 def line(what: str, **fields: object) -> str:
@@ -19,16 +17,3 @@ def _value(value: object) -> str:
     text = str(value)
     plain = text.isprintable() and not any(character in text for character in ' "=')
     return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def to_stderr(node_id: str, level: int = logging.INFO) -> None:
-    """Send this process's log to stderr, unless somebody has configured logging already."""
-    if logging.getLogger().handlers:
-        return
-    logging.basicConfig(
-        level=level,
-        stream=sys.stderr,
-        format=f"%(asctime)s %(levelname)s {node_id} %(name)s %(message)s",
-    )
-    for noisy in ("httpx", "httpcore", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from proto_schemas.errors import WireError
+from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import (
     BatchInjected,
     CheckpointRequest,
@@ -26,6 +26,7 @@ from proto_schemas.messages import (
     Undeploy,
 )
 from proto_schemas.subjects import Subjects
+from transport import tracing
 from transport.errors import ErrorKind, NatsTransportError
 
 DEPLOY_TIMEOUT: Final = 5.0
@@ -99,13 +100,15 @@ class NatsCarrier:
 class WorkerCommands:
     """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`.
 
-    `others`: carriers for workers that NATS does not reach.
+    `others`: carriers for workers that NATS does not reach. `fenced`: commands that a worker refused, as it
+    had seen a newer epoch or term.
     """
 
     def __init__(self, nats: Requests, subjects: Subjects, *others: Carrier) -> None:
         self._nats = nats
         self._by_nats = NatsCarrier(nats, subjects)
         self._carriers: tuple[Carrier, ...] = (*others, self._by_nats)
+        self.fenced = 0
 
     @property
     def max_payload(self) -> int:
@@ -160,4 +163,9 @@ class WorkerCommands:
         self, worker_id: str, command: str, message: msgspec.Struct, reply: type[T], timeout: float
     ) -> T:
         carrier = next(each for each in self._carriers if each.carries(worker_id))
-        return await carrier.ask(worker_id, command, message, reply, timeout)
+        try:
+            with tracing.within(f"command {command}", "client", worker=worker_id):
+                return await carrier.ask(worker_id, command, message, reply, timeout)
+        except WireError as error:
+            self.fenced += error.code == ErrorCode.STALE_EPOCH
+            raise

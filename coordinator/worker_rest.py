@@ -20,6 +20,7 @@ from coordinator.state.model import REST, Worker
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Register
 from proto_schemas.worker_rest import KEY_HEADER, WORKER_KEY_HEADER, to_request
+from transport import tracing
 from transport.errors import ConfigError, ErrorKind, NatsTransportError
 from transport.http_client import HttpClient, base_url, keeps_secrets, message_of
 
@@ -67,7 +68,7 @@ class RestCarrier:
         try:
             answer = await self._ask(worker_id, command, message, reply, timeout)
         except WireError as error:
-            self.asked[command, error.code] += 1
+            self.asked[command, error.counted_as] += 1
             raise
         except NatsTransportError as error:
             self.asked[command, error.kind] += 1
@@ -87,7 +88,8 @@ class RestCarrier:
             raise NatsTransportError(ErrorKind.UNAUTHORIZED, text, subject=worker.address)
         method, target, body = to_request(command, message)
         address = base_url(worker.address, "address")
-        answer = await self._http.send(method, address, target, body, {KEY_HEADER: key}, timeout=timeout)
+        shown = {KEY_HEADER: key, **tracing.headers()}
+        answer = await self._http.send(method, address, target, body, shown, timeout=timeout)
         if answer.status == 401:
             text = "it does not know its key: another process listens there, or it has just restarted"
             raise NatsTransportError(ErrorKind.UNAUTHORIZED, text, subject=address)

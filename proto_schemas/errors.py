@@ -110,6 +110,12 @@ class WireError(Exception):
         self.retry_after = retry_after
         self.status = status if status is not None else HTTP_STATUS.get(self.code, 500)
 
+    @property
+    def counted_as(self) -> str:
+        """The code, for a counter: all that we do not know are one, for a peer may invent as many as it
+        likes."""
+        return self.code if self.code in HTTP_STATUS else "other"
+
     def reply(self) -> ErrorReply:
         """The object to send."""
         return ErrorReply(

@@ -8,8 +8,10 @@ heartbeat after a leader told it to campaign at once.
 from collections.abc import Callable
 
 from raft import codec
+from raft.ascent import Ascent
 from raft.config import RaftConfig
 from raft.correspondence import Correspondence
+from raft.counters import Counters
 from raft.engine import Engine
 from raft.outbox import Outbox
 from raft.prevote import PreVote
@@ -26,6 +28,7 @@ class Campaign:
         transport: EngineTransport,
         letters: Correspondence,
         outbox: Outbox,
+        counters: Counters,
         clock: Callable[[], float],
     ) -> None:
         self._config, self._engine, self._transport = config, engine, transport
@@ -33,6 +36,7 @@ class Campaign:
         self._bus_up = False
         self._told_until = float("-inf")
         self.prevote = PreVote(config)
+        self.ascent = Ascent(counters)
 
     def connection_changed(self, connected: bool, *, patient: bool) -> None:
         """The bus came or went; `patient`: it has just come back, so silence on it proves nothing yet."""
@@ -46,15 +50,23 @@ class Campaign:
         """A leader of this term spoke; one of an older term is none."""
         if term >= self._engine.raftCurrentTerm:
             self.prevote.heard_leader(self._clock())
+            self.ascent.given_up()
 
     def leads(self, leading: bool) -> None:
         """This node leads now, or leads no more."""
-        self.prevote.heard_leader(self._clock())
+        now = self._clock()
+        if leading:
+            self.ascent.elected(now)
+        else:
+            self.ascent.deposed()
+        self.prevote.heard_leader(now)
         self._transport.set_connected(leading and self._bus_up)
 
     def told(self, frame: codec.TimeoutNow) -> None:
         """The leader hands over to this node: no pre-vote is needed, for it will grant the vote itself."""
-        self._told_until = self._clock() + self._config.heartbeat_interval
+        now = self._clock()
+        self._told_until = now + self._config.heartbeat_interval
+        self.ascent.told(now)
         self._transport.deliver(frame.sender, {"type": "timeout_now", "term": frame.term})
 
     def hears_none(self) -> bool:
@@ -75,6 +87,7 @@ class Campaign:
             self._believe(now)
             return
         if self.prevote.round_due(now):
+            self.ascent.suspects(self.prevote.heard_at, now)
             self._ask()
         self._believe(now)
         leader = self._engine._getLeader()

@@ -114,13 +114,15 @@ class RaftCore(CoreView):
         )
         self.letters = Correspondence(config, self.journal.incarnation, self.counters)
         self._proposals = Proposals(
-            self.engine, self.counters, config.max_command_bytes, lambda: self.leader_id
+            self.engine, self.counters, config.max_command_bytes, lambda: self.leader_id, clock
         )
         parts = (config, self.engine, self._transport, self.letters, store, self.counters)
         self.leader, follower = Leader(*parts), Follower(*parts)
         self._guarded = Guard(self)
         self._outbox = Outbox(config, self.letters)
-        self._campaign = Campaign(config, self.engine, self._transport, self.letters, self._outbox, clock)
+        self._campaign = Campaign(
+            config, self.engine, self._transport, self.letters, self._outbox, self.counters, clock
+        )
         self._reads = Reads(config.peers, self.counters)
         self._appends_left = False
         self._calls = Calls(
@@ -227,6 +229,8 @@ class RaftCore(CoreView):
             self.engine.doTick(0.0)
             if self.is_leader:
                 self._calls.lead(self.journal.last_index, now, self.engine.transferLeadership)
+                if self._campaign.ascent.unserved and self.leads_applied:
+                    self._campaign.ascent.committed(self._clock())
 
     def early(self) -> list[Outgoing]:
         """The appends that need not wait for the sync, see the module; the others leave with `flush`."""

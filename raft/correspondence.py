@@ -23,11 +23,12 @@ log = logging.getLogger("raft")
 
 
 class Asked(NamedTuple):
-    """A request that waits for its reply: to whom, in which term, and what was asked."""
+    """A request that waits for its reply: to whom, in which term, what was asked, and when, in seconds."""
 
     peer: str
     term: int
     about: Any
+    at: float = 0.0
 
 
 class Correspondence:

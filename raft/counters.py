@@ -3,31 +3,24 @@
 One object per node. Names are the metric names without prefix; `frames_dropped` is keyed by reason.
 """
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-FSYNC_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-"""Seconds, upper bounds; one more bucket holds what is above."""
+from transport.durations import REQUEST_BOUNDS, Durations
 
-
-@dataclass(slots=True)
-class Histogram:
-    """Counts by upper bound, with sum and count: what Prometheus calls a histogram."""
-
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(FSYNC_BOUNDS) + 1))
-    count: int = 0
-    total: float = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.buckets[bisect_left(FSYNC_BOUNDS, seconds)] += 1
-        self.count += 1
-        self.total += seconds
+FAILOVER_PHASES = ("detection", "election", "first_commit")
+"""See `raft.ascent`."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What a node has done since it started."""
+    """What a node has done since it started.
+
+    Attributes:
+        commit_seconds: from a proposal here, while this node led, until it was committed and applied here.
+        round_trip_seconds: by peer, from a question to its answer.
+        failover_seconds: by phase, of the elections this node won.
+    """
 
     proposals: int = 0
     proposals_failed: Counter[str] = field(default_factory=Counter)
@@ -46,4 +39,16 @@ class Counters:
     snapshots_refused: int = 0
     snapshots_too_large: int = 0
     apply_failures: int = 0
-    fsync_seconds: Histogram = field(default_factory=Histogram)
+    fsync_seconds: Durations = field(default_factory=Durations)
+    commit_seconds: Durations = field(default_factory=Durations)
+    round_trip_seconds: dict[str, Durations] = field(default_factory=dict)
+    failover_seconds: dict[str, Durations] = field(
+        default_factory=lambda: {phase: Durations(REQUEST_BOUNDS) for phase in FAILOVER_PHASES}
+    )
+
+    def round_trip(self, peer: str, seconds: float) -> None:
+        """Count the answer to an append."""
+        seen = self.round_trip_seconds.get(peer)
+        if seen is None:
+            seen = self.round_trip_seconds[peer] = Durations()
+        seen.observe(seconds)

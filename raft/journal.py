@@ -31,7 +31,6 @@ from pathlib import Path
 import msgspec
 from pysyncobj.journal import Journal as EngineJournal
 
-from raft.counters import Histogram
 from raft.disk import Disk
 from raft.entries import EngineEntry, Entry, from_engine
 from raft.errors import MembersChanged, WrongCluster
@@ -45,6 +44,7 @@ from raft.segment import (
     encode_vote,
     segment_path,
 )
+from transport.durations import Durations
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 
@@ -78,7 +78,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         segment_bytes: int = SEGMENT_BYTES,
         wall_ms: Callable[[], int] = lambda: 0,
         incarnation: int | None = None,
-        fsync_seconds: Histogram | None = None,
+        fsync_seconds: Durations | None = None,
     ) -> None:
         self._directory, self._identity, self._disk = directory, identity, disk
         self._retained, self._retained_bytes = retained, retained_bytes
@@ -95,7 +95,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         self._descriptor = -1
         self._size = 0
         self._failure: OSError | None = None
-        self._fsync_seconds = fsync_seconds or Histogram()
+        self._fsync_seconds = fsync_seconds or Durations()
         found = replay(directory, self._admit)
         if found is None:
             self._vote = VoteState(0, None, incarnation or max(1, wall_ms()))

@@ -120,7 +120,7 @@ class Leader:
             append = Append(*stamp, plan.prev_index, plan.prev_term, commit, plan.entries)
             if not plan.wants_reply:
                 return Request(peer, "append", append, wants_reply=False)
-            return self._ask(peer, "append", append, plan)
+            return self._ask(peer, "append", append, plan, now)
         whole = plan.transfer
         self._counters.snapshots_sent += plan.number == 0
         return self._ask(
@@ -139,14 +139,17 @@ class Leader:
             plan,
         )
 
-    def _ask(self, peer: str, rpc: str, frame: AnyRequest, about: AppendPlan | ChunkPlan | None) -> Request:
-        self._letters.expect_reply(frame.seq, Asked(peer, frame.term, about))
+    def _ask(
+        self, peer: str, rpc: str, frame: AnyRequest, about: AppendPlan | ChunkPlan | None, at: float = 0.0
+    ) -> Request:
+        self._letters.expect_reply(frame.seq, Asked(peer, frame.term, about, at))
         return Request(peer, rpc, frame)
 
-    def reply(self, asked: Asked, frame: AnyReply) -> None:
+    def reply(self, asked: Asked, frame: AnyReply, now: float) -> None:
         """An answer of the current term, to a request this incarnation asked."""
         match frame, asked.about:
             case AppendReply(), AppendPlan(prev_index=prev_index) if self._engine._isLeader():
+                self._counters.round_trip(frame.sender, now - asked.at)
                 if frame.success:
                     self.replication.agreed(frame.sender, frame.next_index)
                 else:

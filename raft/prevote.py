@@ -66,6 +66,11 @@ class PreVote:
         """The bus was there before this node: it is believed from now on."""
         self._bus_up_at = _NEVER
 
+    @property
+    def heard_at(self) -> float:
+        """When a leader was heard last."""
+        return self._heard_at
+
     def silent(self, now: float) -> bool:
         """Whether there is no leader, as far as this node can know."""
         return self._gone_at is not None or now - self._heard_at >= self._silence

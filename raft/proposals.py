@@ -33,13 +33,18 @@ class Proposals:
     """
 
     def __init__(
-        self, engine: Engine, counters: Counters, max_command_bytes: int, leader: Callable[[], str | None]
+        self,
+        engine: Engine,
+        counters: Counters,
+        max_command_bytes: int,
+        leader: Callable[[], str | None],
+        clock: Callable[[], float],
     ) -> None:
-        self._engine, self._counters = engine, counters
+        self._engine, self._counters, self._clock = engine, counters, clock
         self._max_command_bytes, self._leader = max_command_bytes, leader
         self._withdrawn: str | None = None
         self._ids = itertools.count(1)
-        self._commands: dict[int, tuple[Done, int]] = {}
+        self._commands: dict[int, tuple[Done, int, float]] = {}
         self._bytes = 0
         self._handed_over: dict[int, Done] = {}
         self._orphans: list[tuple[float, list[int]]] = []
@@ -54,7 +59,7 @@ class Proposals:
             self.finish(done, refusal)
             return
         number = next(self._ids)
-        self._commands[number] = done, size
+        self._commands[number] = done, size, self._clock()
         self._bytes += size
         self._engine.submit(command_bytes(command), partial(self._on_applied, number))
 
@@ -65,13 +70,13 @@ class Proposals:
             self.finish(done, refusal)
             return
         number = next(self._ids)
-        self._commands[number] = done, 0
+        self._commands[number] = done, 0, self._clock()
         self._engine.submit(seal_bytes(payload), partial(self._on_applied, number))
 
     def fail_all(self, error: RaftError) -> None:
         """Leadership is lost: nothing in flight can be followed any more."""
         commands, self._commands, self._bytes = self._commands, {}, 0
-        for done, _ in commands.values():
+        for done, _, _ in commands.values():
             self.finish(done, error)
 
     def seal(self, refused: Unavailable) -> None:
@@ -143,7 +148,7 @@ class Proposals:
         return None
 
     def _on_applied(self, number: int, applied: Applied | None, reason: int) -> None:
-        done, size = self._commands.pop(number, (None, 0))
+        done, size, began = self._commands.pop(number, (None, 0, 0.0))
         if done is None:
             return
         self._bytes -= size
@@ -152,6 +157,7 @@ class Proposals:
         elif applied.failure is not None:
             self.finish(done, applied.failure)
         else:
+            self._counters.commit_seconds.observe(self._clock() - began)
             term = self._engine.journal.term_at(applied.index)
             self.finish(done, Committed(applied.index, term, applied.result))
 

@@ -120,7 +120,7 @@ class Reception:
         asked = self._letters.match_reply(frame)
         if asked is None:
             return False
-        self._core.last_contact[frame.sender] = self._clock()
+        now = self._core.last_contact[frame.sender] = self._clock()
         term = self._core.term
         with self._guarded:
             if isinstance(frame, CallReply):
@@ -132,12 +132,12 @@ class Reception:
                 self._transport.observe_term(frame.sender, frame.term)
             elif isinstance(frame, codec.PreVoteReply):
                 if frame.granted and asked.term == term:
-                    self._campaign.prevote.granted(frame.sender, self._clock())
+                    self._campaign.prevote.granted(frame.sender, now)
             elif asked.term != term:
                 return self._letters.drop("stale_term", frame.sender)
             else:
                 self._reads.answered(frame.sender, frame.answers_seq)
-                self._leader.reply(asked, frame)
+                self._leader.reply(asked, frame, now)
                 return not self._core.is_leader or self._calls.busy or self._makes_progress(frame.sender)
         return True
 

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from proto_schemas.codec import encode
 from proto_schemas.errors import ErrorCode, ErrorReply
 from transport.errors import ConfigError
+from transport.lag import LoopLag
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request line with its headers."""
@@ -116,8 +117,9 @@ def _refusal(text: str) -> bytes:
 class _Server(uvicorn.Server):
     """uvicorn's server that leaves signals alone and does not exit the process."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, lag: LoopLag) -> None:
         super().__init__(config)
+        self._lag = lag
         self.up = asyncio.Event()
         self.leave = asyncio.Event()
 
@@ -126,13 +128,17 @@ class _Server(uvicorn.Server):
         yield
 
     async def main_loop(self) -> None:
-        """Set the date of the answers once a second, until it is time to leave; uvicorn's own looks ten times
-        a second whether it is.
+        """Set the date of the answers once a second, until it is time to leave, and note how late that was;
+        uvicorn's own looks ten times a second whether it is.
         """
+        loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DATE_EVERY):
+            due = loop.time() + _DATE_EVERY
+            try:
+                async with asyncio.timeout_at(due):
                     await self.leave.wait()
+            except TimeoutError:
+                self._lag.woke(due, loop.time())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -151,6 +157,7 @@ class HttpServer:
         flag: what a user changes when the port is taken, named in the error.
         tls_cert, tls_key: PEM files; without them it is plain HTTP.
         tls_client_ca: ask clients for a certificate of this authority (PEM file).
+        lag: hears once a second, while this serves, how late the event loop is.
     """
 
     def __init__(
@@ -163,11 +170,13 @@ class HttpServer:
         tls_cert: str | None = None,
         tls_key: str | None = None,
         tls_client_ca: str | None = None,
+        lag: LoopLag | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._flag = flag
         self._scheme = "https" if tls_cert else "http"
+        self._lag = lag or LoopLag()
         self._config = uvicorn.Config(
             app,
             host=host,
@@ -210,7 +219,7 @@ class HttpServer:
         self._load()
         listener = self._bind()
         self._port = listener.getsockname()[1]
-        server = self._server = _Server(self._config)
+        server = self._server = _Server(self._config, self._lag)
         self._task = asyncio.get_running_loop().create_task(server.serve([listener]), name=f"http {self.url}")
         up = asyncio.get_running_loop().create_task(server.up.wait())
         await asyncio.wait({up, self._task}, timeout=_START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)

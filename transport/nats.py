@@ -16,6 +16,7 @@ carried out. `transport.client` says what is taken from nats-py and what is done
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, Self, TypeVar
 
@@ -24,13 +25,14 @@ from nats import errors as nats_errors
 
 from proto_schemas.codec import decode, encode, refusal_in
 from proto_schemas.errors import WireError
+from transport import tracing
 from transport.client import RECONNECT_WAIT, Client, is_refusal
 from transport.config import NatsConfig
 from transport.errors import ErrorKind, NatsTransportError, refused, unreachable
 from transport.frames import Subjects, check_payload, check_reply, header_block
 from transport.listener import Listener
 from transport.replies import Replies, inbox_prefix, new_inbox
-from transport.stats import Stats
+from transport.stats import RAW, Stats
 from transport.subscription import Handler, Message, Subscription
 
 __all__ = ["Message", "NatsTransport", "Stats", "Subscription"]
@@ -201,22 +203,32 @@ class NatsTransport:
         self._client.push()
 
     async def request(
-        self, subject: str, data: bytes, *, timeout: float, headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+        kind: str = RAW,
     ) -> bytes:
         """Send and wait for the first answer.
 
         Args:
             timeout: seconds until it is given up.
+            kind: as what its duration is counted: one of few words.
 
         Raises:
             NatsTransportError: as `publish`, or `TIMEOUT`, `NO_RESPONDERS`.
         """
-        self._stats.requests += 1
+        stats, began = self._stats, time.monotonic()
+        stats.requests += 1
         try:
-            return (await self._exchange(subject, data, timeout, headers)).data
+            answer = await self._exchange(subject, data, timeout, headers)
         except NatsTransportError as error:
-            self._stats.request_errors[error.kind] += 1
+            stats.request_errors[error.kind] += 1
             raise
+        stats.answered(kind, time.monotonic() - began)
+        return answer.data
 
     async def _exchange(
         self, subject: str, data: bytes, timeout: float, headers: dict[str, str] | None
@@ -240,13 +252,14 @@ class NatsTransport:
     async def request_message(
         self, subject: str, message: msgspec.Struct, reply_type: type[T], *, timeout: float
     ) -> T:
-        """Send a message of the wire and read the answer.
+        """Send a message of the wire, in the trace we are in, and read the answer.
 
         Raises:
             NatsTransportError: as `request`, or `BAD_PAYLOAD` when the answer is no `reply_type`.
             WireError: the peer answered with an error.
         """
-        data = await self.request(subject, encode(message), timeout=timeout)
+        kind, headers = type(message).__name__, tracing.headers() or None
+        data = await self.request(subject, encode(message), timeout=timeout, headers=headers, kind=kind)
         if (refusal := refusal_in(data)) is not None:
             raise refusal
         try:

@@ -27,6 +27,8 @@ from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse
 from transport.http_client import HttpClient
 from transport.keyring import KeyRing
+from transport.lag import LoopLag
+from transport.log import to_stderr
 from transport.nats import NatsTransport
 from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
@@ -140,7 +142,10 @@ class Worker:
             config, self._link, self.host, self._lease, lambda: config.address or self._url
         )
 
-        collector = WorkerCollector(self.host, dispatcher, self._membership, connection, self._lease_open)
+        lag = LoopLag()
+        collector = WorkerCollector(
+            self.host, dispatcher, self._membership, connection, self._lease_open, lag
+        )
         app = HealthApp(self.health, collector, commands)
         server = HttpServer(
             app,
@@ -149,6 +154,7 @@ class Worker:
             flag="--http-port",
             tls_cert=config.tls_cert or None,
             tls_key=config.tls_key or None,
+            lag=lag,
         )
         await server.start()
         cleanup.push_async_callback(server.stop, CLOSE_WAIT)
@@ -282,6 +288,7 @@ class Worker:
 
 async def serve(config: WorkerConfig) -> int:
     """Run a worker until SIGTERM or SIGINT: the exit code. A failed start is one line on stderr and 1."""
+    to_stderr(config.worker_id)
     stopped, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

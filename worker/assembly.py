@@ -10,6 +10,7 @@ from collections.abc import Collection
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.messages import Deploy, RunningPipeline
 from proto_schemas.subjects import Subjects
+from transport.durations import Durations
 from transport.nats import NatsTransport
 from vpl import ConnectorDecl, Program, VplError, compile_source
 from worker.budget import Limits
@@ -33,6 +34,7 @@ async def assemble(
     site: Site,
     limits: Limits | None = None,
     watchdog: Watchdog | None = None,
+    latency: Durations | None = None,
 ) -> Pipeline:
     """The copy that `wanted` describes; nothing is connected yet. Without a `bus` it hears its sources alone.
 
@@ -83,6 +85,7 @@ async def assemble(
         checkpoint_secs=wanted.checkpoint_secs,
         limits=limits,
         watchdog=watchdog,
+        latency=latency,
     )
     if bus is not None and is_streamed(wanted):
         give_feed(pipeline, wanted, bus, subjects, outputs)

@@ -186,6 +186,7 @@ class Checkpointer:
                 source_sha256=pipeline.program.source_sha256,
             )
         pipeline.safety.keep(progress, at)
+        pipeline.safety.size = stored.size
         if pipeline.has_run:
             await pipeline.connectors.cover(handled)
         return Ref(owner.place, stored.name)

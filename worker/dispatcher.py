@@ -94,7 +94,7 @@ class Dispatcher:
 
     def count(self, command: str, code: str) -> None:
         """Note an answer, also one that a carrier gave by itself."""
-        self.answered[command if command in COMMANDS else "?", str(code)] += 1
+        self.answered[named(command), str(code)] += 1
 
     async def _admit(self, command: str, read: Read) -> bytes:
         if command not in COMMANDS:
@@ -158,6 +158,11 @@ class Dispatcher:
                 f"the answer has {len(data)} bytes, at most {MAX_PAYLOAD} are sent: ask for less",
             )
         return data
+
+
+def named(command: str) -> str:
+    """The command, as figures and traces call it: `?` is one that is none."""
+    return command if command in COMMANDS else "?"
 
 
 class _Turns:

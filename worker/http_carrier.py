@@ -14,6 +14,7 @@ from proto_schemas.codec import MAX_PAYLOAD, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Message
 from proto_schemas.worker_rest import KEY_HEADER, read_request, route_of
+from transport import tracing
 from transport.limits import RequestLimits
 from worker.dispatcher import Dispatcher
 
@@ -71,7 +72,9 @@ class HttpCarrier:
             def read(kind: type[Message]) -> Message:
                 return read_request(command, pipeline_id, query, body)
 
-            outcome = await self._dispatcher.answer(command, read)
+            given = _header(scope, tracing.HEADER.encode()).decode("latin-1") or None
+            with tracing.span(f"worker {command}", "server", tracing.parent_of(given)):
+                outcome = await self._dispatcher.answer(command, read)
         await self._answer(send, route, outcome)
 
     async def _answer(self, send: Any, route: str, outcome: bytes | WireError) -> None:

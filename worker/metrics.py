@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from transport import tracing
+from transport.durations import cumulated
+from transport.lag import LoopLag
 from transport.nats import NatsTransport
 from worker.connectors.registry import TYPES
 from worker.dispatcher import Dispatcher
@@ -31,12 +34,14 @@ class WorkerCollector(Collector):
         membership: Membership,
         connection: Callable[[], Iterator[Metric]],
         lease_open: Callable[[], bool],
+        lag: LoopLag,
     ) -> None:
         self._host = host
         self._dispatcher = dispatcher
         self._membership = membership
         self._connection = connection
         self._lease_open = lease_open
+        self._lag = lag
 
     def collect(self) -> Iterator[Metric]:
         yield from self._pipelines()
@@ -49,6 +54,12 @@ class WorkerCollector(Collector):
         host = self._host
         yield CounterMetricFamily("varpulis_events", "Events taken in", value=host.events_in)
         yield CounterMetricFamily("varpulis_output_events", "Events put out by .emit", value=host.events_out)
+        yield HistogramMetricFamily(
+            "varpulis_processing_latency_seconds",
+            "From a parsed event to its outputs; the first of each millisecond and pipeline is timed",
+            buckets=cumulated(host.latency),
+            sum_value=host.latency.total,
+        )
         mismatches = sum(pipeline.engine.counters["mismatches"] for pipeline in host.pipelines)
         yield GaugeMetricFamily(
             "varpulis_mismatches",
@@ -109,6 +120,11 @@ class WorkerCollector(Collector):
             "varpulis_checkpoint_age_seconds",
             "Seconds whose events a death of this worker would cost: the most of any pipeline",
             value=taken.age(),
+        )
+        yield GaugeMetricFamily(
+            "varpulis_checkpoint_size_bytes",
+            "Bytes of the newest checkpoint: the most of any pipeline",
+            value=max((pipeline.safety.size for pipeline in self._host.pipelines), default=0),
         )
         counts = CounterMetricFamily(
             "varpulis_checkpoints", "Checkpoints by what became of them", labels=["outcome"]
@@ -199,6 +215,15 @@ class WorkerCollector(Collector):
             "varpulis_registered", "1: a coordinator accepted us", value=membership.registered
         )
         yield GaugeMetricFamily("varpulis_lease_open", "1: outputs may leave", value=self._lease_open())
+        yield CounterMetricFamily(
+            "varpulis_traceparents_ignored", "Headers traceparent that were none", value=tracing.ignored()
+        )
+        yield HistogramMetricFamily(
+            "varpulis_event_loop_lag_seconds",
+            "How late the event loop was, seen once a second",
+            buckets=cumulated(self._lag.seconds),
+            sum_value=self._lag.seconds.total,
+        )
         build = GaugeMetricFamily("varpulis_build_info", "Version", labels=["version"])
         build.add_metric([VERSION], 1)
         yield build
@@ -219,6 +244,14 @@ def of_nats(bus: NatsTransport) -> Iterator[Metric]:
     for kind, count in stats.request_errors.copy().items():
         errors.add_metric([kind.value], count)
     yield errors
+    durations = HistogramMetricFamily(
+        "varpulis_nats_request_seconds",
+        "From a request over NATS to its answer, by the message that was sent",
+        labels=["message"],
+    )
+    for message, seen in stats.request_seconds.copy().items():
+        durations.add_metric([message], cumulated(seen), seen.total)
+    yield durations
     yield CounterMetricFamily(
         "varpulis_nats_dropped_messages", "Messages that found a full queue", value=stats.dropped_messages
     )

@@ -9,9 +9,10 @@ published on another subject.
 import asyncio
 import logging
 
+from transport import tracing
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport, Subscription
-from worker.dispatcher import Dispatcher
+from worker.dispatcher import Dispatcher, named
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,14 @@ class NatsCarrier:
                 task.cancel()
 
     async def _reply(self, command: str, message: Message) -> None:
-        answer = await self._dispatcher.dispatch(command, message.data)
+        with tracing.span(f"worker {named(command)}", "server", tracing.parent_of(_traceparent(message))):
+            answer = await self._dispatcher.dispatch(command, message.data)
         if message.reply:
             try:
                 await self._bus.publish(message.reply, answer)
             except NatsTransportError as error:
                 log.warning("answer to command=%s not sent: %s", command, error)
+
+
+def _traceparent(message: Message) -> str | None:
+    return message.headers.get(tracing.HEADER) if message.headers else None

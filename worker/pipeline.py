@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from proto_schemas.messages import PipelineMetrics, RunningPipeline
+from transport.durations import Durations
 from transport.nats import Message
 from transport.turns import TURN_SECS, give_way
 from vpl import Program
@@ -131,6 +132,7 @@ class Pipeline:
         checkpoint_secs: float | None = None,
         limits: Limits | None = None,
         watchdog: Watchdog | None = None,
+        latency: Durations | None = None,
     ) -> None:
         self.id = identity.pipeline_id
         self.group = identity.group
@@ -165,6 +167,7 @@ class Pipeline:
         self.dropped: Counter[str] = Counter()
         self._budget = ErrorBudget(limits)
         self._watch = watchdog or Watchdog(0)
+        self._latency = latency or Durations()
         self.torn = False
         self.last_word_due = False
         self._restored: Counter[str] = Counter()
@@ -240,20 +243,25 @@ class Pipeline:
                 self.dropped[error.reason] += 1
 
     def process(self, event_type: str, fields: dict[str, Any], ts: int, now: int) -> list[Output] | None:
-        """Run one event at `now` (ms): its outputs, or None when the engine failed or there is none."""
+        """Run one event at `now` (ms): its outputs, or None when the engine failed or there is none. Of each
+        millisecond the first one is timed."""
         if self.state is State.FAILED or self.state is State.DRAINED:
             self.refused[f"pipeline_{self.state}"] += 1
             return None
-        engine, watch = self.engine, self._watch
+        engine, watch, began = self.engine, self._watch, 0.0
         if now != self._now:
             engine.now = self._now = now
+            began = time.perf_counter()
         try:
             try:
                 watch.ticks = 0
                 engine.process(event_type, fields, ts)
             finally:
                 watch.ticks = IDLE
-            return engine.take()
+            outputs: list[Output] = engine.take()
+            if began:
+                self._latency.observe(time.perf_counter() - began)
+            return outputs
         except TooLong:
             self._cut_off(f"an event of type {event_type[:60]!r}")
         except Exception as error:

@@ -21,6 +21,7 @@ from typing import Final
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
 from proto_schemas.subjects import EXTERNAL, Subjects
+from transport.durations import Durations
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport
 from vpl import check_source
@@ -43,6 +44,8 @@ START_WAIT: Final = 3.0
 """Seconds in which all connections and subscriptions of a deploy must stand."""
 DRAIN_WAIT: Final = 2.0
 """Seconds a drain gives the queues of one pipeline."""
+LATENCY: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1, 1.0)
+"""Seconds, upper bounds of the times that engines take for an event."""
 TICK: Final = 0.1
 """Seconds between looks at the engines' deadlines: a window closes at most this much late."""
 
@@ -66,6 +69,8 @@ class PipelineHost:
     Attributes:
         checkpoints: takes them, and gives them back.
         watchdog: cuts off events that take too long, once it is started.
+        latency: how long the engines took for an event, from parsed to put out; the first of each millisecond
+            and pipeline is timed.
         draining: no more deploys; set by `drain` for good.
     """
 
@@ -103,6 +108,7 @@ class PipelineHost:
         self._keys: dict[Key, Pipeline] = {}
         self._held: dict[Key, Pipeline] = {}
         self._starting = 0
+        self.latency = Durations(LATENCY)
         self.draining = False
         self._retired_in = 0
         self._retired_out = 0
@@ -232,7 +238,14 @@ class PipelineHost:
 
     async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
         pipeline = await assemble(
-            wanted, self._bus, self._subjects, self._lease, self._site, self._limits, self.watchdog
+            wanted,
+            self._bus,
+            self._subjects,
+            self._lease,
+            self._site,
+            self._limits,
+            self.watchdog,
+            self.latency,
         )
         checkpoint: Checkpoint | None = None
         if wanted.checkpoint_ref is not None:

@@ -14,11 +14,12 @@ Progress = tuple[int, int]
 @dataclass(slots=True)
 class Safety:
     """`saved_at`: until when all was safe; `saved`: the progress that was, None: what was given from outside.
-    `due`: when the next checkpoint is, once that is known. `fenced`:
+    `size`: bytes of that checkpoint. `due`: when the next checkpoint is, once that is known. `fenced`:
     a newer copy owns the checkpoints now."""
 
     saved_at: float
     saved: Progress | None = (0, 0)
+    size: int = 0
     due: float | None = None
     fenced: bool = False
 

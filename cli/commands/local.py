@@ -3,12 +3,13 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import FAILED, OK, CliError
 from cli.invocation import Invocation, Rows
 from cli.settings import BY_KEY
-from cli.up import cluster, keys, screen
+from cli.up import cluster, keys, screen, targets
 from cli.up.plan import Wanted
 from cli.up.record import Process, Record
 
@@ -62,6 +63,8 @@ def _announce(call: Invocation, started: cluster.Started) -> None:
         )
     runs = {} if call.output == "json" else what_runs(record, keys.of(call.data_dir, record))
     call.show(document(record, str(call.data_dir.resolve())), _table(record, runs))
+    if call.output != "json":
+        call.note(f"varpulis: for Prometheus, the targets are in {call.data_dir.resolve() / targets.NAME}")
     for how in started.lost.values():
         call.note(f"varpulis: {how}")
     if started.lost:
@@ -79,6 +82,7 @@ def document(record: Record, data_dir: str) -> dict[str, Any]:
         ],
         "cluster_id": record.cluster_id,
         "data_dir": data_dir,
+        "targets": str(Path(data_dir) / targets.NAME),
     }
 
 

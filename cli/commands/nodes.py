@@ -3,6 +3,8 @@
 Each imports only its own room, so that a worker does not carry the coordinator's REST stack in memory.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +12,7 @@ from cli.errors import OK, CliError, UsageError
 from cli.invocation import Invocation
 from cli.resolve import Settings
 from cli.settings import NATS_KEYS
+from transport import tracing
 from transport.config import NatsConfig
 from transport.errors import NatsTransportError
 from transport.keyring import read_secret
@@ -88,7 +91,18 @@ def coordinator(call: Invocation) -> int:
         **{name: settings[f"coordinator.{name}"] for name in _ACCESS},
         **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
-    return run(serve(config))
+    with _traces("coordinator", node_id):
+        return run(serve(config))
+
+
+@contextmanager
+def _traces(role: str, name: str) -> Iterator[None]:
+    """Make traces meanwhile, if the environment asks for them."""
+    end = tracing.configure(f"varpulis-{role}", name)
+    try:
+        yield
+    finally:
+        end()
 
 
 def _thresholds(settings: Settings) -> "Thresholds":
@@ -131,7 +145,8 @@ def worker(call: Invocation) -> int:
         **{name: settings[f"worker.{name}"] for name in _REST},
         **{name: settings[f"worker.{name}"] for name in (*_LIMITS, *_CHECKPOINTS)},
     )
-    return run(serve(config))
+    with _traces("worker", worker_id):
+        return run(serve(config))
 
 
 def _worker_key(settings: Settings) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from cli.demo import group as demo_group
 from cli.errors import CliError
 from cli.interrupts import held_back
-from cli.up import keys, nats_conf, plan, ports, processes, record
+from cli.up import keys, nats_conf, plan, ports, processes, record, targets
 from cli.up.readiness import Progress, Readiness
 from cli.up.record import Process, Record
 from transport.nats_binary import NatsServerNotFound, nats_server_binary
@@ -88,10 +88,15 @@ def stop(data_dir: Path) -> list[Process]:
             return []
         stopping = current.running
         processes.stop(stopping)
-        for process in stopping:
+        for process in current.processes:  # also those that had died
             current = current.with_process(msgspec.structs.replace(process, pid=0, created=0.0))
-        record.save(data_dir, current)
+        _remember(data_dir, current)
         return stopping
+
+
+def _remember(data_dir: Path, current: Record) -> None:
+    record.save(data_dir, current)
+    targets.write(data_dir, current)
 
 
 class _Launch:
@@ -112,7 +117,7 @@ class _Launch:
 
     def run(self, missing: list[Process]) -> None:
         self._require_ports(missing)
-        record.save(self._request.data_dir, self.record)
+        _remember(self._request.data_dir, self.record)
         self._spawn_all(missing, "nats")
         self._readiness.wait_for_nats(self.record.nats_port, self.children)
         self._spawn_all(missing, "coordinator")
@@ -129,7 +134,7 @@ class _Launch:
         for process in began:
             self.record = self.record.with_process(msgspec.structs.replace(process, pid=0, created=0.0))
         if began:
-            record.save(self._request.data_dir, self.record)
+            _remember(self._request.data_dir, self.record)
 
     def _require_ports(self, missing: list[Process]) -> None:
         for process in missing:
@@ -152,7 +157,7 @@ class _Launch:
         with held_back():
             started, self.children[process.id] = processes.spawn(process, command, log)
             self.record = self.record.with_process(started)
-            record.save(self._request.data_dir, self.record)
+            _remember(self._request.data_dir, self.record)
 
     def _worker_port(self, process: Process) -> int:
         if process.port and ports.is_free(process.port):

@@ -33,11 +33,13 @@ from coordinator.api.cut_off import CutOff
 from coordinator.api.errors import on_defect, on_http_exception, on_wire_error
 from coordinator.api.leader import DEADLINE, STALENESS, to_leader
 from coordinator.api.schema import document
+from coordinator.api.traced import Traced
 from coordinator.security import roles
 from coordinator.security.door import HEADER
 from coordinator.security.origin import SameOrigin
 from proto_schemas.errors import WireError
 from proto_schemas.rest import API_BASE
+from transport import tracing
 from transport.limits import RequestLimits
 
 _TITLE = "Varpulis cluster"
@@ -85,7 +87,9 @@ def build(context: Context) -> CutOff:
         app, local=context.config.is_local and not context.door.required
     )
     limits = context.counts.limits = RequestLimits(
-        origin, larger={API_BASE + restore.PATH: restore.MAX_BODY}, timeout=MAX_WAIT + DEADLINE
+        Traced(origin) if tracing.enabled() else origin,
+        larger={API_BASE + restore.PATH: restore.MAX_BODY},
+        timeout=MAX_WAIT + DEADLINE,
     )
     return CutOff(limits)
 

@@ -29,6 +29,7 @@ from litestar import Response
 
 from coordinator.api.context import DEFAULT_WAIT, MAX_WAIT, AnyRequest, Context, made_up_key, whole_body
 from proto_schemas.errors import ErrorCode, WireError
+from transport import tracing
 
 PATIENCE: Final = 1.5
 """Seconds a request waits for a leader."""
@@ -231,7 +232,10 @@ def _target(url: str, request: AnyRequest) -> httpcore.URL:
 
 
 def _headers(request: AnyRequest, node_id: str) -> list[tuple[bytes, bytes]]:
-    headers = [(name, value) for name, value in request.scope["headers"] if name not in _NOT_PASSED_ON]
+    ours = tracing.headers()
+    left_out = _NOT_PASSED_ON | {name.encode() for name in ours}
+    headers = [(name, value) for name, value in request.scope["headers"] if name not in left_out]
+    headers += [(name.encode(), value.encode()) for name, value in ours.items()]
     headers.append((FORWARDED.encode(), node_id.encode()))
     if request.method != "GET" and _repeatable(request) and "idempotency-key" not in request.headers:
         headers.append((b"idempotency-key", made_up_key(request).encode()))

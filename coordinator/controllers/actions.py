@@ -14,8 +14,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from coordinator.causes import Causes
 from coordinator.log import line
 from proto_schemas.errors import WireError
+from transport import tracing
 from transport.errors import NatsTransportError
 
 FIRST_PAUSE: Final = 0.1
@@ -39,12 +41,22 @@ class _Pause:
 
 
 class Actions:
-    """Runs coroutines by key; `clock` gives monotonic seconds, `on_end` is called after each."""
+    """Runs coroutines by key; `clock` gives monotonic seconds, `on_end` is called after each. With `causes`
+    each is traced, as a consequence of the request that it goes back to.
+    """
 
-    def __init__(self, clock: Callable[[], float], on_end: Callable[[], None], *, limit: int = 64) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        on_end: Callable[[], None],
+        *,
+        limit: int = 64,
+        causes: Causes | None = None,
+    ) -> None:
         self._clock = clock
         self._on_end = on_end
         self._limit = limit
+        self._causes = causes
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._pauses: dict[Key, _Pause] = {}
         self._sweep_above = _SWEEP_ABOVE
@@ -100,7 +112,8 @@ class Actions:
 
     async def _run(self, key: Key, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await action()
+            with self._causes.acting(f"control {key[0]}", _about(key)) if self._causes else tracing.NOTHING:
+                await action()
         except (WireError, NatsTransportError) as error:
             self._failed(key, str(error))
         except Exception:

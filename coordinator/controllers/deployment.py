@@ -31,7 +31,6 @@ from typing import Any, Final, NoReturn
 
 from coordinator.connectors import for_worker
 from coordinator.controllers.actions import Key
-from coordinator.durations import Durations
 from coordinator.group_streams import GroupStreams
 from coordinator.ledger import Ledger
 from coordinator.log import line
@@ -57,6 +56,8 @@ from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
 from proto_schemas.partition import share_name
 from proto_schemas.rest import PipelineSpec
+from transport import tracing
+from transport.durations import Durations
 from transport.errors import ErrorKind, NatsTransportError
 
 ELSEWHERE: Final = frozenset(
@@ -208,7 +209,8 @@ class Deployment:
             raise
         timeout = SEED_DEPLOY_TIMEOUT if worker.incarnation is None else DEPLOY_TIMEOUT
         try:
-            deployed = await self._commands.deploy(worker.id, message, timeout=timeout)
+            with tracing.within("deploy", about=f"{target.group}/{target.pipeline}", epoch=target.epoch):
+                deployed = await self._commands.deploy(worker.id, message, timeout=timeout)
         except WireError as error:
             await self._refused(target, worker, error)
         except NatsTransportError as error:

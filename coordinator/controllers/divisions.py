@@ -27,7 +27,6 @@ import msgspec
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import Deployment, Target, lines_named, why
-from coordinator.durations import Durations
 from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
 from coordinator.state.commands import (
@@ -43,6 +42,7 @@ from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, HandedOver, Hold, Restore
 from proto_schemas.partition import share_name
+from transport.durations import Durations
 from transport.errors import NatsTransportError
 
 PATIENCE: Final = 30.0

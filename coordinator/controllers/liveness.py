@@ -18,12 +18,12 @@ from functools import partial
 from typing import Final
 
 from coordinator.controllers.actions import Actions
-from coordinator.durations import Durations
 from coordinator.heartbeats import SUSPECT_INTERVALS, Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MarkWorker
 from coordinator.state.model import State, Worker, WorkerStatus
 from coordinator.worker_commands import WorkerCommands
+from transport.durations import Durations
 
 ASK_AGAIN: Final = 0.1
 """Seconds between the two questions to a suspect."""

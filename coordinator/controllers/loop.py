@@ -85,9 +85,9 @@ class ControlLoop:
         self._wake = asyncio.Event()
         # Apart, so that commands a frozen worker does not answer never keep it from being found out.
         self.verdicts = Actions(clock, self.wake)
-        self.pipelines = Actions(clock, self.wake, limit=256)
+        self.pipelines = Actions(clock, self.wake, limit=256, causes=ledger.causes)
         self.sweeps = Actions(clock, self.wake)
-        self.jobs = Actions(clock, self.wake, limit=256)
+        self.jobs = Actions(clock, self.wake, limit=256, causes=ledger.causes)
         deployment = self.deployment = Deployment(
             ledger, commands, sealer or Sealer(None), clock, group_streams
         )

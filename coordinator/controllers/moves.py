@@ -36,7 +36,6 @@ import msgspec
 
 from coordinator.controllers.actions import Actions, Key
 from coordinator.controllers.deployment import ELSEWHERE, LATEST, Deployment, Target, why
-from coordinator.durations import Durations
 from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
 from coordinator.state.commands import (
@@ -52,6 +51,7 @@ from coordinator.state.model import Cause, Migration, MovePhase, State, WorkerSt
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, HandedOver, Hold, Restore
+from transport.durations import Durations
 from transport.errors import NatsTransportError
 
 PATIENCE: Final = 30.0

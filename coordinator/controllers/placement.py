@@ -27,6 +27,8 @@ from coordinator.state.constraints import Wants
 from coordinator.state.model import Phase, Placement, Worker, WorkerStatus
 from coordinator.state.strategy import DEFAULT, Room, twins_of
 from proto_schemas.messages import RunningPipeline
+from transport.durations import LATENCY_BOUNDS as BOUNDS
+from transport.durations import Durations
 
 
 class _Unreached(NamedTuple):
@@ -38,7 +40,11 @@ class _Unreached(NamedTuple):
 
 
 class PlacementController:
-    """The controller; `step` is one pass."""
+    """The controller; `step` is one pass.
+
+    Attributes:
+        durations: of the passes that looked for a place.
+    """
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class PlacementController:
         self._reserved: dict[Target, str] = {}
         self._avoid: dict[Key, dict[str, float]] = {}
         self._unreached: dict[str, _Unreached] = {}
+        self.durations = Durations(BOUNDS)
 
     def forget(self) -> None:
         """Somebody else leads now."""
@@ -70,6 +77,12 @@ class PlacementController:
 
     def step(self) -> None:
         """Start what is needed, as far as it may start now."""
+        began = self._clock()
+        if self._start_all():
+            self.durations.observe(self._clock() - began)
+
+    def _start_all(self) -> bool:
+        """Whether a place was looked for."""
         room: Room | None = None
         self._suspect_now = self._suspects()
         self._forgive()
@@ -77,7 +90,7 @@ class PlacementController:
         moving = {(move.group, move.pipeline) for move in state.migrations.values()}
         for group, pipeline, placement in chain(state.unsettled(), state.stranded()):
             if self._actions.full:
-                return
+                break
             target = Target.of(state, group, pipeline, placement.epoch)
             if (group, pipeline) in moving or not self._actions.free(target.key):
                 continue  # what moves is the business of `moves`
@@ -88,6 +101,7 @@ class PlacementController:
                 self._remove(target, placement)
             else:
                 self._look_after(target, placement)
+        return room is not None
 
     def room(self) -> Room:
         """What is free now, less what is on its way there."""

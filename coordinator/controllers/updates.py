@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from coordinator.controllers.actions import Actions
 from coordinator.controllers.deployment import Deployment, Target
-from coordinator.durations import Durations
 from coordinator.ledger import Ledger, now_ms
 from coordinator.state.commands import (
     MAX_REASON,
@@ -32,6 +31,7 @@ from coordinator.state.commands import (
 from coordinator.state.model import Cause, Group, Phase, State, Update, UpdatePhase
 from coordinator.state.updates import moves_of, waits_for
 from proto_schemas.errors import ErrorCode, WireError
+from transport.durations import Durations
 
 GRACE: Final = 2.0
 """Seconds all copies of the new version must run. Longer finds more out, and lets who waits wait longer."""

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.metrics_page import families
+from cli.metrics_page import COORDINATORS, WORKERS, families
+from proto_schemas.rest import API_BASE
 from tests.support.cluster import ROOT, Cluster, free_port_range, poll
 
 DEPLOY = ROOT / "deploy" / "prometheus"
@@ -70,36 +71,34 @@ def test_every_alert_is_shown_to_fire_and_to_resolve() -> None:
 
 
 @pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[str]:
-    """The URL of a Prometheus that scrapes a cluster of three coordinators and a worker as we say."""
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Three coordinators and a worker, started in a checkout as our configuration expects it."""
+    cluster = Cluster(tmp_path, workers=1)
+    cluster.data_dir = tmp_path / ".varpulis"
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, cluster: Cluster) -> Iterator[str]:
+    """The URL of a Prometheus that scrapes it with our configuration, as it is but for the interval."""
     binary = program("prometheus")
-    with Cluster(tmp_path, workers=1) as cluster:
-        shutil.copy(DEPLOY / "alerts.yml", tmp_path)
-        (tmp_path / "prometheus.yml").write_text(configured(cluster))
-        port = free_port_range(1)
-        command = [
-            binary,
-            f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-        with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as child:
-            try:
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                child.kill()
-
-
-def configured(cluster: Cluster) -> str:
-    """Our configuration with this cluster's addresses."""
-    text = (DEPLOY / "prometheus.yml").read_text().replace(": 5s", ": 1s")
-    for name, ids in (("coordinators", cluster.coordinators), ("workers", cluster.workers)):
-        targets = ", ".join(cluster.url(each).removeprefix("http://") for each in ids)
-        text, made = re.subn(
-            rf"(varpulis-{name}\n    static_configs:\n      - targets: )\[.*\]", rf"\1[{targets}]", text
-        )
-        assert made == 1
-    return text
+    place = tmp_path / "deploy" / "prometheus"
+    shutil.copytree(DEPLOY, place)
+    config = place / "prometheus.yml"
+    config.write_text(config.read_text().replace(": 5s", ": 1s"))
+    port = free_port_range(1)
+    command = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as child:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.kill()
 
 
 def asked(url: str, path: str, **query: str) -> Any:
@@ -119,16 +118,17 @@ def value(url: str, expression: str) -> str | None:
 
 @pytest.mark.processes
 @pytest.mark.timeout(240)
-def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prometheus: str) -> None:
+def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(
+    cluster: Cluster, prometheus: str
+) -> None:
     poll(lambda: value(prometheus, "sum(up)") == "4", timeout=60, what="four targets are scraped")
+    assert value(prometheus, 'count(up{job="varpulis-workers"})') == "1"
     known = asked(prometheus, "metadata")
-    wanted = {name.removesuffix("_bucket") for name in METRICS}
+    wanted = {re.sub("_(bucket|sum|count)$", "", name) for name in METRICS}
     assert wanted
     assert wanted - set(known) == set()
     ours = {name for name in known if name.startswith("varpulis_")}
-    written = {
-        family.name for family in [*families("coordinator/metrics.py"), *families("worker/metrics.py")]
-    }
+    written = {family.name for family in [*families(COORDINATORS), *families(WORKERS)]}
     assert ours - written == set()
     for expression in PANEL_EXPRESSIONS:
         assert asked(prometheus, "query", query=expression) is not None, expression
@@ -136,3 +136,31 @@ def test_what_alerts_and_panels_speak_of_is_scraped_from_a_running_cluster(prome
         lambda: value(prometheus, 'sum(varpulis_cluster_raft_state{state="leader"})') == "1", what="a leader"
     )
     poll(lambda: value(prometheus, "count(varpulis_cluster_raft_peer_lag_entries)") == "2", what="its peers")
+    lag = 'count({__name__=~"varpulis_(cluster_)?event_loop_lag_seconds_count"} > 0)'
+    poll(lambda: value(prometheus, lag) == "4", what="every process looks at its event loop")
+
+    cluster.kill("worker-0")
+    poll(lambda: value(prometheus, "sum(up)") == "3", what="one that died is a target that is down")
+    cluster.down()
+    poll(lambda: value(prometheus, "count(up)") is None, timeout=30, what="what was stopped is none")
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+def test_however_many_paths_are_asked_for_the_requests_stay_a_few_series(cluster: Cluster) -> None:
+    def series() -> set[str]:
+        page = httpx.get(f"{cluster.urls[0]}/metrics", trust_env=False).text
+        return {line.rpartition(" ")[0] for line in page.splitlines() if "http_requests_total{" in line}
+
+    with httpx.Client(base_url=cluster.urls[0], trust_env=False) as client:
+
+        def ask(number: int) -> None:
+            for path in (f"/nothing-{number}", f"{API_BASE}/workers/w-{number}", f"/a/{number}%22%0a"):
+                client.get(path)
+
+        ask(-1)
+        series()
+        before = series()
+        for number in range(100):
+            ask(number)
+        assert series() == before

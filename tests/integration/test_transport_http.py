@@ -19,6 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.poll import until
 from transport.errors import ConfigError
 from transport.http import MAX_HEAD, HttpServer, PortInUse, StartFailed
+from transport.lag import LoopLag
 from transport.limits import RequestLimits
 
 
@@ -283,3 +284,14 @@ async def _answer_to(server: HttpServer, data: bytes) -> bytes:
         return answer
     finally:
         writer.close()
+
+
+async def test_a_server_notes_how_late_the_event_loop_is_when_it_sets_the_date() -> None:
+    lag = LoopLag()
+    server = HttpServer(App(), lag=lag)
+    await server.start()
+    try:
+        await until(lambda: lag.seconds.count > 0)
+    finally:
+        await server.stop()
+    assert lag.seconds.total >= lag.last >= 0

@@ -58,6 +58,7 @@ async def test_a_typed_request_is_encoded_and_its_answer_checked(bus: NatsTransp
 
     await bus.subscribe("double", double)
     assert await bus.request_message("double", Ask(number=21), Answer, timeout=5) == Answer(twice=42)
+    assert {kind: seen.count for kind, seen in bus.stats.request_seconds.items()} == {"Ask": 1}
 
 
 async def test_an_error_answer_is_raised_as_the_peers_error(bus: NatsTransport) -> None:

@@ -395,6 +395,7 @@ async def test_health_and_metrics_are_served(nats_server: NatsServer, tmp_path: 
     for line in (
         "varpulis_events_total 1.0",
         "varpulis_output_events_total 1.0",
+        "varpulis_processing_latency_seconds_count 1.0",
         'varpulis_pipelines{state="running"} 1.0',
         'varpulis_commands_total{code="ok",command="deploy"} 1.0',
         'varpulis_commands_total{code="unknown_command",command="?"} 1.0',

@@ -96,10 +96,10 @@ def refusals_match_nothing(patch: Patch) -> None:
     """The index that a follower suggests counts as what it holds."""
     reply = Leader.reply
 
-    def believe(self: Leader, asked: Asked, frame: AnyReply) -> None:
+    def believe(self: Leader, asked: Asked, frame: AnyReply, now: float) -> None:
         if isinstance(frame, AppendReply):
             frame = msgspec.structs.replace(frame, success=True)
-        reply(self, asked, frame)
+        reply(self, asked, frame, now)
 
     patch.setattr(Leader, "reply", believe)
 

@@ -66,6 +66,18 @@ class Play:
         return failure.value.kind
 
 
+async def test_codes_that_a_worker_invents_are_counted_as_one() -> None:
+    play = Play()
+    await play.join("r")
+    play.carrier.learn("r", "i1", KEY)
+    for number in range(100):
+        body = b'{"error":"no","code":"made-up-%d"}' % number
+        play.http.answer = HttpAnswer(418, body, ADDRESS)
+        with pytest.raises(WireError):
+            await play.undeploy("r")
+    assert play.carrier.asked == {("undeploy", "other"): 100}
+
+
 async def test_each_worker_gets_its_commands_by_the_carrier_it_registered_with() -> None:
     play = Play()
     await play.join("n", carrier=NATS)
