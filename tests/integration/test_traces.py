@@ -106,9 +106,11 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[tuple[str, str, str]] = []
+        self.bodies = b""
 
     def take(self, body: bytes) -> None:
         """One request: (service instance, trace id, name) of each span."""
+        self.bodies += body
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             found = {each.key: each.value.string_value for each in resource.resource.attributes}
             for scope in resource.scope_spans:
@@ -162,8 +164,13 @@ def test_the_processes_of_a_cluster_send_their_parts_of_a_trace_and_name_it_in_t
         with Cluster(tmp_path, workers=1, env=asked_for) as cluster:
             leader = cluster.leader()
             other = next(name for name in cluster.coordinators if name != leader)
+            secret = {"name": "p", "source": 'stream Out = In.where(x > 0).emit(x: "canary-source")'}
+            headers = {"traceparent": HEADER, "x-api-key": "canary-key", "baggage": "canary=baggage"}
             answer = httpx.post(
-                cluster.url(other) + GROUPS, json=group(), headers={"traceparent": HEADER}, trust_env=False
+                cluster.url(other) + GROUPS,
+                json=group() | {"pipelines": [secret]},
+                headers=headers,
+                trust_env=False,
             )
             assert answer.status_code == 201, answer.text
             poll(lambda: "worker deploy" in collector.names(TRACE).get("worker-0", set()), what="its span")
@@ -175,6 +182,8 @@ def test_the_processes_of_a_cluster_send_their_parts_of_a_trace_and_name_it_in_t
                 lines = [LINE.fullmatch(line) for line in text.splitlines()]
                 assert None not in lines, text
                 assert TRACE in {line["trace"] for line in lines if line is not None}, text
+                assert "canary" not in text
+        assert b"canary" not in collector.bodies
 
 
 @pytest.mark.processes
