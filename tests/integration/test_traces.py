@@ -24,6 +24,7 @@ from tests.unit.coordinator.three import group, three
 from tests.unit.transport.test_log import LINE
 from tests.unit.worker.support import over_rest, running
 from transport import tracing
+from transport.keyring import new_key
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HEADER = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -40,14 +41,18 @@ WAY = [
 """Where a deploy goes that a follower was asked for: to the leader, into the log, and to a worker."""
 
 
-@pytest.mark.parametrize("carrier", ["nats", "rest"])
+@pytest.mark.parametrize("carrier", ["nats", "signed", "rest"])
 async def test_a_deploy_is_one_trace_from_the_request_to_the_worker(
     carrier: str, nats_server: NatsServer, tmp_path: Path
 ) -> None:
+    key = tmp_path / "cluster.key"
+    key.write_text(new_key("k"))
+    key.chmod(0o600)
+    given: dict[str, Any] = {"cluster_key_file": key} if carrier == "signed" else {}
     with traced() as spans:
-        async with three(nats_server.url, tmp_path) as stage:
-            urls = [node.url for node in stage.nodes.values()]
-            given: dict[str, Any] = over_rest(tmp_path, *urls) if carrier == "rest" else {}
+        async with three(nats_server.url, tmp_path, **given) as stage:
+            if carrier == "rest":
+                given = over_rest(tmp_path, *(node.url for node in stage.nodes.values()))
             async with running(nats_server, tmp_path, **given) as worker:
                 await until(lambda: worker.health()["ready"], what="the worker is registered")
                 headers = {tracing.HEADER: HEADER}
