@@ -24,6 +24,7 @@ from tests.unit.coordinator.three import group, three
 from tests.unit.transport.test_log import LINE
 from tests.unit.worker.support import over_rest, running
 from transport import tracing
+from transport.keyring import new_key
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HEADER = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -40,14 +41,18 @@ WAY = [
 """Where a deploy goes that a follower was asked for: to the leader, into the log, and to a worker."""
 
 
-@pytest.mark.parametrize("carrier", ["nats", "rest"])
+@pytest.mark.parametrize("carrier", ["nats", "signed", "rest"])
 async def test_a_deploy_is_one_trace_from_the_request_to_the_worker(
     carrier: str, nats_server: NatsServer, tmp_path: Path
 ) -> None:
+    key = tmp_path / "cluster.key"
+    key.write_text(new_key("k"))
+    key.chmod(0o600)
+    given: dict[str, Any] = {"cluster_key_file": key} if carrier == "signed" else {}
     with traced() as spans:
-        async with three(nats_server.url, tmp_path) as stage:
-            urls = [node.url for node in stage.nodes.values()]
-            given: dict[str, Any] = over_rest(tmp_path, *urls) if carrier == "rest" else {}
+        async with three(nats_server.url, tmp_path, **given) as stage:
+            if carrier == "rest":
+                given = over_rest(tmp_path, *(node.url for node in stage.nodes.values()))
             async with running(nats_server, tmp_path, **given) as worker:
                 await until(lambda: worker.health()["ready"], what="the worker is registered")
                 headers = {tracing.HEADER: HEADER}
@@ -106,9 +111,11 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[tuple[str, str, str]] = []
+        self.bodies = b""
 
     def take(self, body: bytes) -> None:
         """One request: (service instance, trace id, name) of each span."""
+        self.bodies += body
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             found = {each.key: each.value.string_value for each in resource.resource.attributes}
             for scope in resource.scope_spans:
@@ -162,8 +169,13 @@ def test_the_processes_of_a_cluster_send_their_parts_of_a_trace_and_name_it_in_t
         with Cluster(tmp_path, workers=1, env=asked_for) as cluster:
             leader = cluster.leader()
             other = next(name for name in cluster.coordinators if name != leader)
+            secret = {"name": "p", "source": 'stream Out = In.where(x > 0).emit(x: "canary-source")'}
+            headers = {"traceparent": HEADER, "x-api-key": "canary-key", "baggage": "canary=baggage"}
             answer = httpx.post(
-                cluster.url(other) + GROUPS, json=group(), headers={"traceparent": HEADER}, trust_env=False
+                cluster.url(other) + GROUPS,
+                json=group() | {"pipelines": [secret]},
+                headers=headers,
+                trust_env=False,
             )
             assert answer.status_code == 201, answer.text
             poll(lambda: "worker deploy" in collector.names(TRACE).get("worker-0", set()), what="its span")
@@ -175,6 +187,8 @@ def test_the_processes_of_a_cluster_send_their_parts_of_a_trace_and_name_it_in_t
                 lines = [LINE.fullmatch(line) for line in text.splitlines()]
                 assert None not in lines, text
                 assert TRACE in {line["trace"] for line in lines if line is not None}, text
+                assert "canary" not in text
+        assert b"canary" not in collector.bodies
 
 
 @pytest.mark.processes

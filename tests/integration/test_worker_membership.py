@@ -5,6 +5,7 @@ HTTP server where the scenario is one of both carriers.
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -405,6 +406,35 @@ async def test_health_and_metrics_are_served(nats_server: NatsServer, tmp_path: 
     ):
         assert line in metrics.splitlines()
     assert health["pipelines"] == [{"pipeline_id": pipeline_id, "name": "p", "state": "running"}]
+
+
+async def test_however_many_pipelines_run_and_whatever_they_are_called_the_figures_are_as_many(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        running(nats_server, tmp_path, max_pipelines=500) as worker,
+        bare_client(nats_server) as client,
+        httpx.AsyncClient(base_url=worker.url) as http,
+    ):
+
+        async def series() -> set[str]:
+            page = (await http.get("/metrics")).text
+            return {line.rpartition(" ")[0] for line in page.splitlines() if not line.startswith("#")}
+
+        async def run(name: str) -> None:
+            made = await command(client, "deploy", {"name": name, "source": PASS})
+            event = {"pipeline_id": made.get("id", "none"), "event_type": name, "fields": {name: name}}
+            await command(client, "inject", event)
+            await command(client, re.sub(r"\s", "-", name), {})
+
+        for name in ("first", 'a "bad" name'):
+            await run(name)
+        before = await series()
+        for number in range(200):
+            await run(f"p{number}")
+            await run(f'{number}"}} 1\n\\ {number}')
+        assert await series() == before
+        assert len(worker.host.pipelines) == 402
 
 
 async def test_the_api_key_goes_to_the_coordinator_and_nowhere_else(
