@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from cli.metrics_page import families
-from tests.support.cluster import ROOT, Cluster, free_port_range, poll
+from cli.up.ports import free_port_range
+from tests.support.cluster import ROOT, Cluster, poll
 
 DEPLOY = ROOT / "deploy" / "prometheus"
 RULES = (DEPLOY / "alerts.yml").read_text()
