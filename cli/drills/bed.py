@@ -1,4 +1,4 @@
-"""The cluster that a drill breaks: real processes in a temporary directory, gone afterwards whatever happened."""
+"""The cluster that a drill breaks: real processes in a temporary directory, gone afterwards."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from cli.client import ClusterClient
 from cli.errors import CliError
@@ -16,6 +16,7 @@ from cli.interrupts import held_back
 from cli.up import cluster, plan, processes, record
 from cli.up.ports import free_port_range
 
+T = TypeVar("T")
 PIPELINE: Final = "drill"
 _PORTS: Final = 40
 _READY_S: Final = 90.0
@@ -85,7 +86,7 @@ def bed(nats_server: str = "") -> Iterator[Bed]:
         signal.signal(signal.SIGTERM, before)
 
 
-def until(look: Callable[[], Any], timeout: float) -> Any:
+def until(look: Callable[[], T], timeout: float) -> T | None:
     """The first true answer, asked every 10 ms; `None` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (answer := look()):
