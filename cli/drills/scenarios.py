@@ -18,7 +18,7 @@ from cli.errors import CliError
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One drill. `inject` breaks something, waits for the cluster to be of use again, and returns its times."""
+    """One drill. `inject` breaks something, waits until it is of use again, and returns times."""
 
     name: str
     summary: str
