@@ -49,7 +49,12 @@ def shape(rng: random.Random, nats_url: str, name: str, version: int) -> Spec:
 
 
 def changed(rng: random.Random, spec: Spec, nats_url: str, version: int) -> Spec:
-    """Another version of a group: other programs, and at times other numbers of replicas."""
+    """Another version of a group: other programs, and at times other numbers of replicas; where they share by
+    key, either."""
+    keyed = spec["pipelines"][0]
+    if "partition_key" in keyed and rng.random() < 0.7:
+        count = rng.choice([n for n in (1, 2, 3, 4) if n != keyed.get("replicas", 1)])
+        return {**spec, "pipelines": [{**keyed, "replicas": count}]}
     pipelines = []
     for pipeline in spec["pipelines"]:
         new = dict(pipeline)
@@ -100,7 +105,7 @@ def _shared(rng: random.Random, nats_url: str, name: str, version: int) -> Spec:
 
 def _keyed(rng: random.Random, nats_url: str, name: str, version: int) -> Spec:
     source = program(nats_url, name, "a", version)
-    pipeline = {"name": "a", "source": source, "replicas": rng.choice((2, 3)), "partition_key": "n"}
+    pipeline = {"name": "a", "source": source, "replicas": rng.choice((1, 2, 3)), "partition_key": "n"}
     return {"name": name, "pipelines": [pipeline]}
 
 
