@@ -168,6 +168,16 @@ COMMANDS: Final = (
         example="varpulis up --detach",
     ),
     Command("down", "stop the cluster of a data directory", "cli.commands.local:down", ("up.data_dir",)),
+    Command("drill list", "the failover drills and what each does", "cli.commands.drills:listing"),
+    Command(
+        "drill run",
+        "do a failover drill on a cluster of its own, and compare what it measured with its objectives",
+        "cli.commands.drills:run",
+        ("up.nats_server",),
+        arguments=(Argument("name", "which drill, or `all`"),),
+        options=(Option("--rounds", "how often each fault is injected", int, 3),),
+        example="varpulis drill run leader-kill --rounds 3",
+    ),
     Command(
         "status",
         "the cluster in a few lines: leader, workers, groups",

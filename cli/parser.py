@@ -24,6 +24,7 @@ _GROUPS: Final = {
     "raft snapshot": "copies of the replicated state",
     "config": "the configuration",
     "connector": "connectors that programs may name without declaring them",
+    "drill": "failover drills: a fault on purpose, and what it cost",
     "key": "API keys, and files of keys",
 }
 

@@ -4,6 +4,7 @@ A port that only lingers (TIME_WAIT after a stop) counts as free, as it does for
 set SO_REUSEADDR.
 """
 
+import random
 import socket
 from collections.abc import Collection
 
@@ -47,6 +48,19 @@ def next_free(start: int, taken: Collection[int]) -> int:
         if port not in taken and is_free(port):
             return port
     raise CliError(f"no free port from {start} upward for a worker: choose another --http-port")
+
+
+def free_port_range(length: int = 40) -> int:
+    """The first of `length` consecutive ports, all free right now, below the ephemeral range.
+
+    Raises:
+        CliError: there are none to be found.
+    """
+    for _ in range(200):
+        first = random.randrange(11_000, 32_000 - length)
+        if all(is_free(first + offset) for offset in range(length)):
+            return first
+    raise CliError(f"no {length} free ports in a row between 11000 and 32000: end what occupies them")
 
 
 def _holder(port: int) -> str:
