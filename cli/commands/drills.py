@@ -3,9 +3,9 @@
 from typing import Any
 
 from cli.drills.bed import bed
+from cli.drills.catalog import DRILLS, Drill, play
 from cli.drills.figures import summary
 from cli.drills.load import deploy
-from cli.drills.scenarios import DRILLS, Drill, play
 from cli.errors import FAILED, OK, UsageError
 from cli.invocation import Invocation, Rows
 
@@ -32,11 +32,11 @@ def run(call: Invocation) -> int:
 
 def _measured(call: Invocation, drill: Drill, rounds: int) -> dict[str, Any]:
     done = []
-    with bed(call.settings["up.nats_server"]) as made:
+    with bed(call.settings["up.nats_server"], drill.shape) as made:
         deploy(made)
         for number in range(1, rounds + 1):
             call.note(f"varpulis: {drill.name}: round {number} of {rounds}")
-            done.append(play(drill, made))
+            done.append(play(drill, made).figures)
     return summary(done, drill.objectives)
 
 

@@ -1,4 +1,5 @@
-"""The load during a drill: a client that writes to the API, and numbered events through a pipeline.
+"""The load during a drill: a client that writes and one that reads the API, and numbered events through a
+pipeline.
 
 Each runs in a thread of its own and notes when what it began was answered, so that a figure is the time from
 the fault to the first success *of something begun after it*. Events go over core NATS, at most once: what a
@@ -10,7 +11,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from cli.client import ClusterClient
@@ -18,10 +19,12 @@ from cli.drills.bed import PIPELINE, Bed, until
 from cli.errors import CliError
 from proto_schemas.codec import decode_fields, encode_fields
 from transport.config import NatsConfig
+from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport
 
-_PAUSE_S: Final = 0.01
-_PATIENCE_S: Final = 30.0
+PAUSE_S: Final = 0.01
+"""Between two events, and between two requests."""
+PATIENCE_S: Final = 30.0
 _SETTLE_S: Final = 2.0
 _IN, _OUT = "drill.in", "drill.out"
 
@@ -40,13 +43,14 @@ class Load:
     """What went in and what came of it. Times are of `time.monotonic()`.
 
     Attributes:
-        acknowledged: begin and end of each write that was taken.
-        failed: writes refused or not answered, after all tries of the client.
+        acknowledged: begin and end of each write that was taken; read: of each read that was answered.
+        failed: requests refused or not answered, after all tries of the client.
         sent: when each number was published; received: each output, its number and when.
     """
 
     def __init__(self) -> None:
         self.acknowledged: list[tuple[float, float]] = []
+        self.read: list[tuple[float, float]] = []
         self.failed = 0
         self.sent: dict[int, float] = {}
         self.received: list[tuple[int, float]] = []
@@ -54,7 +58,14 @@ class Load:
 
     def first_write(self, fault: float) -> float | None:
         """Seconds from the fault to the first acknowledgement of a write begun after it."""
-        return until(lambda: self._after(fault, list(self.acknowledged)), _PATIENCE_S)
+        return until(lambda: self._after(fault, list(self.acknowledged)), PATIENCE_S)
+
+    def next_write(self, since: float) -> float | None:
+        """Seconds until a write is acknowledged, whenever it began."""
+        return until(
+            lambda: min((end - since for _, end in list(self.acknowledged) if end > since), default=None),
+            PATIENCE_S,
+        )
 
     def first_output(self, fault: float) -> float | None:
         """Seconds from the fault to the first output of an event sent after it."""
@@ -63,7 +74,15 @@ class Load:
             came = [(self.sent.get(number, 0.0), when) for number, when in list(self.received)]
             return self._after(fault, came)
 
-        return until(outputs, _PATIENCE_S)
+        return until(outputs, PATIENCE_S)
+
+    def longest_write(self, since: float) -> float:
+        """Seconds of the slowest acknowledged write that began or ended after `since`."""
+        return max((end - begin for begin, end in list(self.acknowledged) if end > since), default=0.0)
+
+    def writes_within(self, begin: float, end: float) -> int:
+        """Writes that began and were acknowledged in that time."""
+        return sum(begin < first and last < end for first, last in list(self.acknowledged))
 
     @staticmethod
     def _after(fault: float, spans: list[tuple[float, float]]) -> float | None:
@@ -72,10 +91,11 @@ class Load:
 
 @contextmanager
 def load(bed: Bed) -> Iterator[Load]:
-    """Writes and events for as long as the block lasts; afterwards all that still comes out has come."""
+    """Requests and events for as long as the block lasts; afterwards all that still comes out has come."""
     made = Load()
     threads = [
         threading.Thread(target=_write, args=(made, bed), daemon=True),
+        threading.Thread(target=_read, args=(made, bed), daemon=True),
         threading.Thread(target=lambda: asyncio.run(_stream(made, bed.nats_url)), daemon=True),
     ]
     for thread in threads:
@@ -83,12 +103,12 @@ def load(bed: Bed) -> Iterator[Load]:
     try:
         begun = time.monotonic()
         if made.first_write(begun) is None or made.first_output(begun) is None:
-            raise CliError(f"the load does not get through before any fault: see {bed.request.logs}")
+            raise CliError(f"the load does not get through before any fault: see {bed.logs}")
         yield made
     finally:
         made.stopping.set()
         for thread in threads:
-            thread.join(_PATIENCE_S + _SETTLE_S)
+            thread.join(PATIENCE_S + _SETTLE_S)
 
 
 def deploy(bed: Bed) -> None:
@@ -99,17 +119,15 @@ def deploy(bed: Bed) -> None:
     """
     with bed.client() as client:
         client.post("/pipeline-groups", group(bed.nats_url), wait=5)
-        running = until(
-            lambda: client.get(f"/pipeline-groups/{PIPELINE}")["status"] == "running", _PATIENCE_S
-        )
+        running = until(lambda: client.get(f"/pipeline-groups/{PIPELINE}")["status"] == "running", PATIENCE_S)
     if not running:
-        raise CliError(f"the pipeline of the drill does not run: see {bed.request.logs}")
+        raise CliError(f"the pipeline of the drill does not run: see {bed.logs}")
 
 
 def _write(load: Load, bed: Bed) -> None:
-    with ClusterClient(list(bed.urls.values()), timeout=_PATIENCE_S) as client:
+    with ClusterClient(list(bed.urls.values()), timeout=PATIENCE_S) as client:
         for number in itertools.count():
-            if load.stopping.wait(_PAUSE_S):
+            if load.stopping.wait(PAUSE_S):
                 return
             begun = time.monotonic()
             try:
@@ -118,6 +136,18 @@ def _write(load: Load, bed: Bed) -> None:
                 load.failed += 1
             else:
                 load.acknowledged.append((begun, time.monotonic()))
+
+
+def _read(load: Load, bed: Bed) -> None:
+    with ClusterClient(list(reversed(bed.urls.values())), timeout=PATIENCE_S) as client:
+        while not load.stopping.wait(PAUSE_S):
+            begun = time.monotonic()
+            try:
+                client.get(f"/pipeline-groups/{PIPELINE}")
+            except CliError:
+                load.failed += 1
+            else:
+                load.read.append((begun, time.monotonic()))
 
 
 def _registration(number: int) -> dict[str, Any]:
@@ -130,18 +160,20 @@ async def _stream(load: Load, nats_url: str) -> None:
     async def on_output(message: Message) -> None:
         load.received.append((decode_fields(message.data)["fields"]["n"], time.monotonic()))
 
-    nats = await NatsTransport.connect(NatsConfig(servers=(nats_url,)), wait=5.0)
+    nats = await NatsTransport.connect(NatsConfig(servers=tuple(nats_url.split(","))), wait=5.0)
     try:
         await nats.subscribe(_OUT, on_output)
         await nats.flush(5.0)
         for number in itertools.count():
             if load.stopping.is_set():
                 break
-            load.sent[number] = time.monotonic()
-            await nats.publish(_IN, encode_fields({"event_type": "Tick", "fields": {"n": number}}))
-            await asyncio.sleep(_PAUSE_S)
+            began = time.monotonic()
+            with suppress(NatsTransportError):  # without a server nothing is sent, so nothing is lost
+                await nats.publish(_IN, encode_fields({"event_type": "Tick", "fields": {"n": number}}))
+                load.sent[number] = began
+            await asyncio.sleep(PAUSE_S)
         deadline = time.monotonic() + _SETTLE_S
         while len(load.received) < len(load.sent) and time.monotonic() < deadline:
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
     finally:
         await nats.close()
