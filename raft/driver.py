@@ -116,12 +116,16 @@ class Driver:
         if self._running:
             self._publish(self._core.news())
 
-    def _give_up(self, error: Exception) -> None:
-        log.critical("the Raft node cannot go on", exc_info=error)
+    def withdraw(self, cause: str) -> None:
+        """Take no part any more; what is in flight hears it."""
         self.stop()
-        self._core.withdraw(f"this node has withdrawn: {type(error).__name__}: {error}. Start it again")
+        self._core.withdraw(cause)
         self._core.flush()
         self._after_step()
+
+    def _give_up(self, error: Exception) -> None:
+        log.critical("the Raft node cannot go on", exc_info=error)
+        self.withdraw(f"this node has withdrawn: {type(error).__name__}: {error}. Start it again")
 
     def _publish(self, frames: list[Outgoing]) -> None:
         if not frames:

@@ -143,13 +143,20 @@ class RaftNode:
         """Listen under this node's id, once nobody else does, and until the bus has confirmed it.
 
         The second hello comes back to ourselves; it also finds a twin that was started at the same moment.
+        Its answer may come after that, nobody knows when: who hears of a twin later withdraws.
         """
         node_id = self._config.node_id
         subject = self._config.subject(node_id, "hello")
         answers: list[Message] = []
 
+        joined = False
+
         async def on_answer(message: Message) -> None:
-            answers.append(message)
+            if not joined:
+                answers.append(message)
+            elif not message.no_responders and self._driver is not None and core.failure is None:
+                log.critical("another node runs as %s: this one withdraws", node_id)
+                self._driver.withdraw(f"another node was started as {node_id} at the same moment. End one")
 
         async def hello_until(condition: Callable[[], object]) -> bool:
             for _ in range(HELLO_TRIES):
@@ -177,6 +184,7 @@ class RaftNode:
             raise Unavailable(
                 f"the bus has not delivered to {own} for {seconds:.0f} s. Check the bus's permissions"
             )
+        joined = True
 
     # -- state -------------------------------------------------
 

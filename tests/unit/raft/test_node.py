@@ -320,9 +320,22 @@ async def test_twins_started_at_the_same_moment_do_not_both_run(tmp_path: Path) 
     ]
     twins = [RaftNode(config, bus.connect(config.data_dir.name), Recorder()) for config in configs]
     outcomes = await asyncio.gather(*(twin.start() for twin in twins), return_exceptions=True)
-    assert any(isinstance(outcome, NodeIdInUse) for outcome in outcomes)
+    refused = any(isinstance(outcome, NodeIdInUse) for outcome in outcomes)
+    await until(lambda: refused or any(twin.status().failure is not None for twin in twins))
     for twin in twins:
         await twin.stop()
+
+
+async def test_a_twin_that_answers_late_is_heard_all_the_same(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    node = RaftNode(RaftConfig("n1", ("n1",), "cluster", tmp_path), bus.connect("n1"), Recorder())
+    await node.start()
+    await until(lambda: node.is_leader)
+    inbox = node._inbox
+    await bus.connect("late").publish(f"{inbox}.hello", b"whatever it says")
+    await until(lambda: node.status().failure is not None)
+    assert "another node was started as n1" in str(node.status().failure) and not node.is_leader
+    await node.stop()
 
 
 async def test_a_single_node_commits_alone_and_remembers(tmp_path: Path) -> None:
