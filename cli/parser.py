@@ -98,9 +98,7 @@ def _add_command(place: Any, name: str, command: Command) -> argparse.ArgumentPa
     for key in command.settings:
         _add_setting(parser, BY_KEY[key])
     if command.shows:
-        parser.add_argument(
-            "-o", "--output", choices=("table", "json"), default="table", help="how to show it"
-        )
+        parser.add_argument("-o", "--output", choices=command.outputs, default="table", help="how to show it")
     parser.add_argument("--config", metavar="FILE", help="TOML file (VARPULIS_CONFIG, ./varpulis.toml)")
     return parser
 

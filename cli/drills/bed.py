@@ -122,9 +122,11 @@ class Bed:
         processes.send(self._process(name), number)
 
     def kill(self, *names: str) -> None:
-        """kill -9 these."""
-        for name in names:
-            self.send(name, signal.SIGKILL)
+        """kill -9 these; they are gone on return."""
+        dying = [self._process(name) for name in names]
+        for process in dying:
+            processes.send(process, signal.SIGKILL)
+        until(lambda: not any(process.running for process in dying), _GONE_S)
 
     def restart(self, name: str) -> None:
         """End one in order, and start it again, by this installation.

@@ -2,10 +2,10 @@
 
     python -m cli.drills.impaired DIRECTORY coordinator --id ...
 
-What is wrong is what lies in DIRECTORY while it runs: `slow` holds the milliseconds that each sync of the Raft
-journal takes longer, `full` makes each write of it fail as on a full disk, and `clock` holds the milliseconds
-by which the wall clock is off. The faults sit where the process meets its disk and its clock; nothing of them
-is in a process that is started as usual.
+What is wrong is what lies in DIRECTORY while it runs: `slow` holds the milliseconds that each sync of the
+Raft journal takes longer, `full` makes each write of it fail as on a full disk, and `clock` holds the
+milliseconds by which the wall clock is off. The faults sit where the process meets its disk and its clock;
+nothing of them is in a process that is started as usual.
 """
 
 import errno
@@ -42,7 +42,7 @@ def _impair_disk(directory: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real_write(disk, descriptor, data)
 
-    Disk.sync, Disk.write = sync, write  # type: ignore[method-assign]
+    Disk.sync, Disk.write = sync, write  # type: ignore[method-assign, assignment]
 
 
 def _impair_clock(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The ways of processes to NATS that a drill can cut: proxies, run by an event loop in a thread of its own."""
+"""The ways of processes to NATS that a drill can cut: proxies, run by an event loop in a thread."""
 
 import asyncio
 import threading

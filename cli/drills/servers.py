@@ -13,7 +13,7 @@ _KILL_AFTER_S: Final = 2.0
 
 
 class Servers:
-    """`with servers(...) as them`: `them.url` names all; `kill` ends one, `complete` starts what is missing."""
+    """`with servers(...) as them`: `url` names all; `kill` ends one, `complete` starts what is missing."""
 
     def __init__(self, directory: Path, first_port: int, binary: Path) -> None:
         self._directory, self._binary = directory, binary
