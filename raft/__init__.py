@@ -3,6 +3,14 @@
 `RaftNode` is the door; `raft.core` is the same node without a network. Each module opens with its rules.
 """
 
+import importlib
+import socket
+
+_inet_ntop = socket.inet_ntop
+importlib.import_module("pysyncobj")  # on every system it puts one for Windows in the place of this function
+socket.inet_ntop = _inet_ntop
+
+
 from raft.bus import Bus, Message, Subscription
 from raft.config import RaftConfig
 from raft.engine import StateMachine

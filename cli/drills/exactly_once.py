@@ -2,7 +2,8 @@
 
 Numbered events go through the two pipelines of `cli.drills.proof`, a filter and then a keyed window and a
 sequence, while workers are killed, frozen and moved, the leader is killed and the nats-server is restarted,
-one after the other. The outputs are then compared with those of the same programs, run here without a cluster.
+one after the other. The outputs are then compared with those of the same programs, run here without a
+cluster.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ set SO_REUSEADDR.
 
 import random
 import socket
+import time
 from collections.abc import Collection
 
 import psutil
@@ -13,6 +14,8 @@ import psutil
 from cli.errors import CliError
 
 LOOPBACK = "127.0.0.1"
+_LINGERS_S = 0.5
+_INTERVAL = 0.02
 
 
 def is_free(port: int) -> bool:
@@ -32,7 +35,11 @@ def require_free(port: int, what: str, flag: str) -> None:
     Raises:
         CliError: the port is taken; names who holds it and the flag to change.
     """
-    if not is_free(port):
+    deadline = time.monotonic() + _LINGERS_S
+    while not is_free(port):  # of a process that was just killed, threads may still hold it for a moment
+        if time.monotonic() < deadline:
+            time.sleep(_INTERVAL)
+            continue
         raise CliError(
             f"port {port} for {what} is in use{_holder(port)}: stop that process, or choose another {flag}"
         )
