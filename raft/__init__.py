@@ -3,13 +3,8 @@
 `RaftNode` is the door; `raft.core` is the same node without a network. Each module opens with its rules.
 """
 
-import importlib
+import _socket
 import socket
-
-_inet_ntop = socket.inet_ntop
-importlib.import_module("pysyncobj")  # on every system it puts one for Windows in the place of this function
-socket.inet_ntop = _inet_ntop
-
 
 from raft.bus import Bus, Message, Subscription
 from raft.config import RaftConfig
@@ -32,6 +27,8 @@ from raft.errors import (
 from raft.node import RaftNode
 from raft.outcomes import Committed
 from raft.status import PeerStatus, RaftStatus
+
+socket.inet_ntop = _socket.inet_ntop  # PySyncObj puts one for Windows in its place, on every system
 
 __all__ = [
     "ApplyFailed",
