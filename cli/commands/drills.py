@@ -40,7 +40,7 @@ def run(call: Invocation) -> int:
     first: dict[str, Played] = {}
     for drill in DRILLS.values() if name == "all" else [DRILLS[name]]:
         if drill.upgrades and not previous:
-            results[drill.name] = {**summary([], ()), "skipped": _NO_PREVIOUS}
+            results[drill.name] = {**summary([], ()), "met": None, "skipped": _NO_PREVIOUS}
             continue
         played = _played(call, drill, rounds, previous)
         first[drill.name] = played[0]
@@ -49,7 +49,7 @@ def run(call: Invocation) -> int:
         sys.stdout.write(report.page(results, first))
     else:
         call.show(results, *(_table(drill, result) for drill, result in results.items()))
-    return OK if all(result["met"] for result in results.values()) else FAILED
+    return FAILED if any(result["met"] is False for result in results.values()) else OK
 
 
 def _played(call: Invocation, drill: Drill, rounds: int, previous: str | None) -> list[Played]:

@@ -34,7 +34,7 @@ svg { display: block; width: 100%; height: auto; } svg text { font: 11px system-
 def page(results: Mapping[str, Mapping[str, Any]], first: Mapping[str, Played]) -> str:
     """The page. `results`: the summary of each drill; `first`: its first round, which is drawn."""
     sections = "".join(_section(name, result, first.get(name)) for name, result in results.items())
-    missed = sum(not result["met"] for result in results.values())
+    missed = sum(result["met"] is False for result in results.values())
     verdict = "all objectives met" if not missed else f"{missed} of {len(results)} drills missed an objective"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Failover drills</title>'
