@@ -9,10 +9,12 @@ PYTEST_WORKERS ?= 3
 SEEDS ?= 5000
 MINUTES ?= 30
 EVENTS ?= 200000
+DRILL ?= all
+ROUNDS ?= 3
 BENCH ?= engine workloads transport dispatch routing isolation delivery placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test simulate jepsen chaos delivery fuzz lint format docs bench lock clean
+.PHONY: help up down test simulate jepsen chaos delivery drill fuzz lint format docs bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +64,9 @@ format: $(STAMP)  ## bring the sources into form
 
 docs: $(STAMP)  ## write the generated parts of docs/ anew
 	$(BIN)/python -m cli.reference
+
+drill: $(STAMP)  ## failover drills on clusters of their own: make drill DRILL=leader-kill ROUNDS=3
+	$(BIN)/varpulis drill run $(DRILL) --rounds $(ROUNDS)
 
 bench: $(STAMP)  ## run the benchmarks, or some: make bench BENCH="engine routing"
 	for name in $(BENCH); do $(BIN)/python -m benchmarks $$name || exit 1; done

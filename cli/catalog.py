@@ -47,7 +47,9 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `run`: `module:function`; `shows`: it takes `-o`; `example`: a line to learn from."""
+    """One command. `run`: `module:function`; `shows`: it takes `-o`, with the choices `outputs`; `example`: a
+    line to learn from.
+    """
 
     name: str
     summary: str
@@ -56,6 +58,7 @@ class Command:
     arguments: tuple[Argument, ...] = ()
     options: tuple[Option, ...] = ()
     shows: bool = True
+    outputs: tuple[str, ...] = ("table", "json")
     hidden: bool = False
     example: str = ""
 
@@ -168,6 +171,20 @@ COMMANDS: Final = (
         example="varpulis up --detach",
     ),
     Command("down", "stop the cluster of a data directory", "cli.commands.local:down", ("up.data_dir",)),
+    Command("drill list", "the failover drills and what each does", "cli.commands.drills:listing"),
+    Command(
+        "drill run",
+        "do a failover drill on a cluster of its own, and compare what it measured with its objectives",
+        "cli.commands.drills:run",
+        ("up.nats_server",),
+        arguments=(Argument("name", "which drill, or `all`"),),
+        options=(
+            Option("--rounds", "how often each fault is injected", int, 3),
+            Option("--previous", "a checkout of the release before, for rolling-upgrade"),
+        ),
+        outputs=("table", "json", "html"),
+        example="varpulis drill run all -o html > drills.html",
+    ),
     Command(
         "status",
         "the cluster in a few lines: leader, workers, groups",

@@ -1,9 +1,10 @@
 """A client of the coordinators' REST API that survives the loss of any one of them.
 
-Every known coordinator is tried in turn. An answer that may change (`unavailable`, `not_leader`: an
-election is under way) is asked for again, with backoff, until the deadline; a write keeps its
-`Idempotency-Key` through all tries, so it is done once however often it is sent. When nobody listens at
-any URL, waiting would not help: that fails at once.
+Every known coordinator is tried in turn, each for a few seconds: one that froze must not use up the time of
+the others. An answer that may change (`unavailable`, `not_leader`: an election is under way; `timeout`: it is
+not known what became of the write) is asked for again, with backoff, until the deadline; a write keeps its
+`Idempotency-Key` through all tries, so it is done once however often it is sent. When nobody listens at any
+URL, waiting would not help: that fails at once.
 """
 
 import random
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
-_MAY_PASS: Final = frozenset({"unavailable", "not_leader"})
+_TRY: Final = 3.0
+"""Seconds for one try, beside `wait`; a coordinator answers within less, also that it cannot."""
+_MAY_PASS: Final = frozenset({"unavailable", "not_leader", "timeout"})
 
 
 class Unreachable(CliError):
@@ -131,9 +134,9 @@ class ClusterClient:
         wait = float(query.get("wait", 0))
         deadline = time.monotonic() + wait + self.timeout
         target = API_BASE + path + (f"?{urlencode(query)}" if query else "")
-        request = _Request(
-            method, target, body, patience=wait + self.timeout / 2, key=self._key, headers=headers
-        )
+        large = isinstance(body, bytes) or read is not None
+        patience = wait + (self.timeout / 2 if large else min(self.timeout / 2, _TRY))
+        request = _Request(method, target, body, patience=patience, key=self._key, headers=headers)
         pause, last, told = _FIRST_PAUSE, "", ""
         while True:
             listening = False
@@ -169,7 +172,7 @@ class _Request:
     """A request that may be asked many times, of many coordinators, and is done once.
 
     Args:
-        patience: seconds for one try: a coordinator that froze must not use up the time of the others.
+        patience: seconds for one try.
     """
 
     def __init__(

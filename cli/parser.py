@@ -24,6 +24,7 @@ _GROUPS: Final = {
     "raft snapshot": "copies of the replicated state",
     "config": "the configuration",
     "connector": "connectors that programs may name without declaring them",
+    "drill": "failover drills: a fault on purpose, and what it cost",
     "key": "API keys, and files of keys",
 }
 
@@ -97,9 +98,7 @@ def _add_command(place: Any, name: str, command: Command) -> argparse.ArgumentPa
     for key in command.settings:
         _add_setting(parser, BY_KEY[key])
     if command.shows:
-        parser.add_argument(
-            "-o", "--output", choices=("table", "json"), default="table", help="how to show it"
-        )
+        parser.add_argument("-o", "--output", choices=command.outputs, default="table", help="how to show it")
     parser.add_argument("--config", metavar="FILE", help="TOML file (VARPULIS_CONFIG, ./varpulis.toml)")
     return parser
 

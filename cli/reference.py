@@ -78,7 +78,8 @@ def _command(command: Command) -> str:
     settings = [BY_KEY[key] for key in command.settings]
     rows += [f"| {_code(setting.flags)} | {setting.help} |" for setting in settings if setting.flags]
     if command.shows:
-        rows.append("| `-o table`, `-o json` | how to show it |")
+        choices = ", ".join(f"`-o {choice}`" for choice in command.outputs)
+        rows.append(f"| {choices} | how to show it |")
     return "\n".join([*lines, "", "| | |", "|---|---|", *rows, ""])
 
 

@@ -3,6 +3,9 @@
 `RaftNode` is the door; `raft.core` is the same node without a network. Each module opens with its rules.
 """
 
+import _socket
+import socket
+
 from raft.bus import Bus, Message, Subscription
 from raft.config import RaftConfig
 from raft.engine import StateMachine
@@ -24,6 +27,8 @@ from raft.errors import (
 from raft.node import RaftNode
 from raft.outcomes import Committed
 from raft.status import PeerStatus, RaftStatus
+
+socket.inet_ntop = _socket.inet_ntop  # PySyncObj puts one for Windows in its place, on every system
 
 __all__ = [
     "ApplyFailed",

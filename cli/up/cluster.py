@@ -9,6 +9,7 @@ noted, and while what was begun is stopped.
 import secrets
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,10 @@ class Request:
     nats_server: str = ""
     config: Path | None = None
     ready_timeout: float = 30.0
+    nats_urls: Mapping[str, str] = field(default_factory=dict)
+    """By process, where it finds NATS, if not at the server that is started with it; ways of their own."""
+    programs: Mapping[str, list[str]] = field(default_factory=dict)
+    """By process, the begin of the command line that runs it, if not this installation of `varpulis`."""
 
     @property
     def logs(self) -> Path:
@@ -169,7 +174,8 @@ class _Launch:
 
     def _command(self, process: Process) -> list[str]:
         directory = self._request.data_dir / process.id
-        nats_url = f"nats://127.0.0.1:{self.record.nats_port}"
+        own = f"nats://127.0.0.1:{self.record.nats_port}"
+        nats_url = self._request.nats_urls.get(process.id, own)
         if process.role == "nats":
             return [str(self._nats_server()), "-c", str(nats_conf.write(directory, process.port))]
         if process.role == "generator":
@@ -184,7 +190,7 @@ class _Launch:
         arguments += self._keys(process)
         if self._request.config:
             arguments += ["--config", str(self._request.config.resolve())]
-        return processes.varpulis(*arguments)
+        return [*self._request.programs.get(process.id, processes.varpulis()), *arguments]
 
     def _keys(self, process: Process) -> list[str]:
         """Where a process finds the keys it needs; that is, on its command line, paths."""

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from cli.drills.link import Direction, Link
 from tests.chaos.plan import speaks_rest, zone_of
-from tests.support.link import Direction, Link
 from tests.support.linked import Cluster
 from tests.support.node import Node
 

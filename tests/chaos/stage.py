@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cli.drills.link import Direction
 from tests.chaos.fleet import Fleet, Worker
 from tests.chaos.plan import Action, Round
 from tests.chaos.writes import Answer, Write, Writes
 from tests.support.faults import FAULTS
-from tests.support.link import Direction
 from tests.support.linked import Cluster
 
 _AT_ONCE: Final = {"wait": 0}

@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from cli.drills.proof import GROUP
 from proto_schemas.rest import API_BASE
 from tests.chaos.fleet import Fleet
-from tests.delivery.group import GROUP
 from tests.support.linked import Cluster
 from tests.support.poll import until
 

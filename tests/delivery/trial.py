@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
+from cli.drills import proof as group
+from cli.drills.sender import Sender
 from proto_schemas.rest import API_BASE
 from proto_schemas.subjects import EXTERNAL, Subjects
 from tests.chaos.fleet import AS_SHIPPED as WORKER
 from tests.chaos.fleet import Fleet
-from tests.delivery import group
 from tests.delivery.faults import Faults
-from tests.delivery.sender import Sender
 from tests.support.linked import AS_SHIPPED, Cluster
 from tests.support.poll import until
 from transport.config import NatsConfig

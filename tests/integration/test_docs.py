@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import ROOT, environment, free_port_range, varpulis
+from cli.up.ports import free_port_range
+from tests.support.cluster import ROOT, environment, varpulis
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 BLOCK = re.compile(r"^```sh test=(?P<name>\w+)\n(?P<commands>.*?)^```", re.MULTILINE | re.DOTALL)

@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from cli.metrics_page import COORDINATORS, WORKERS, families
+from cli.up.ports import free_port_range
 from proto_schemas.rest import API_BASE
-from tests.support.cluster import ROOT, Cluster, free_port_range, poll
+from tests.support.cluster import ROOT, Cluster, poll
 
 DEPLOY = ROOT / "deploy" / "prometheus"
 RULES = (DEPLOY / "alerts.yml").read_text()

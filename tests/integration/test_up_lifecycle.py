@@ -20,7 +20,8 @@ import pytest
 
 from cli.demo.trades import figures
 from cli.up import record
-from tests.support.cluster import ROOT, Cluster, environment, free_port_range, poll, varpulis
+from cli.up.ports import free_port_range
+from tests.support.cluster import ROOT, Cluster, environment, poll, varpulis
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 STOP_BOUND = 8.0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.drills.link import Link
 from tests.jepsen.broken_store import BrokenStore, Lie
 from tests.jepsen.client import Client, Refused, Took, Unknown
 from tests.jepsen.nemesis import Harm, plan
@@ -14,7 +15,6 @@ from tests.jepsen.report import gap
 from tests.jepsen.workload import Notes, Settings, Workload
 from tests.linearizability.checker import Verdict, check
 from tests.support.faults import FAULTS, ON_COORDINATORS
-from tests.support.link import Link
 from tests.support.linked import Cluster, Standing
 from tests.support.node import Node
 from tests.support.poll import until

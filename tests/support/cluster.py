@@ -9,9 +9,7 @@ missing. What is left of it is killed at the end, by pid, whatever the test did.
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ import psutil
 
 from cli.client import ClusterClient
 from cli.up import processes, record
+from cli.up.ports import free_port_range
 from proto_schemas.rest import API_BASE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,15 +50,6 @@ def varpulis(
         timeout=timeout,
         check=False,
     )
-
-
-def free_port_range(length: int = _PORTS_NEEDED) -> int:
-    """The first of `length` consecutive loopback ports, all free right now, below the ephemeral range."""
-    for _ in range(200):
-        first = random.randrange(11_000, 32_000 - length)
-        if all(_is_free(first + offset) for offset in range(length)):
-            return first
-    raise RuntimeError(f"no {length} free ports in a row between 11000 and 32000: end what occupies them")
 
 
 def poll(predicate: Callable[[], Any], *, timeout: float = 15.0, what: str = "") -> Any:
@@ -93,7 +83,7 @@ class Cluster:
     ) -> None:
         self.data_dir = directory / "cluster"
         self.demo = demo
-        self.http_port = free_port_range()
+        self.http_port = free_port_range(_PORTS_NEEDED)
         self.nats_port = self.http_port + _PORTS_NEEDED - 1
         self.processes: dict[str, dict[str, Any]] = {}
         self.cwd = directory
@@ -234,12 +224,3 @@ def _lives(handle: psutil.Process) -> bool:
         return handle.is_running() and handle.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

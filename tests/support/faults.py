@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
+from cli.drills.link import Direction
 from proto_schemas.rest import API_BASE
-from tests.support.link import Direction
 from tests.support.linked import Cluster
 from tests.support.node import Node
 

@@ -14,8 +14,8 @@ from typing import Any, Final, Self
 import httpcore
 import msgspec
 
+from cli.drills.link import Link
 from proto_schemas.rest import API_BASE
-from tests.support.link import Link
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node
 from tests.support.poll import until

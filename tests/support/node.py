@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from cli.drills.link import Link
 from tests.support.cluster import environment
-from tests.support.link import Link
 from tests.support.nats_server import die_with_parent
 from tests.support.ports import free_port
 

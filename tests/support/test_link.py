@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from tests.support.link import Direction, Link
+from cli.drills.link import Direction, Link
 from tests.support.poll import until
 
 

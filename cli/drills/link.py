@@ -1,4 +1,4 @@
-"""The way of one coordinator to NATS: a TCP proxy in this process that can be cut, frozen and slowed.
+"""The way of one process to NATS: a TCP proxy in this process that can be cut, frozen and slowed.
 
 - `cut`: connections are closed, new ones are closed as soon as they are accepted. The port stays ours, so
   nobody else gets it meanwhile.
@@ -14,8 +14,6 @@ import asyncio
 import contextlib
 from enum import StrEnum
 from typing import Final, Self
-
-from tests.support.ports import free_port
 
 _CHUNK: Final = 64 * 1024
 _LAST_WORDS: Final = 0.25
@@ -36,7 +34,8 @@ class Link:
     """One proxied way to `upstream_port`: `async with Link(upstream_port) as link`, then use `link.port`."""
 
     def __init__(self, upstream_port: int) -> None:
-        self.port = free_port()
+        self.port = 0
+        """Known when it is entered."""
         self.taken = dict.fromkeys(Direction, 0)
         self.passed = dict.fromkeys(Direction, 0)
         """Bytes that were read, and those that were passed on."""
@@ -50,6 +49,7 @@ class Link:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import time
 from typing import Final
 
-from tests.delivery import group
+from cli.drills import proof
 from transport.errors import NatsTransportError
 from transport.jetstream import EXPECTED, WRONG_LAST_SEQUENCE, JetStream, JetStreamRefused, Outgoing
 
@@ -37,7 +37,7 @@ class Sender:
             self.sent = numbers.stop
 
     async def _store(self, numbers: range) -> bool:
-        first, *others = (Outgoing(self._subject, group.encoded(number)) for number in numbers)
+        first, *others = (Outgoing(self._subject, proof.encoded(number)) for number in numbers)
         expecting = first._replace(headers={EXPECTED: str(self._last)})
         try:
             self._last = (await self._jetstream.publish_together([expecting, *others])).sequence
@@ -54,7 +54,7 @@ class Sender:
             found = await self._jetstream.last(self._stream, self._subject)
         except (JetStreamRefused, NatsTransportError):
             return False
-        if found is None or found[0] != group.encoded(number):
+        if found is None or found[0] != proof.encoded(number):
             return False
         self._last = found[1]
         return True
