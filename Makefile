@@ -14,7 +14,11 @@ ROUNDS ?= 3
 BENCH ?= engine workloads transport dispatch routing isolation delivery placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help up down test simulate jepsen chaos delivery drill fuzz lint format docs bench lock clean
+=======
+.PHONY: help up down test simulate jepsen chaos delivery fuzz lint format docs screenshots bench lock clean
+>>>>>>> page2
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +65,9 @@ lint: $(STAMP)  ## style, types, and which room may import which
 format: $(STAMP)  ## bring the sources into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(STAMP)  ## take the pictures of the page in docs/page.md
+	$(BIN)/python -m docs.screenshots
 
 docs: $(STAMP)  ## write the generated parts of docs/ anew
 	$(BIN)/python -m cli.reference

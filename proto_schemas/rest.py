@@ -622,6 +622,14 @@ class KeyCreated(View, frozen=True, kw_only=True):
         return f"KeyCreated(id={self.id!r}, role={self.role!r}, key=***)"
 
 
+class Whoami(View, frozen=True, kw_only=True):
+    """`GET /whoami`: the role of the request, and the id of its key, where keys are asked for."""
+
+    role: str
+    key_id: str | None
+    keys_required: bool
+
+
 class KeyView(View, frozen=True, kw_only=True):
     """`GET /keys/{id}`. `status`: active, revoked or expired; `worker`: as whom it counts, empty: any.
     Times in ms since 1970."""

@@ -12,6 +12,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
+from coordinator import page
 from coordinator.api import (
     cluster,
     connectors,
@@ -71,7 +72,7 @@ def build(context: Context) -> CutOff:
         before_request=enter,
     )
     app = Litestar(
-        route_handlers=[api, *probes.HANDLERS, openapi],
+        route_handlers=[api, *probes.HANDLERS, openapi, *page.HANDLERS],
         dependencies={"context": Provide(provide_context, sync_to_thread=False)},
         exception_handlers={
             WireError: on_wire_error,

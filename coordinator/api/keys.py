@@ -22,12 +22,13 @@ from coordinator.api.context import (
     request_id,
 )
 from coordinator.ledger import now_ms
+from coordinator.security.actor import acting
 from coordinator.security.keys import Key, digest, new_key
 from coordinator.state.commands import CreateKey, RevokeKey
 from coordinator.state.model import ApiKey, KeyRole
 from coordinator.state.names import fault_of_binding
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import KeyCreated, KeyList, KeyRequest, KeyView, Revoked, RotateRequest
+from proto_schemas.rest import KeyCreated, KeyList, KeyRequest, KeyView, Revoked, RotateRequest, Whoami
 
 Force = Annotated[bool, QueryParameter(name="force", description="also the last admin key")]
 
@@ -47,6 +48,14 @@ async def create_key(request: AnyRequest, context: Given) -> KeyCreated:
         if fault is not None:
             raise WireError(ErrorCode.BAD_REQUEST, f"KeyRequest: $.worker: {fault}")
     return await _made(request, context, role, note=asked.note, expires_at=expires_at, worker=asked.worker)
+
+
+@get("/whoami", opt={"anywhere": True})
+async def whoami(context: Given) -> Whoami:
+    """As whom this request came in."""
+    known = context.ledger.state.keys.get(acting())
+    role = KeyRole.ADMIN if known is None else known.role
+    return Whoami(role=role, key_id=None if known is None else known.id, keys_required=context.door.required)
 
 
 @get("/keys")
@@ -90,7 +99,7 @@ async def rotate_key(request: AnyRequest, context: Given, key_id: FromPath[str])
     )
 
 
-HANDLERS = [create_key, list_keys, get_key, revoke_key, rotate_key]
+HANDLERS = [whoami, create_key, list_keys, get_key, revoke_key, rotate_key]
 
 
 async def _made(

@@ -61,6 +61,11 @@ _NOT_PASSED_ON: Final = frozenset(
         b"te",
         b"trailer",
         b"upgrade",
+        b"origin",  # of a browser's page: it was looked at here, and is not the leader's own
+        b"referer",
+        b"sec-fetch-site",
+        b"sec-fetch-mode",
+        b"sec-fetch-dest",
         b"content-length",
     }
 )

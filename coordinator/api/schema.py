@@ -99,7 +99,8 @@ def _handlers(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 for method in sorted(handler.http_methods):
-                    if method != "OPTIONS":  # the framework's own answer
+                    # not the framework's own answer, nor the files of the page for people
+                    if method != "OPTIONS" and not handler.opt.get("page"):
                         yield route.path_format, method, handler
 
 

@@ -63,13 +63,14 @@ ROLES: Final[Mapping[tuple[str, str], KeyRole]] = {
     ("GET", "/snapshot"): _ADMIN,
     ("POST", "/snapshot"): _ADMIN,
     ("GET", "/stream"): _VIEW,
+    ("GET", "/whoami"): _VIEW,
     ("GET", "/keys"): _ADMIN,
     ("POST", "/keys"): _ADMIN,
     ("GET", "/keys/{}"): _ADMIN,
     ("DELETE", "/keys/{}"): _ADMIN,
     ("POST", "/keys/{}/rotate"): _ADMIN,
 }
-OPEN: Final = frozenset({"/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/"})
+OPEN: Final = frozenset({"/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/", "/page/{name}"})
 """Paths outside the base that ask for no key; they tell nothing that a key would protect."""
 FOR_WORKERS: Final = frozenset({("POST", "/workers/register"), ("POST", "/workers/{}/heartbeat")})
 """What a key of a worker may do."""

@@ -34,7 +34,7 @@ def handlers(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 for method in handler.http_methods:
-                    if method != "OPTIONS":
+                    if method != "OPTIONS" and not handler.opt.get("page"):
                         yield route.path_format, method.lower(), handler
 
 

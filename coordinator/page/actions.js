@@ -1,0 +1,115 @@
+// What can be done from here. Each asks first, and says what will happen; what the cluster answers is shown as it is.
+
+import { get, key, may, me, post } from "./api.js";
+import { el, find } from "./dom.js";
+
+/** A button for what takes `role`; who may not use it can still reach it, and is told why. */
+export function control(label, role, about, what, reload) {
+  const allowed = may(role);
+  const why = allowed ? null : `needs the role ${role}; yours is ${me.role ?? "unknown"}`;
+  return el("button", {
+    type: "button", "data-focus": about, "aria-disabled": allowed ? null : "true", title: why,
+    "aria-label": `${label.replace("…", "")}: ${about}${why ? ` (${why})` : ""}`,
+    onclick: () => allowed && ASK[what.kind](what, reload),
+  }, label);
+}
+
+function ask(title, body, confirm, act) {
+  const dialog = find("dialog"), error = el("p", { class: "error", role: "alert" });
+  const go = el("button", { type: "submit", id: "confirm" }, confirm);
+  const form = el("form", { method: "dialog", onsubmit: async (event) => {
+    event.preventDefault();
+    go.disabled = true;
+    error.textContent = "";
+    try {
+      if ((await act(error)) !== false) dialog.close();
+    } catch (problem) {
+      error.textContent = problem.message;
+    } finally {
+      go.disabled = false;
+    }
+  } }, el("h2", { id: "dialog-title" }, title), body, error,
+  el("div", { class: "row" }, go, el("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));
+  dialog.setAttribute("aria-labelledby", "dialog-title");
+  dialog.replaceChildren(form);
+  dialog.showModal();
+}
+
+const paragraph = (text) => el("p", {}, text);
+
+const ASK = {
+  transfer({ node }, reload) {
+    ask(`Give leadership to ${node}`, paragraph("Requests wait meanwhile; none fails."), "Make leader", async () => {
+      await post("/raft/transfer", { to: node });
+      reload();
+    });
+  },
+  drain({ worker, held }, reload) {
+    const what = held.length ? `${held.length} pipelines move live to other workers: ${held.join(", ")}.` : "It runs no pipeline.";
+    ask(`Drain ${worker}`, paragraph(`${what} Nothing is placed there until you uncordon it.`), "Drain", async () => {
+      await post(`/workers/${encodeURIComponent(worker)}/drain`);
+      reload();
+    });
+  },
+  async uncordon({ worker }, reload) {
+    await post(`/workers/${encodeURIComponent(worker)}/uncordon`);
+    reload();
+  },
+};
+
+export async function rebalance(reload) {
+  const plan = await post("/rebalance?dry_run=true").catch((problem) => ({ problem }));
+  if (plan.problem) return ask("Rebalance", paragraph(plan.problem.message), "Close", async () => {});
+  const moves = plan.moves.map((one) => el("li", {}, `${one.group}/${one.pipeline_name}: ${one.from_worker} to ${one.to_worker}`));
+  const body = moves.length ? [paragraph("These pipelines would move live:"), el("ul", {}, moves)] : [paragraph(`Nothing needs to move. ${plan.reason ?? ""}`)];
+  ask("Rebalance", el("div", {}, body), moves.length ? "Move" : "Close", async () => {
+    if (moves.length) await post("/rebalance");
+    reload();
+  });
+}
+
+export function askKey(done) {
+  const field = el("input", { id: "key-field", type: "password", autocomplete: "off", value: key.get() });
+  const body = el("div", {}, paragraph("An API key of this cluster. It is kept in this tab until you close it."), el("label", { for: "key-field" }, "Key"), field);
+  ask("API key", body, "Use it", async () => {
+    key.set(field.value.trim());
+    done();
+  });
+}
+
+export function deploy(reload) {
+  const name = el("input", { id: "group-name", required: true, autocomplete: "off" });
+  const source = el("textarea", { id: "group-source", rows: 14, spellcheck: "false", required: true });
+  const found = el("div", { id: "diagnostics", "aria-live": "polite" });
+  const body = el("div", {}, el("label", { for: "group-name" }, "Group"), name, el("label", { for: "group-source" }, "Program (VPL)"), source, found);
+  ask("Deploy a group", body, "Deploy", async (error) => {
+    const checked = await post("/validate", { source: source.value });
+    show(found, source, checked.diagnostics);
+    if (!checked.valid) {
+      error.textContent = "The program has mistakes; nothing was deployed.";
+      return false;
+    }
+    try {
+      await post("/pipeline-groups?wait=0", { name: name.value, pipelines: [{ name: "main", source: source.value }] });
+    } catch (problem) {
+      show(found, source, problem.diagnostics ?? []);
+      throw problem;
+    }
+    reload();
+  });
+}
+
+/** Each mistake below its line, and the cursor at the first one. */
+function show(found, source, diagnostics) {
+  const lines = source.value.split("\n");
+  found.replaceChildren(...diagnostics.map((one) => el("div", { class: one.severity === "error" ? "error" : "warn" },
+    el("strong", {}, `line ${one.line}, column ${one.column}: ${one.message}`), one.hint ? ` (${one.hint})` : "",
+    el("pre", {}, `${lines[one.line - 1] ?? ""}\n${" ".repeat(Math.max(one.column - 1, 0))}^`))));
+  const first = diagnostics.find((one) => one.severity === "error");
+  if (!first) return;
+  const at = lines.slice(0, first.line - 1).reduce((sum, line) => sum + line.length + 1, 0) + first.column - 1;
+  source.focus();
+  source.setSelectionRange(at, at + 1);
+}
+
+export { get };

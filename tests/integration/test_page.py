@@ -1,0 +1,186 @@
+"""The page, in a real browser: it follows the cluster, does what it says, and believes nobody's markup."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from proto_schemas.rest import API_BASE
+from tests.support.cluster import Cluster
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
+
+MARKUP: Final = "<img src=x onerror=window.hit=1>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium: Debian's, driven by Playwright."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A tab that fails the test on an error of the page, and notes where it asks."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    tab = context.new_page()
+    tab.set_default_timeout(20_000)
+    tab.asked = []
+    errors: list[str] = []
+    tab.on("request", lambda request: tab.asked.append(request.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("page")) as running:
+        yield running
+
+
+def follower(cluster: Cluster) -> str:
+    leader = cluster.leader()
+    return next(cluster.url(name) for name in cluster.coordinators if name != leader)
+
+
+def write_program(page: Any, name: str, source: str) -> None:
+    page.click("#deploy")
+    page.fill("#group-name", name)
+    page.fill("#group-source", source)
+
+
+def test_a_mistake_is_shown_at_its_line_and_a_sound_program_runs_a_moment_later(
+    cluster: Cluster, page: Any
+) -> None:
+    page.goto(follower(cluster))
+    write_program(page, "doors", "stream Held = Door\n    .where(held_ms = 5)\n    .emit()")
+    page.click("#confirm")
+    page.wait_for_selector("#diagnostics pre")
+    shown = page.text_content("#diagnostics")
+    assert "line 2, column 20" in shown and ".where(held_ms = 5)" in shown and "`==`" in shown
+    where = page.evaluate("document.getElementById('group-source').selectionStart")
+    assert where == len("stream Held = Door\n") + 19, "the cursor stands at the mistake"
+    assert httpx.get(f"{cluster.urls[0]}{API_BASE}/pipeline-groups").json()["total"] == 0
+    page.fill("#group-source", "stream Held = Door.where(held_ms == 5).emit()")
+    page.click("#confirm")
+    page.wait_for_selector("article[aria-label='group doors'] >> text=running")
+    assert "main" in page.text_content("article[aria-label='group doors'] svg")
+    assert "pipeline running" in page.text_content("#trail")
+    page.wait_for_selector("#problems >> text=All is well.")
+    origin = urlsplit(page.url).netloc
+    assert {urlsplit(url).netloc for url in page.asked} == {origin}, "nothing comes from elsewhere"
+
+
+def test_markup_from_anywhere_is_shown_as_text(cluster: Cluster, page: Any) -> None:
+    page.goto(follower(cluster))
+    write_program(page, "markup", f"stream A = {MARKUP}\n# {MARKUP}")
+    page.click("#confirm")
+    page.wait_for_selector(f"#diagnostics pre >> text={MARKUP}")
+    page.keyboard.press("Escape")
+    with cluster.client() as client:
+        spec = {"worker_id": "paper", "address": "", "api_key": "", "labels": {"x": MARKUP}}
+        capacity = {"cpu_cores": 1, "pipelines_running": 0, "max_pipelines": 0}
+        client.post("/workers/register", {**spec, "capacity": capacity})
+    page.wait_for_selector("#workers >> text=paper")
+    assert page.evaluate("window.hit") is None and page.query_selector("img") is None
+
+
+def test_all_of_it_can_be_done_with_the_keyboard(cluster: Cluster, page: Any) -> None:
+    page.goto(follower(cluster))
+    page.wait_for_selector("#workers table")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    while page.evaluate("document.activeElement.id") != "deploy":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.closest('dialog') !== null"), "the dialog has the focus"
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        inside = page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('dialog')"
+        )
+        assert inside, "it does not leave the dialog"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "deploy", "and goes back to where it was"
+
+
+def test_it_is_light_or_dark_as_the_reader_s_system_or_as_the_reader_says(
+    cluster: Cluster, page: Any
+) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="dark")
+    page.goto(cluster.urls[0])
+    assert page.evaluate(paper) == "rgb(13, 17, 23)"
+    page.click("#theme")
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    page.reload()
+    assert page.evaluate(paper) == "rgb(255, 255, 255)", "it is remembered"
+
+
+def test_a_drained_worker_gives_its_pipelines_away_and_says_so(cluster: Cluster, page: Any) -> None:
+    page.goto(follower(cluster))
+    page.click("button[aria-label='Drain: drain worker-0']")
+    assert "Nothing is placed there until you uncordon it" in page.text_content("dialog")
+    page.click("#confirm")
+    page.wait_for_selector("#workers >> text=cordoned")
+    page.click("button[aria-label='Uncordon: uncordon worker-0']")
+    page.wait_for_selector("button[aria-label='Drain: drain worker-0']")
+
+
+def test_another_leader_shows_without_a_reload_and_a_dead_coordinator_is_said_to_be(
+    cluster: Cluster, page: Any
+) -> None:
+    leader = cluster.leader()
+    mine = next(name for name in cluster.coordinators if name != leader)
+    page.goto(cluster.url(mine))
+    page.wait_for_selector(f"#n-leader >> text={leader}")
+    page.evaluate("window.here = true")
+    cluster.kill(leader)
+    others = ", ".join(f"#n-leader:text-is('{name}')" for name in cluster.coordinators if name != leader)
+    page.wait_for_selector(others)
+    assert page.evaluate("window.here"), "nothing was loaded anew"
+    cluster.kill(mine)
+    page.wait_for_selector("#connection.cut")
+    assert page.query_selector("#connection a") is not None, "there are others to go to"
+    cluster.up()
+    page.wait_for_selector("#connection:not(.cut)")
+
+
+def test_a_key_is_asked_for_and_a_viewer_is_told_what_a_viewer_may_not(tmp_path: Path, page: Any) -> None:
+    cluster = Cluster(tmp_path, coordinators=1, workers=1)
+    try:
+        cluster.up("--require-keys")
+        admin = (cluster.data_dir / "keys" / "admin.key").read_text().strip()
+        made = httpx.post(
+            f"{cluster.urls[0]}{API_BASE}/keys", json={"role": "viewer"}, headers={"x-api-key": admin}
+        ).json()
+        page.goto(cluster.urls[0])
+        page.wait_for_selector("#key-field")
+        page.fill("#key-field", "wrong")
+        page.click("#confirm")
+        page.wait_for_selector("#connection >> text=asks for an API key")
+        page.fill("#key-field", made["key"])
+        page.click("#confirm")
+        drain = page.locator("#workers button")
+        drain.wait_for()
+        assert drain.get_attribute("aria-disabled") == "true"
+        assert drain.get_attribute("title") == "needs the role operator; yours is viewer"
+        drain.click(force=True)
+        page.click("#deploy", force=True)
+        assert not page.evaluate("document.getElementById('dialog').open")
+        assert made["key"] not in page.url and all(made["key"] not in url for url in page.asked)
+    finally:
+        cluster.remove()
