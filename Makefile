@@ -14,11 +14,7 @@ ROUNDS ?= 3
 BENCH ?= engine workloads transport dispatch routing isolation delivery placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help up down test simulate jepsen chaos delivery drill fuzz lint format docs bench lock clean
-=======
-.PHONY: help up down test simulate jepsen chaos delivery fuzz lint format docs screenshots bench lock clean
->>>>>>> page2
+.PHONY: help up down test simulate jepsen chaos delivery drill fuzz lint format docs screenshots bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
