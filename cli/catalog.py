@@ -174,12 +174,21 @@ COMMANDS: Final = (
     Command("drill list", "the failover drills and what each does", "cli.commands.drills:listing"),
     Command(
         "drill run",
-        "do a failover drill on a cluster of its own, and compare what it measured with its objectives",
+        "do a failover drill, on a cluster of its own or one that runs, and hold it to its objectives",
         "cli.commands.drills:run",
-        ("up.nats_server",),
+        (
+            "up.nats_server",
+            "client.timeout",
+            "client.api_key_file",
+            "client.tls_ca",
+            "client.tls_cert",
+            "client.tls_key",
+        ),
         arguments=(Argument("name", "which drill, or `all`"),),
         options=(
             Option("--rounds", "how often each fault is injected", int, 3),
+            Option("--against", "`local`, or the URL of a cluster, which will feel it", str, "local"),
+            _YES,
             Option("--previous", "a checkout of the release before, for rolling-upgrade"),
         ),
         outputs=("table", "json", "html"),

@@ -68,19 +68,27 @@ class Invocation:
         return self.client(self.urls(), self.settings["client.timeout"], progress)
 
     def client(
-        self, urls: Sequence[str], timeout: float, progress: "Progress | None" = None
+        self,
+        urls: Sequence[str],
+        timeout: float,
+        progress: "Progress | None" = None,
+        *,
+        foreign: bool = False,
     ) -> "ClusterClient":
-        """A client of certain coordinators, with our key."""
+        """A client of certain coordinators, with our key. `foreign`: not those of the data directory, whose
+        key must not go there.
+        """
         from cli.client import ClusterClient  # only those who ask pay for an HTTP client
 
-        key, tls = self.api_key(), self._tls(urls)
+        key, tls = self.api_key(foreign=foreign), self._tls(urls)
         clear = [url for url in urls if key and url.startswith("http://") and not _LOOPBACK.match(url)]
         if clear:
             self.note(f"varpulis: the key goes to {clear[0]} in the clear: use https")
         return ClusterClient(urls, timeout=timeout, progress=progress, key=key, tls=tls)
 
-    def api_key(self) -> str:
-        """Our key: the setting's, its file's, or that of the cluster in the data directory; else empty.
+    def api_key(self, *, foreign: bool = False) -> str:
+        """Our key: the setting's, its file's, or (not if `foreign`) that of the cluster in the data
+        directory; else empty.
 
         Raises:
             UsageError: a file that cannot be read.
@@ -90,7 +98,7 @@ class Invocation:
         given, file = self.settings["client.api_key"], self.settings["client.api_key_file"]
         if given and not file:
             return str(given)
-        if not file and not self.settings["client.url"]:
+        if not file and not foreign and not self.settings["client.url"]:
             own = keys.admin(self.data_dir)
             file = str(own) if own.exists() else ""
         try:

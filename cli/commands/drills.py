@@ -1,11 +1,14 @@
-"""`drill`: faults on purpose, on a cluster that exists for that alone."""
+"""`drill`: faults on purpose, on a cluster that exists for that alone, or on one that runs elsewhere."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cli.client import ClusterClient
 from cli.drills import report
+from cli.drills.against import REMOTE
+from cli.drills.against import play as play_elsewhere
 from cli.drills.bed import bed
 from cli.drills.catalog import DRILLS, Drill, Played, play
 from cli.drills.figures import summary
@@ -18,13 +21,21 @@ _NO_PREVIOUS = "it needs the release before: give a checkout of it with --previo
 
 def listing(call: Invocation) -> int:
     """Every drill and what it does."""
-    rows = [(drill.name, drill.summary) for drill in DRILLS.values()]
-    call.show([{"name": name, "summary": text} for name, text in rows], Rows(("DRILL", "DOES"), rows))
+    summaries = {name: one.summary for name, one in REMOTE.items()}
+    summaries |= {name: one.summary for name, one in DRILLS.items()}
+    rows = [
+        (name, ["local"] * (name in DRILLS) + ["URL"] * (name in REMOTE), summaries[name])
+        for name in dict.fromkeys((*DRILLS, *REMOTE))
+    ]
+    document = [{"name": name, "against": where, "summary": text} for name, where, text in rows]
+    call.show(document, Rows(("DRILL", "AGAINST", "DOES"), rows))
     return OK
 
 
 def run(call: Invocation) -> int:
-    """Do one drill or all, each on a cluster of its own; failure when an objective is missed."""
+    """Do one drill or all; failure when an objective is missed."""
+    if call.arguments["against"] != "local":
+        return _run_elsewhere(call)
     name, rounds, previous = (call.arguments[each] for each in ("name", "rounds", "previous"))
     if name != "all" and name not in DRILLS:
         raise UsageError(f"no drill {name!r}: `varpulis drill list` shows them")
@@ -45,6 +56,34 @@ def run(call: Invocation) -> int:
         played = _played(call, drill, rounds, previous)
         first[drill.name] = played[0]
         results[drill.name] = summary([one.figures for one in played], drill.objectives)
+    return _shown(call, results, first)
+
+
+def _run_elsewhere(call: Invocation) -> int:
+    name, rounds, against = (call.arguments[key] for key in ("name", "rounds", "against"))
+    if name != "all" and name not in REMOTE:
+        raise UsageError(f"no drill {name!r} against {against}: `varpulis drill list` shows them")
+    if rounds < 1:
+        raise UsageError(f"--rounds {rounds} is out of range: give 1 or more")
+    chosen = list(REMOTE) if name == "all" else [name]
+    call.confirm(f"{', '.join(chosen)}, {rounds} times, against {against}: its users will feel it", "drill")
+
+    def client() -> ClusterClient:
+        return call.client([against], call.settings["client.timeout"], foreign=True)
+
+    results: dict[str, dict[str, Any]] = {}
+    first: dict[str, Played] = {}
+    for each in chosen:
+        played = []
+        for number in range(1, rounds + 1):
+            call.note(f"varpulis: {each}: round {number} of {rounds}")
+            played.append(play_elsewhere(REMOTE[each], client))
+        first[each] = played[0]
+        results[each] = summary([one.figures for one in played], REMOTE[each].objectives)
+    return _shown(call, results, first)
+
+
+def _shown(call: Invocation, results: dict[str, dict[str, Any]], first: dict[str, Played]) -> int:
     if call.output == "html":
         sys.stdout.write(report.page(results, first))
     else:
