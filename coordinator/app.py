@@ -55,6 +55,7 @@ from transport.keyring import KeyRing
 from transport.lag import LoopLag
 from transport.log import to_stderr
 from transport.nats import NatsTransport
+from transport.notify import ServiceManager, attended
 from transport.signing import Signatures, SignedFrames, SignedTransport
 from transport.tls import client_context
 
@@ -90,6 +91,7 @@ class Coordinator:
         self._listener: WorkerListener | None = None
         self._streams: Streams | None = None
         self._webhook: Webhook | None = None
+        self._context: Context | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -103,6 +105,17 @@ class Coordinator:
     def is_leader(self) -> bool:
         """Whether it leads now."""
         return self._raft is not None and self._raft.is_leader
+
+    def standing(self) -> tuple[bool, str]:
+        """Whether `/readyz` says yes, and how it stands, in a line for people."""
+        context = self._context
+        if context is None:
+            return False, "starts"
+        reason = context.not_ready()
+        if reason is not None:
+            return False, f"not ready: {reason}"
+        leads = "leads" if context.ledger.is_leader else f"follows {context.ledger.leader_id or 'nobody'}"
+        return True, f"{leads}, term {context.ledger.term}"
 
     async def start(self) -> None:
         """Start everything, or nothing.
@@ -193,7 +206,7 @@ class Coordinator:
             lag=lag,
             clock=clock,
         )
-        context = Context(
+        context = self._context = Context(
             config=config,
             ledger=ledger,
             raft=raft,
@@ -353,6 +366,11 @@ async def serve(config: CoordinatorConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     coordinator = Coordinator(config)
+    async with attended(coordinator.standing) as manager:
+        return await _run(coordinator, stop, manager)
+
+
+async def _run(coordinator: Coordinator, stop: asyncio.Event, manager: ServiceManager) -> int:
     starting = asyncio.create_task(coordinator.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -361,12 +379,15 @@ async def serve(config: CoordinatorConfig) -> int:
     (outcome,) = await asyncio.gather(starting, return_exceptions=True)
     if isinstance(outcome, Exception):
         stopping.cancel()
-        print(f"coordinator {config.node_id} cannot start: {_in_one_line(outcome)}", file=sys.stderr)
+        print(
+            f"coordinator {coordinator.config.node_id} cannot start: {_in_one_line(outcome)}", file=sys.stderr
+        )
         return 1
     # What is here now, code and state, stays: the collector, which stops the event loop, need not look at it.
     gc.collect()
     gc.freeze()
     await stopping
+    manager.stopping()
     _log.info("%s", line("stopping"))
     try:
         async with asyncio.timeout(STOP_TIMEOUT):

@@ -30,6 +30,7 @@ from transport.keyring import KeyRing
 from transport.lag import LoopLag
 from transport.log import to_stderr
 from transport.nats import NatsTransport
+from transport.notify import ServiceManager, attended
 from transport.signing import Signatures, SignedTransport
 from transport.tls import client_context
 from worker.budget import Limits
@@ -282,6 +283,16 @@ class Worker:
             "checkpoints": self.host.checkpoints.health(),
         }
 
+    def standing(self) -> tuple[bool, str]:
+        """Whether `/readyz` says yes, and how it stands, in a line for people."""
+        if not self._work:
+            return False, "starts"
+        if not self._link.connected:
+            return False, f"not connected to {'a coordinator' if self.config.coordinators else 'NATS'}"
+        if not self._membership.registered:
+            return False, "waits to be registered: does a coordinator lead?"
+        return True, f"registered, {len(self.host.running())} pipelines"
+
     def _lease_open(self) -> bool:
         return self._lease.is_open(time.monotonic())
 
@@ -300,6 +311,14 @@ async def serve(config: WorkerConfig) -> int:
     loop.add_signal_handler(signal.SIGTERM, partial(stop, now=False))
     loop.add_signal_handler(signal.SIGINT, partial(stop, now=True))
     worker = Worker(config)
+    async with attended(worker.standing) as manager:
+        return await _run(worker, stopped, at_once, manager)
+
+
+async def _run(
+    worker: Worker, stopped: asyncio.Event, at_once: asyncio.Event, manager: ServiceManager
+) -> int:
+    config = worker.config
     starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(stopped.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -313,6 +332,7 @@ async def serve(config: WorkerConfig) -> int:
     log.info("worker=%s serves on %s", config.worker_id, worker.url)
     try:
         await worker.run_until(stopping)
+        manager.stopping()
         if not at_once.is_set():
             leaving = asyncio.create_task(worker.leave(at_once))
             try:

@@ -134,6 +134,17 @@ class Context:
         """Why this node answers nothing for the cluster; None when it does."""
         return outside(self.config, self.raft.status())
 
+    def not_ready(self) -> str | None:
+        """Why this node is not ready; None when it has caught up and reaches NATS."""
+        if not self.nats.connected:
+            return "no connection to NATS: is nats-server running?"
+        reason = self.outside()
+        if reason is not None:
+            return reason
+        if not self.raft.ready:
+            return "not yet caught up with the leader: do a majority of the coordinators run?"
+        return None
+
 
 Given = NamedDependency[Context]
 """The context as a handler's parameter."""

@@ -7,7 +7,7 @@ from litestar import Response, get
 from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from coordinator.api.context import Context, Given, version
+from coordinator.api.context import Given, version
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import HealthView
 
@@ -23,7 +23,7 @@ async def livez() -> str:
 @get("/readyz", media_type="text/plain", opt={"refuses": (400, 503)})
 async def readyz(context: Given, leader: Leader = False) -> str:
     """This node has caught up and reaches NATS; 503 with the reason otherwise."""
-    reason = _not_ready(context)
+    reason = context.not_ready()
     if reason is not None:
         raise WireError(ErrorCode.UNAVAILABLE, reason)
     if leader and not context.ledger.is_leader:
@@ -37,7 +37,7 @@ async def readyz(context: Given, leader: Leader = False) -> str:
 @get("/health")
 async def health(context: Given) -> HealthView:
     """This node in a few words; always 200 while it can say anything."""
-    reason = _not_ready(context)
+    reason = context.not_ready()
     return HealthView(
         status="ok" if reason is None else "degraded",
         node_id=context.config.node_id,
@@ -57,17 +57,6 @@ async def metrics(context: Given) -> Response[bytes]:
     """For Prometheus; written in a thread, so that a large page holds up nothing."""
     page = await asyncio.to_thread(context.exposition)
     return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-def _not_ready(context: Context) -> str | None:
-    if not context.nats.connected:
-        return "no connection to NATS: is nats-server running?"
-    reason = context.outside()
-    if reason is not None:
-        return reason
-    if not context.raft.ready:
-        return "not yet caught up with the leader: do a majority of the coordinators run?"
-    return None
 
 
 HANDLERS = [livez, readyz, health, metrics]
