@@ -22,6 +22,7 @@ _GROUPS: Final = {
     "pipeline": "look at pipelines one by one",
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",
+    "checkpoints": "where checkpoints lie",
     "config": "the configuration",
     "connector": "connectors that programs may name without declaring them",
     "drill": "failover drills: a fault on purpose, and what it cost",

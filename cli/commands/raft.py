@@ -14,7 +14,14 @@ def transfer(call: Invocation) -> int:
     """Give leadership to a coordinator, or to the one that is best prepared."""
     target = call.arguments["id"]
     body = {"to": None if target is None else checked(target)}
+    giver = call.arguments["from"]
     with call.connect() as client:
+        if giver is not None:
+            leader = client.get("/summary")["leader_id"]
+            if leader != checked(giver):
+                said = f"{leader or 'nobody'} leads: {giver} has nothing to give away"
+                call.show({"leader_id": leader}, Rows((), (), said))
+                return OK
         answer = client.post("/raft/transfer", body, wait=call.wait)
     call.show(answer, Rows((), (), f"{answer['leader_id']} leads"))
     return OK

@@ -111,6 +111,26 @@ class JetStreamStore:
         await self._purge(_description(place))
         await self._purge(_chunks(place, "*"))
 
+    async def make(self) -> None:
+        """Make the bucket; one that is there stays as it is. By itself it is made by the first checkpoint.
+
+        Raises:
+            StoreDown: JetStream does not answer, or refuses.
+        """
+        config = {
+            "name": _STREAM,
+            "description": "Checkpoints of Varpulis pipelines",
+            "subjects": [f"$O.{BUCKET}.C.>", f"$O.{BUCKET}.M.>"],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "num_replicas": self._replicas,
+            "max_bytes": self._max_bytes,
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+        }
+        await self._api(f"STREAM.CREATE.{_STREAM}", config, none=(STREAM_EXISTS,))
+
     # -- requests
 
     async def _message(self, query: dict[str, Any]) -> tuple[bytes, int] | None:
@@ -149,27 +169,11 @@ class JetStreamStore:
 
     async def _make_or_say(self) -> None:
         try:
-            await self._make()
+            await self.make()
         except StoreDown as error:
             raise StoreDown(
                 f"{error}: there is no bucket, and it could not be made: `nats object add {BUCKET}` makes it"
             ) from None
-
-    async def _make(self) -> None:
-        """Make the stream; one that is there stays as it is."""
-        config = {
-            "name": _STREAM,
-            "description": "Checkpoints of Varpulis pipelines",
-            "subjects": [f"$O.{BUCKET}.C.>", f"$O.{BUCKET}.M.>"],
-            "retention": "limits",
-            "storage": "file",
-            "discard": "new",
-            "num_replicas": self._replicas,
-            "max_bytes": self._max_bytes,
-            "allow_rollup_hdrs": True,
-            "allow_direct": True,
-        }
-        await self._api(f"STREAM.CREATE.{_STREAM}", config, none=(STREAM_EXISTS,))
 
     async def _api(self, verb: str, query: dict[str, Any], *, none: Collection[int] = ()) -> Any:
         """What JetStream answers; None where it says one of `none`."""
