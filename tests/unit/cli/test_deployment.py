@@ -1,8 +1,8 @@
 """`probe` asks whoever it stands beside; `checkpoints prepare` makes the bucket; `raft transfer --from`."""
 
+import asyncio
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from cli.main import main
 from tests.support.certificates import Authority
+from tests.support.cluster import varpulis
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_port
 from tests.unit.cli.stand_in import Coordinator, serving
@@ -77,6 +78,7 @@ def test_nobody_there_is_exit_code_1_and_no_settings_are_wrong_usage(
     assert main(["probe"]) == 2
     assert "listens anywhere" in capsys.readouterr().err
     assert main(["probe", "--within", "0"]) == 2
+    assert main(["checkpoints", "prepare", "--replicas", "2"]) == 2
 
 
 def test_leadership_is_given_away_only_by_whom_it_is_asked_of(
@@ -95,33 +97,27 @@ def test_leadership_is_given_away_only_by_whom_it_is_asked_of(
     ]
 
 
-def test_the_bucket_is_made_once_jetstream_is_there_and_stays(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
+async def test_the_bucket_is_made_once_jetstream_is_there_and_stays(tmp_path: Path) -> None:
     server = NatsServer(jetstream=True, port=free_port())
-    monkeypatch.setenv("VARPULIS_NATS_URL", server.url)
-    asked = ["checkpoints", "prepare", "--max-bytes", "1000000", "--within", "20"]
-    codes: list[int] = []
-    waiting = threading.Thread(target=lambda: codes.append(main(asked)))
-    waiting.start()
+    asked = ("checkpoints", "prepare", "--max-bytes", "1000000", "--within", "20")
+
+    def prepare() -> str:
+        done = varpulis(*asked, cwd=tmp_path, env={"VARPULIS_NATS_URL": server.url})
+        return done.stdout + done.stderr
+
+    waiting = asyncio.create_task(asyncio.to_thread(prepare))
+    await asyncio.sleep(0)
     try:
         server.start()
-        waiting.join()
-        assert [*codes, main(asked)] == [0, 0]
-        assert capsys.readouterr().out.count("varpulis-checkpoints is there") == 2
-        assert main(["checkpoints", "prepare", "--replicas", "2"]) == 2
+        assert await waiting == prepare() == "varpulis-checkpoints is there\n"
     finally:
         server.remove()
 
 
 async def test_more_replicas_than_servers_are_an_error_that_says_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     with NatsServer(jetstream=True) as server:
-        from tests.support.cluster import varpulis
-
         done = varpulis(
             *("checkpoints", "prepare", "--replicas", "3", "--within", "0"),
             cwd=tmp_path,
