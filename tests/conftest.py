@@ -20,6 +20,7 @@ ROOMS: Final = (
     "jepsen",
     "chaos",
     "delivery",
+    "deploy",
     "integration",
     "simulation",
     "linearizability",

@@ -12,7 +12,8 @@ that one that hangs tells nothing:
 - `STATUS=` whenever it changes, for `systemctl status`;
 - `STOPPING=1` when a stop begins.
 
-A datagram is sent or is lost, and never waited for: a manager that does not read costs us nothing.
+A datagram is sent or is lost, and never waited for: a manager that does not read costs us nothing. What was
+lost is told again, readiness above all.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 LOOK_EVERY: Final = 0.1
 """Seconds between looks until the process is ready."""
 TELL_EVERY: Final = 5.0
-"""Seconds between looks afterwards, where no watchdog asks for more."""
+"""Seconds between looks afterwards, and between two signs of life, where no watchdog asks for more."""
 EXTENSION: Final = 30.0
 """Seconds by which a start that still turns puts off its end."""
 
@@ -50,6 +51,8 @@ class ServiceManager:
         environ = os.environ if environ is None else environ
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self.watchdog = _watchdog(environ)
+        self._every = min(self.watchdog / 3, TELL_EVERY) if self.watchdog else TELL_EVERY
+        self._due = 0.0
         self._ready = self._stops = False
         self._status = ""
 
@@ -58,10 +61,10 @@ class ServiceManager:
         """Somebody is there to be told."""
         return self._address is not None
 
-    def tell(self, *lines: str) -> None:
-        """Send `NAME=value` lines; what cannot be sent at once is lost."""
+    def tell(self, *lines: str) -> bool:
+        """Send `NAME=value` lines; False: they could not be sent at once, and are lost."""
         if self._address is None:
-            return
+            return False
         text = "\n".join(" ".join(line.splitlines()) for line in lines)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.setblocking(False)
@@ -69,36 +72,36 @@ class ServiceManager:
                 out.sendto(text.encode(), self._address)
             except OSError as error:
                 log.debug("the service manager was not told %s: %s", lines[0], error)
+                return False
+        return True
 
     def stopping(self) -> None:
         """A stop begins; how the process stands is of no interest any more."""
         self._stops = True
         self.tell("STOPPING=1", "STATUS=stops")
 
-    def look(self, standing: Standing) -> None:
-        """Tell what there is to tell now."""
-        lines = ["WATCHDOG=1"] if self.watchdog else []
+    def look(self, standing: Standing, now: float) -> None:
+        """Tell what there is to tell at `now`, in seconds; what was lost is told again by the next look."""
+        ready, status = standing()
+        alive = now >= self._due
+        lines = ["WATCHDOG=1"] if alive and self.watchdog else []
         if not self._stops:
-            lines += self._news(*standing())
-        if lines:
-            self.tell(*lines)
+            if ready and not self._ready:
+                lines.append("READY=1")
+            elif not ready and not self._ready and alive:
+                lines.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
+            if status != self._status:
+                lines.append(f"STATUS={status}")
+        if lines and self.tell(*lines):
+            self._ready, self._status = self._ready or ready, status
+            self._due = now + self._every if alive else self._due
 
     async def attend(self, standing: Standing) -> None:
         """Go on telling how the process stands, until cancelled."""
-        settled = min(self.watchdog / 3, TELL_EVERY) if self.watchdog else TELL_EVERY
+        clock = asyncio.get_running_loop().time
         while True:
-            self.look(standing)
-            await asyncio.sleep(settled if self._ready else min(LOOK_EVERY, settled))
-
-    def _news(self, ready: bool, status: str) -> Iterator[str]:
-        if ready and not self._ready:
-            self._ready = True
-            yield "READY=1"
-        if not self._ready:
-            yield f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}"
-        if status != self._status:
-            self._status = status
-            yield f"STATUS={status}"
+            self.look(standing, clock())
+            await asyncio.sleep(self._every if self._ready else min(LOOK_EVERY, self._every))
 
 
 @contextlib.asynccontextmanager

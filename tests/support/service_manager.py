@@ -7,7 +7,10 @@ from typing import Self
 
 
 class Listener:
-    """Bound at `path`; `heard()` gives what has come since it was asked last."""
+    """Bound at `path`; `heard()` gives what has come since it was asked last.
+
+    The kernel keeps ten datagrams or so for it; what comes beyond is lost to the sender.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
