@@ -1,10 +1,11 @@
 """Processes under names, each with a log of its own; whatever the test did, none outlives it."""
 
+import ctypes
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from tests.support.cluster import environment
 from tests.support.nats_server import die_with_parent
@@ -13,11 +14,30 @@ _END = 10.0
 """Seconds that a process has after SIGTERM."""
 
 
-class Fleet:
-    """Logs go to `directory`."""
+_LIBC: Final = ctypes.CDLL(None)
+_DIE_WITH_PARENT: Final = die_with_parent()
+_NO_NEW_PRIVS: Final = 38
+_MEMORY_DENY_WRITE_EXECUTE: Final = 65
 
-    def __init__(self, directory: Path) -> None:
+
+def _hardened() -> None:
+    if _DIE_WITH_PARENT is not None:
+        _DIE_WITH_PARENT()
+        _LIBC.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _LIBC.prctl(_MEMORY_DENY_WRITE_EXECUTE, 1, 0, 0, 0)
+
+
+class Fleet:
+    """Logs go to `directory`.
+
+    Args:
+        hardened: no process may gain privileges, or make memory executable that it can write: what systemd
+            calls `NoNewPrivileges` and `MemoryDenyWriteExecute`, where the kernel has the latter (Linux 6.3).
+    """
+
+    def __init__(self, directory: Path, *, hardened: bool = False) -> None:
         self.directory = directory
+        self._in_child = _hardened if hardened else die_with_parent()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(
@@ -32,7 +52,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent(),
+                preexec_fn=self._in_child,
             )
 
     def pid(self, name: str) -> int:

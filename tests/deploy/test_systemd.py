@@ -149,7 +149,11 @@ def test_what_the_units_start_tells_the_service_manager_how_it_stands(tmp_path: 
     )
     limits, users = ((DEPLOY / "nats" / "limits.conf"), (keys / "nats-users.conf"))
     nats.configure("\n".join(f"include {os.path.relpath(path, nats.directory)}" for path in (limits, users)))
-    with nats, Fleet(tmp_path) as fleet, contextlib.closing(Machine(tmp_path, fleet, nats, keys)) as machine:
+    with (
+        nats,
+        Fleet(tmp_path, hardened=True) as fleet,
+        contextlib.closing(Machine(tmp_path, fleet, nats, keys)) as machine,
+    ):
         _prepare(machine, nats)
         port = free_port()
         url = f"https://localhost:{port}"
