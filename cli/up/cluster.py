@@ -177,7 +177,9 @@ class _Launch:
         own = f"nats://127.0.0.1:{self.record.nats_port}"
         nats_url = self._request.nats_urls.get(process.id, own)
         if process.role == "nats":
-            return [str(self._nats_server()), "-c", str(nats_conf.write(directory, process.port))]
+            binary = self._nats_server()
+            conf = nats_conf.write(directory, process.port, nats_conf.version_of(binary))
+            return [str(binary), "-c", str(conf)]
         if process.role == "generator":
             return processes.varpulis("demo-generator", "--nats", nats_url)
         arguments = [process.role, "--id", process.id, "--nats", nats_url, "--http-port", str(process.port)]

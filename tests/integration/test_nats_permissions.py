@@ -490,6 +490,7 @@ def test_nats_server_takes_the_file(name: str, tmp_path: Path) -> None:
         "VARPULIS_NATS_TLS_CA": str(ca.cert),
         "VARPULIS_NATS_NAME": "nats-0",
         "VARPULIS_NATS_STORE": str(tmp_path / "store"),
+        **{f"VARPULIS_NATS_{name}": "secret" for name in ("PASSWORD", "TOKEN", "SHOP")},
     }
     done = subprocess.run(
         [nats_server_binary(), "-t", "-c", DEPLOY / name],
