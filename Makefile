@@ -78,6 +78,12 @@ lock: $(STAMP)  ## pin all dependencies anew, with hashes
 	printf 'hatchling==1.27.0\neditables\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra dev --upgrade \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra otel --constraints requirements.lock \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --quiet --output-file deploy/docker/requirements.lock
+	printf 'hatchling==1.27.0\n' | $(BIN)/uv pip compile - --constraints requirements.lock \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --quiet --output-file deploy/docker/build.lock
 
 clean:  ## remove the environment, caches and build products
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build *.egg-info

@@ -8,7 +8,8 @@
 #
 #     ca.pem, ca-key.pem        the authority; ca-key.pem belongs on no machine of the cluster
 #     NAME.pem, NAME-key.pem    a certificate for NAME, localhost, 127.0.0.1 and each HOST, as server and as client
-#     nats-users.conf           nats/users.conf, which lies beside this script, with the passwords included
+#     nats-users.conf           nats/users.conf, which lies beside this script, with the passwords included, and
+#                               its lines for delivery, since there is a cluster key
 #     NAME.password             the password of a NATS user that is in it
 #     nats-passwords.conf       all of them, as the variables that it names
 #     admin.key, worker.key     API keys, as `varpulis key new FILE` makes them
@@ -46,13 +47,16 @@ variable_of() { # the name that users.conf has for the password of a user
     echo "VARPULIS_NATS_$(echo "$1" | tr 'a-z-' 'A-Z_')"
 }
 
-[ -e nats-users.conf ] || { echo "include ./nats-passwords.conf"; cat "$here/nats/users.conf"; } > nats-users.conf
+if [ ! -e nats-users.conf ]; then
+    { echo "include ./nats-passwords.conf"; sed 's/# delivery: //' "$here/nats/users.conf"; } > nats-users.conf
+fi
 
 if [ ! -e ca.pem ]; then
     openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days 3650 \
         -subj "/CN=varpulis cluster authority" -keyout ca-key.pem -out ca.pem \
         -addext "basicConstraints=critical,CA:TRUE" -addext "keyUsage=critical,keyCertSign,cRLSign" 2> /dev/null
     chmod 600 ca-key.pem
+    chmod 644 ca.pem
 fi
 
 for each in "$@"; do

@@ -8,8 +8,9 @@ the limit holds for what a key does through all of them.
 An answer that goes on for long (`/stream`) asks `still` before each piece, and ends with its key.
 
 A node may not have heard yet of a key that was just made. So an unknown one costs a barrier before it is
-refused, one for all who wait; failed attempts per address are limited, and beyond that nobody waits. A key
-that counts is never held back by what others do from the same address.
+refused, one for all who wait; failed attempts per address are limited, and beyond that nobody waits. Where
+the barrier fails, since nobody leads or the node has just been started, no key is called wrong (503: ask
+again). A key that counts is never held back by what others do from the same address.
 
 Who speaks as a worker (registers, sends heartbeats) must also be let speak under that id
 (`coordinator.state.names`). One that is not is told of in the trail, at most once a minute for a key and an
@@ -104,7 +105,7 @@ class Door:
             address: of the other side, for the limit on failures.
 
         Raises:
-            WireError: `unauthorized`, `forbidden`, `rate_limited` (with the seconds to wait).
+            WireError: `unauthorized`, `forbidden`, `rate_limited` (with the seconds to wait), `unavailable`.
         """
         if not self.required:
             acts("")
@@ -138,7 +139,7 @@ class Door:
         asked for.
 
         Raises:
-            WireError: `unauthorized`, `forbidden`.
+            WireError: `unauthorized`, `forbidden`, `unavailable`.
         """
         if not self.required:
             return ""
@@ -198,7 +199,7 @@ class Door:
         return counts
 
     async def _known(self, sent: str, address: str) -> ApiKey:
-        key = keys.parse_key(sent)
+        key, heard = keys.parse_key(sent), True
         if key is not None:
             known = keys.check(self._ledger.state, key, self._now_ms())
             if (
@@ -206,13 +207,18 @@ class Door:
                 and key.id not in self._ledger.state.keys
                 and not self._failures.left(address, self._clock())
             ):
-                await self._hear_news()
+                heard = await self._hear_news()
                 known = keys.check(self._ledger.state, key, self._now_ms())
             if known is not None:
                 return known
         if wait := self._failures.take(address, self._clock()):
             text = f"too many wrong keys from here: ask again in {wait:.3g} s, with a key that counts"
             raise self._refusal("locked_out", ErrorCode.RATE_LIMITED, text, wait)
+        if not heard:
+            text = (
+                "this key is not known here yet, and nobody leads who would know: ask again, or another node"
+            )
+            raise self._refusal("no_news", ErrorCode.UNAVAILABLE, text)
         count = self.refused["wrong"] + 1
         if count & (count - 1) == 0:
             _log.warning("%s", line("wrong_key", address=address, refused_so_far=count))
@@ -223,12 +229,12 @@ class Door:
             "(`varpulis key create`)",
         )
 
-    async def _hear_news(self) -> None:
+    async def _hear_news(self) -> bool:
+        """Whether all that was decided until now is known here."""
         if self._news is None or self._news.done():
             self._news = asyncio.create_task(self._ledger.barrier(timeout=BARRIER))
         await asyncio.wait({self._news}, timeout=BARRIER)
-        if self._news.done() and not self._news.cancelled():
-            self._news.exception()  # seen: without a leader there is no news
+        return self._news.done() and not self._news.cancelled() and self._news.exception() is None
 
     def _refusal(self, reason: str, code: ErrorCode, text: str, wait: float | None = None) -> WireError:
         self.refused[reason] += 1

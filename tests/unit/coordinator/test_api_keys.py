@@ -15,7 +15,7 @@ from coordinator.state.apply import apply
 from coordinator.state.commands import Command, CreateKey, RevokeKey, decode_command, encode_command
 from coordinator.state.model import MAX_KEYS, AnyResult, ApiKey, KeyRole, Refused, State
 from coordinator.state.snapshot import frames, read
-from proto_schemas.errors import WireError
+from proto_schemas.errors import ErrorCode, WireError
 
 GROUPS, REGISTER = ("GET", "/pipeline-groups"), ("POST", "/workers/register")
 BEAT = ("POST", "/workers/{}/heartbeat")
@@ -41,10 +41,13 @@ class Book:
         self.state = State()
         self.news: list[CreateKey] = []
         self.barriers = 0
+        self.outage: WireError | None = None
 
     async def barrier(self, *, timeout: float) -> None:
         self.barriers += 1
         await asyncio.sleep(0)
+        if self.outage is not None:
+            raise self.outage
         for item in self.news:
             apply(self.state, item)
 
@@ -230,6 +233,23 @@ async def test_a_key_that_was_just_made_elsewhere_is_waited_for_once_for_all() -
     entered = await asyncio.gather(*(here.admit(GROUPS, key.text, "a") for _ in range(20)))
     assert entered == [KeyRole.VIEWER] * 20
     assert book.barriers == 1
+
+
+async def test_no_key_is_called_wrong_where_nobody_knows() -> None:
+    """A node that has just been started, or has no leader, would refuse the keys that count."""
+    book = Book()
+    key = keys.new_key()
+    book.outage = WireError(ErrorCode.UNAVAILABLE, "no leader")
+    here = door(book)
+    refused = await refusal(here.admit(GROUPS, key.text, "a"))
+    assert (refused.code, refused.status, here.refused) == ("unavailable", 503, {"no_news": 1})
+    for _ in range(int(FAILURES_AT_ONCE)):
+        refused = await refusal(here.admit(GROUPS, keys.new_key().text, "a"))
+    assert refused.code == "rate_limited", "the bound on what one address may cost holds then, too"
+    book.outage = None
+    book.news.append(command(key, KeyRole.VIEWER))
+    assert await here.admit(GROUPS, key.text, "b") is KeyRole.VIEWER
+    assert (await refusal(here.admit(GROUPS, keys.new_key().text, "b"))).code == "unauthorized"
 
 
 async def test_failed_attempts_are_bounded_by_address_and_cost_a_good_key_nothing(
