@@ -393,7 +393,13 @@ COMMANDS: Final = (
         "cli.commands.raft:transfer",
         CLIENT_KEYS,
         (Argument("id", "who is to lead; default: the one that is best prepared", optional=True),),
-        (Option("--from", "only if this coordinator leads; otherwise nothing is done"), _WAIT),
+        (
+            Option(
+                "--from",
+                "only if this coordinator leads (`.`: that of VARPULIS_COORDINATOR_ID), else do nothing",
+            ),
+            _WAIT,
+        ),
         example="varpulis raft transfer coordinator-1",
     ),
     Command(

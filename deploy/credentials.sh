@@ -16,7 +16,8 @@
 #     cluster.key               the cluster key, as `varpulis key new FILE --cluster` makes it
 #     grafana.password          for Grafana's admin
 #
-# Without names: those of deploy/docker. What is there is kept, so a further name may be added later (a NATS user to
+# Without names: those of deploy/docker. PREFIX=demo-varpulis- puts that before the ids of coordinators and workers, as
+# pods of a release `demo` have them. What is there is kept, so a further name may be added later (a NATS user to
 # nats-users.conf first). Nothing of it belongs into a repository or an image. Files are for their owner and group (mode 640).
 set -eu
 
@@ -28,8 +29,9 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 mkdir -p "$1"
 cd "$1"
 shift
-[ $# -gt 0 ] || set -- nats-0 nats-1 nats-2 coordinator-0 coordinator-1 coordinator-2 worker-0 worker-1 \
-    prometheus operator client observer system
+PREFIX=${PREFIX:-}
+[ $# -gt 0 ] || set -- nats-0 nats-1 nats-2 "${PREFIX}coordinator-0" "${PREFIX}coordinator-1" "${PREFIX}coordinator-2" \
+    "${PREFIX}worker-0" "${PREFIX}worker-1" operator client observer system
 umask 027
 DAYS=${DAYS:-825}
 extensions=.extensions
@@ -44,11 +46,13 @@ base64url() { # of so many random bytes
 }
 
 variable_of() { # the name that users.conf has for the password of a user
-    echo "VARPULIS_NATS_$(echo "$1" | tr 'a-z-' 'A-Z_')"
+    echo "VARPULIS_NATS_$(echo "${1#"$PREFIX"}" | tr 'a-z-' 'A-Z_')"
 }
 
 if [ ! -e nats-users.conf ]; then
-    { echo "include ./nats-passwords.conf"; sed 's/# delivery: //' "$here/nats/users.conf"; } > nats-users.conf
+    echo "include ./nats-passwords.conf" > nats-users.conf
+    sed -E -e 's/# delivery: //' -e "s/(coordinator|worker)-([0-9])/$PREFIX\1-\2/g" "$here/nats/users.conf" \
+        >> nats-users.conf
 fi
 
 if [ ! -e ca.pem ]; then

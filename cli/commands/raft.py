@@ -3,11 +3,14 @@
 Each says what is to be, so it may be repeated: what is so already is shown and is no failure.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from cli.errors import OK, UsageError
 from cli.invocation import Invocation, Rows
 from proto_schemas.subjects import check_id
+
+OWN: Final = "."
+"""Stands for the coordinator whose settings these are, where no shell is there to write its id."""
 
 
 def transfer(call: Invocation) -> int:
@@ -15,6 +18,8 @@ def transfer(call: Invocation) -> int:
     target = call.arguments["id"]
     body = {"to": None if target is None else checked(target)}
     giver = call.arguments["from"]
+    if giver == OWN:
+        giver = call.settings.required("coordinator.id")
     with call.connect() as client:
         if giver is not None:
             leader = client.get("/summary")["leader_id"]

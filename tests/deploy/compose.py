@@ -1,17 +1,6 @@
-"""`docker-compose.cluster.yml`, and its services as processes of this machine.
+"""`docker-compose.cluster.yml`, and its services as processes of this machine (see `place`)."""
 
-A container has a name, an address and a file system of its own. Here a service has an address of its own as
-well, on loopback, so every port stays what it is, and a directory of its own, in which lies what is mounted,
-where it is mounted. What names the one or the other (settings, command lines, files) is rewritten:
-`nats-0:4222` becomes `127.x.y.1:4222`, `/run/secrets` becomes `DIRECTORY/run/secrets`. Nothing else differs
-from the file.
-"""
-
-import random
 import re
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +10,11 @@ import yaml
 from tests.deploy.credentials import DEPLOY
 from tests.deploy.dockerfile import stages
 from tests.deploy.fleet import Fleet
-from tests.support.cluster import environment
-from transport.nats_binary import nats_server_binary
+from tests.deploy.place import Place
 
 FILE = DEPLOY / "docker" / "docker-compose.cluster.yml"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 _IN_CONTAINER = ("/run/secrets", "/etc/nats", "/etc/prometheus", "/var/lib/varpulis", "/prometheus")
-_CONFIGURATION = (".conf", ".yml")
 _ENTRYPOINTS = {"prom/prometheus": ["prometheus", "--web.listen-address=0.0.0.0:9090"]}
 """Of images that are not ours; the address is the default."""
 
@@ -90,95 +77,37 @@ class Topology:
     Args:
         directory: below it each service has its own.
         secrets: takes the place of the file's `./secrets`.
-        addresses: one for each service, as `loopback()` gives them.
+        addresses: one for each service, as `place.loopback` gives them.
     """
 
     def __init__(self, directory: Path, fleet: Fleet, secrets: Path, addresses: dict[str, str]) -> None:
-        self.directory, self.fleet, self.secrets, self.addresses = directory, fleet, secrets, addresses
+        self.fleet, self.secrets, self.addresses = fleet, secrets, addresses
         self.services = services()
-        for service in self.services.values():
-            self._mount(service)
+        self._places = {
+            name: Place(directory / name, addresses[name], addresses, _IN_CONTAINER) for name in self.services
+        }
+        for name, service in self.services.items():
+            for target, source in service.mounts.items():
+                secret = source is not None and source.parent == FILE.parent / "secrets"
+                self._places[name].mount(target, secrets / source.name if source and secret else source)
 
     def start(self, *names: str) -> None:
         """Start services that go on running."""
         for name in names:
-            self.fleet.start(name, self._command(name), self._environment(name))
+            service, place = self.services[name], self._places[name]
+            self.fleet.start(name, place.command(service.command), place.environment(service.environment))
 
     def run(self, name: str) -> None:
         """Run one that ends, to its end."""
-        done = self._done(name, self._command(name))
+        service = self.services[name]
+        done = self._places[name].run(service.command, service.environment)
         assert done.returncode == 0, f"{name}: {done.stderr}\n{self.fleet.logs()}"
 
     def healthy(self, name: str) -> bool:
         """Whether its health check, run beside it, says so."""
         service = self.services[name]
-        words = [self._here(service, word) for word in service.health]
-        return self._done(name, [*_program(words[0]), *words[1:]]).returncode == 0
+        return self._places[name].run(service.health, service.environment).returncode == 0
 
     def url(self, name: str) -> str:
         """Of a coordinator, for a client."""
         return f"https://{self.addresses[name]}:9100"
-
-    def _done(self, name: str, command: list[str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            env=environment(self._environment(name)),
-            cwd=self._root(self.services[name]),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def _command(self, name: str) -> list[str]:
-        service = self.services[name]
-        program, *arguments = service.command
-        return [*_program(program), *(self._here(service, word) for word in arguments)]
-
-    def _environment(self, name: str) -> dict[str, str]:
-        service = self.services[name]
-        return {key: self._here(service, value) for key, value in service.environment.items()}
-
-    def _root(self, service: Service) -> Path:
-        return self.directory / service.name
-
-    def _mount(self, service: Service) -> None:
-        for target, source in service.mounts.items():
-            place = self._root(service) / target.lstrip("/")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if source is None:
-                place.mkdir(exist_ok=True)
-                continue
-            source = self.secrets / source.name if source.parent == FILE.parent / "secrets" else source
-            if source.suffix in _CONFIGURATION and source.is_file():
-                place.write_text(self._here(service, source.read_text()))
-                place.chmod(0o440)
-            elif source.is_file():
-                shutil.copy(source, place)
-
-    def _here(self, service: Service, text: str) -> str:
-        """A setting, word or file of a service, with addresses and paths as they are on this machine."""
-        own = self.addresses[service.name]
-        for name, address in self.addresses.items():
-            text = re.sub(rf"(?<![\w-]){name}:(?=\d)", f"{address}:", text)
-        text = re.sub(r"\b(0\.0\.0\.0|127\.0\.0\.1)\b", own, text)
-        for path in _IN_CONTAINER:
-            text = re.sub(rf"(?<![\w./-]){path}(?=[/\s\"',]|$)", f"{self._root(service)}{path}", text)
-        return text
-
-
-def loopback(names: list[str]) -> dict[str, str]:
-    """An address for each name in a network of loopback that this run has to itself, most likely."""
-    network = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}"
-    return {name: f"{network}.{number}" for number, name in enumerate(names, start=1)}
-
-
-def _program(name: str) -> list[str]:
-    if name == "varpulis":
-        return [sys.executable, "-m", "cli.main"]
-    if name == "nats-server":
-        return [str(nats_server_binary())]
-    found = shutil.which(name)
-    assert found is not None, f"{name} is not installed"
-    return [found]

@@ -3,7 +3,6 @@ they count on: it is ready when it says so, it goes on saying that it lives, and
 """
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -147,8 +146,7 @@ def test_what_the_units_start_tells_the_service_manager_how_it_stands(tmp_path: 
         verify=True,
         jetstream=True,
     )
-    limits, users = ((DEPLOY / "nats" / "limits.conf"), (keys / "nats-users.conf"))
-    nats.configure("\n".join(f"include {os.path.relpath(path, nats.directory)}" for path in (limits, users)))
+    nats.include(DEPLOY / "nats" / "limits.conf", keys / "nats-users.conf")
     with (
         nats,
         Fleet(tmp_path, hardened=True) as fleet,

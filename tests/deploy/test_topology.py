@@ -13,9 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.compose import Topology, loopback, services
+from tests.deploy.compose import Topology, services
 from tests.deploy.credentials import DEPLOY, made, needs_openssl
 from tests.deploy.fleet import Fleet
+from tests.deploy.place import loopback
 from tests.support.cluster import poll, varpulis
 from tests.support.poll import until
 from transport.config import NatsConfig

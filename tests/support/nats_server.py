@@ -50,6 +50,7 @@ class NatsServer:
         jetstream: switch JetStream on, stored under the server's directory, each write synced.
         extra: further configuration text.
         binary: the executable, else the packaged one.
+        host: another address of loopback.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class NatsServer:
         jetstream: bool = False,
         extra: str = "",
         binary: Path | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
+        self.host = host
         self._wanted_port = port
         self.port = port or free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="nats-test-"))
@@ -83,7 +86,7 @@ class NatsServer:
     @property
     def url(self) -> str:
         """`nats://127.0.0.1:port`, or `tls://localhost:port` where it speaks TLS."""
-        return f"tls://localhost:{self.port}" if self._tls else f"nats://127.0.0.1:{self.port}"
+        return f"tls://localhost:{self.port}" if self._tls else f"nats://{self.host}:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -120,6 +123,10 @@ class NatsServer:
                 continue
             self.kill()
             raise RuntimeError(f"nats-server on port {self.port} did not start:\n{self.log}")
+
+    def include(self, *files: Path) -> None:
+        """Make these files its further configuration; the server takes their names relative to its own."""
+        self.configure("\n".join(f"include {os.path.relpath(file, self.directory)}" for file in files))
 
     def reload(self) -> None:
         """Make it read its configuration again (SIGHUP), connections kept."""
@@ -178,7 +185,7 @@ class NatsServer:
 
     def _write_config(self) -> Path:
         path = self.directory / "nats.conf"
-        path.write_text("\n".join([f"listen: 127.0.0.1:{self.port}", *self._settings]) + "\n")
+        path.write_text("\n".join([f"listen: {self.host}:{self.port}", *self._settings]) + "\n")
         return path
 
     def _spawn(self) -> None:
@@ -198,7 +205,7 @@ class NatsServer:
 
     def _greets(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+            with socket.create_connection((self.host, self.port), timeout=1) as probe:
                 return self.running and probe.recv(5).startswith(b"INFO")
         except OSError:
             return False

@@ -90,7 +90,8 @@ def test_leadership_is_given_away_only_by_whom_it_is_asked_of(
     assert main(["raft", "transfer", "--from", "c1"]) == 0
     assert "c2 leads: c1 has nothing to give away" in capsys.readouterr().out
     assert [method for method, *_ in coordinator.asked] == ["GET"]
-    assert main(["raft", "transfer", "--from", "c2"]) == 0
+    monkeypatch.setenv("VARPULIS_COORDINATOR_ID", "c2")
+    assert main(["raft", "transfer", "--from", "."]) == 0
     assert coordinator.asked[1:] == [
         ("GET", "/summary", None),
         ("POST", "/raft/transfer?wait=30.0", {"to": None}),
