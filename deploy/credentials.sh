@@ -33,6 +33,7 @@ PREFIX=${PREFIX:-}
 [ $# -gt 0 ] || set -- nats-0 nats-1 nats-2 "${PREFIX}coordinator-0" "${PREFIX}coordinator-1" "${PREFIX}coordinator-2" \
     "${PREFIX}worker-0" "${PREFIX}worker-1" operator client observer system
 umask 027
+set -f # hosts may hold a star
 DAYS=${DAYS:-825}
 extensions=.extensions
 trap 'rm -f "$extensions" .request' EXIT

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.up.ports import free_port_range
+from tests.deploy.credentials import needs_openssl
 from tests.support.cluster import ROOT, environment, varpulis
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -113,6 +114,22 @@ def test_the_group_of_the_placement_page_stands_where_its_constraints_say(place:
     assert re.search(r"totals-[01] +running +south-1", said)
     assert re.search(r"clean +running +(north|south)-1", said)
     assert re.search(r"went to clean; 1 came out", said)
+
+
+@needs_openssl
+def test_credentials_are_made_as_the_docs_tell(place: Path) -> None:
+    said = typed(script("deploy"), place)
+    assert "secrets/coordinator-0.pem: OK" in said
+    assert (place / "secrets" / "worker-2.pem").exists()
+    assert (place / "demo" / "demo-varpulis-coordinator-0.password").exists()
+    named = subprocess.run(
+        ["openssl", "x509", "-in", place / "demo" / "coordinators.pem", "-noout", "-ext", "subjectAltName"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "DNS:*.demo-varpulis-coordinator.prod.svc" in named.stdout
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
