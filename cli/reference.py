@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.catalog import COMMANDS, Argument, Command
+from cli.messages_page import messages_table
 from cli.metrics_page import metrics_table
 from cli.setting import Setting
 from cli.settings import BY_KEY, SETTINGS
@@ -36,6 +37,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": settings_table,
     "cli.md": commands_table,
     "metrics.md": metrics_table,
+    "messages.md": messages_table,
 }
 
 
