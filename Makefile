@@ -14,7 +14,7 @@ ROUNDS ?= 3
 BENCH ?= engine workloads transport dispatch routing isolation delivery placement restore raft failover worker_failover security streams
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test simulate jepsen chaos delivery drill fuzz lint format docs screenshots bench lock clean
+.PHONY: help up down test simulate jepsen chaos delivery drill fuzz lint format docs site screenshots bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ screenshots: $(STAMP)  ## take the pictures of the page in docs/page.md
 docs: $(STAMP)  ## write the generated parts of docs/ anew
 	$(BIN)/python -m cli.reference
 
+site: $(STAMP)  ## build the site of docs/ into site/, warnings being errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 drill: $(STAMP)  ## failover drills on clusters of their own: make drill DRILL=leader-kill ROUNDS=3
 	$(BIN)/varpulis drill run $(DRILL) --rounds $(ROUNDS)
 
@@ -86,5 +89,5 @@ lock: $(STAMP)  ## pin all dependencies anew, with hashes
 		--custom-compile-command 'make lock' --quiet --output-file deploy/docker/build.lock
 
 clean:  ## remove the environment, caches and build products
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build *.egg-info
+	rm -rf site .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -68,6 +68,32 @@ def typed(commands: str, place: Path) -> str:
     return said
 
 
+def test_ten_minutes_of_the_quickstart_lead_to_a_pipeline_that_outlives_its_worker(place: Path) -> None:
+    said = typed(script("tenminutes"), place)
+    assert "climate.vpl: no mistakes found" in said
+    assert said.count("mean=28.5") == 1, "two readings moved with it, and the third made the mean"
+    assert "mean=31" in said, "the pipeline goes on where its worker was killed"
+    assert re.search(r"climate +warm|climate +climate", said)
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Every page has its place in the navigation, and every link and anchor leads somewhere."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "deploy" / "index.html").read_text()
+    assert 'id="systemd"' in page and "test=deploy" not in page
+    named = re.findall(r"(?:src|href)=\"(https?://[^\"]+)", page)
+    assert named == [], "a page asks a third party"
+
+
 def test_five_minutes_of_the_readme_lead_to_an_event(place: Path) -> None:
     said = typed(script("quickstart"), place)
     assert "doors: running" in said
