@@ -108,14 +108,7 @@ class Coordinator:
 
     def standing(self) -> tuple[bool, str]:
         """Whether `/readyz` says yes, and how it stands, in a line for people."""
-        context = self._context
-        if context is None:
-            return False, "starts"
-        reason = context.not_ready()
-        if reason is not None:
-            return False, f"not ready: {reason}"
-        leads = "leads" if context.ledger.is_leader else f"follows {context.ledger.leader_id or 'nobody'}"
-        return True, f"{leads}, term {context.ledger.term}"
+        return self._context.standing() if self._context is not None else (False, "starts")
 
     async def start(self) -> None:
         """Start everything, or nothing.

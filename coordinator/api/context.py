@@ -145,6 +145,14 @@ class Context:
             return "not yet caught up with the leader: do a majority of the coordinators run?"
         return None
 
+    def standing(self) -> tuple[bool, str]:
+        """Whether this node is ready, and how it stands, in a line for people."""
+        reason = self.not_ready()
+        if reason is not None:
+            return False, f"not ready: {reason}"
+        leads = "leads" if self.ledger.is_leader else f"follows {self.ledger.leader_id or 'nobody'}"
+        return True, f"{leads}, term {self.ledger.term}"
+
 
 Given = NamedDependency[Context]
 """The context as a handler's parameter."""
