@@ -3,6 +3,8 @@ each reference leads somewhere, and its pods, run as processes, are a cluster wh
 away before it stops.
 """
 
+import functools
+import importlib.util
 import ssl
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,19 @@ from tests.support.nats_server import NatsServer
 CHART = DEPLOY / "helm" / "varpulis"
 KUBERNETES = ("1.27", "1.31", "1.37")
 """The oldest that the chart takes, one between, and the newest whose schemas are there."""
-helm = pytest.importorskip("helm_python", reason="Helm is not here: pip install helm-python-sdk")
-schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+COORDINATORS = [f"demo-varpulis-coordinator-{n}" for n in range(3)]
+WORKERS = [f"demo-varpulis-worker-{n}" for n in range(2)]
+PODS = [*COORDINATORS, *WORKERS, "demo-varpulis-prepare"]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("helm_python") is None, reason="Helm is not here: pip install helm-python-sdk"
+)
 EVERYTHING = {"metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}}
 
 
 def rendered(values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """All documents of a release `demo` in the namespace `prod`."""
+    import helm_python as helm  # of 85 MB, so only where it is used
+
     with helm.Chart.load(str(CHART)) as chart:
         chart.validate_schema(values or {})
         files = chart.render(values or {}, name="demo", namespace="prod")
@@ -45,13 +53,20 @@ def of(kind: str, documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
 
 
-def every_pod(values: dict[str, Any] | None = None) -> list[Pod]:
-    documents = rendered(values)
+@functools.cache
+def every_pod() -> dict[str, Pod]:
+    documents = rendered()
     sets = [*of("StatefulSet", documents).values(), *of("Job", documents).values()]
-    return [pod for each in sets for pod in pods(each)]
+    return {pod.name: pod for each in sets for pod in pods(each)}
+
+
+def test_these_are_the_pods() -> None:
+    assert sorted(every_pod()) == sorted(PODS)
 
 
 def test_helm_finds_nothing_wrong() -> None:
+    import helm_python as helm
+
     found = helm.lint(str(CHART))
     assert not found["errors"]
     assert [each["error"] for each in found["messages"]] == ["icon is recommended"]
@@ -59,6 +74,7 @@ def test_helm_finds_nothing_wrong() -> None:
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_takes_all_of_it(version: str) -> None:
+    schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
     documents = rendered(EVERYTHING)
     assert len(documents) == 14
     for document in documents:
@@ -85,12 +101,15 @@ def test_kubernetes_takes_all_of_it(version: str) -> None:
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(values: dict[str, Any]) -> None:
+    import helm_python as helm
+
     with pytest.raises(helm.HelmError):
         rendered(values)
 
 
-@pytest.mark.parametrize("pod", every_pod(), ids=lambda pod: pod.name)
-def test_each_command_variable_and_file_means_something(pod: Pod) -> None:
+@pytest.mark.parametrize("name", PODS)
+def test_each_command_variable_and_file_means_something(name: str) -> None:
+    pod = every_pod()[name]
     parse(pod.command[1:])
     environ = pod.environment
     settings = Settings(environ=environ)
@@ -107,9 +126,10 @@ def test_each_command_variable_and_file_means_something(pod: Pod) -> None:
         parse(pod.container["lifecycle"]["preStop"]["exec"]["command"][1:])
 
 
-@pytest.mark.parametrize("pod", every_pod(), ids=lambda pod: pod.name)
-def test_each_pod_may_do_nothing_that_it_need_not(pod: Pod) -> None:
+@pytest.mark.parametrize("name", PODS)
+def test_each_pod_may_do_nothing_that_it_need_not(name: str) -> None:
     """As the policy `restricted` of Kubernetes asks for, and more."""
+    pod = every_pod()[name]
     assert pod.spec["securityContext"]["runAsNonRoot"]
     assert pod.spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     assert pod.spec["automountServiceAccountToken"] is False
@@ -120,7 +140,7 @@ def test_each_pod_may_do_nothing_that_it_need_not(pod: Pod) -> None:
 
 
 def test_probes_ask_a_port_that_is_listened_on_over_tls() -> None:
-    for pod in every_pod():
+    for pod in every_pod().values():
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
             if (probe := pod.container.get(kind)) is None:
                 assert pod.name.endswith("prepare")
@@ -192,9 +212,6 @@ def test_further_coordinators_join_the_present_ones() -> None:
 
 
 # -- its pods as processes
-
-COORDINATORS = [f"demo-varpulis-coordinator-{n}" for n in range(3)]
-WORKERS = [f"demo-varpulis-worker-{n}" for n in range(2)]
 
 
 @needs_openssl
