@@ -12,6 +12,10 @@ which is meant.
 The witness is read from its end, for the same event may have come, and been handled, before the move as
 well. What it did not see comes first where the old copy held it (it came before the witness listened), and
 last where the new copy did.
+
+A copy that hears the lines of several shares gets each event once in every one of them; the witness sees
+it once. So each share is put in its order by itself: events of two shares have no key in common, and their
+order does not matter.
 """
 
 from collections import Counter, deque
@@ -80,8 +84,15 @@ class Witness:
         """One more; called from the read loop."""
         self._seen.append(hash((message.subject, message.data)))
 
-    def in_order(self, old: Sequence[HeldEvent], new: Sequence[HeldEvent]) -> list[HeldEvent]:
-        """What two copies held, each in its order, as one list."""
+    def in_order(self, old: Iterable[HeldEvent], new: Iterable[HeldEvent]) -> list[HeldEvent]:
+        """What two copies held, each in its order, as one list, share by share."""
+        shares: dict[int, tuple[list[HeldEvent], list[HeldEvent]]] = {}
+        for which, events in enumerate((old, new)):
+            for event in events:
+                shares.setdefault(-1 if event.share is None else event.share, ([], []))[which].append(event)
+        return [event for share in sorted(shares) for event in self._in_order(*shares[share])]
+
+    def _in_order(self, old: Sequence[HeldEvent], new: Sequence[HeldEvent]) -> list[HeldEvent]:
         waiting: dict[int, list[HeldEvent]] = {}
         for event in (*old, *new):
             waiting.setdefault(_key(event), []).append(event)
