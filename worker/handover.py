@@ -131,6 +131,7 @@ async def resume(
         if not pipeline.joined:
             await _join(pipeline)
         pipeline.relayed_goes_on = False
+        await _all_received(pipeline)
         if pipeline.pieces and not only_held:
             put_together(pipeline)
         elif checkpoint is not None:
@@ -142,6 +143,16 @@ async def resume(
         await pipeline.inputs.unwatch()
         pipeline.state, pipeline.held_since, pipeline.has_run = State.HELD, None, True
         await _catch_up(pipeline)
+
+
+async def _all_received(pipeline: Pipeline) -> None:
+    """What the witness saw may still wait in a queue, and would be handled after what came later."""
+    try:
+        await pipeline.inputs.catch_up(JOIN_WAIT)
+    except TimeoutError:
+        raise WireError(
+            ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} has not received all it was sent: try again"
+        ) from None
 
 
 async def _all_passed_on(pipeline: Pipeline) -> None:

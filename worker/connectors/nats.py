@@ -203,6 +203,9 @@ class ManagedNatsConnector(Connector):
         if self._transport is not None:
             await self._transport.leave(leaving.values(), timeout)
 
+    async def catch_up(self) -> None:
+        await asyncio.gather(*(each.catch_up() for each in self._subscriptions.values()))
+
     async def flush(self, timeout: float) -> None:
         if self._transport is not None:
             await self._transport.flush(timeout)
