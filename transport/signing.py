@@ -173,7 +173,9 @@ class SignedTransport(NatsTransport):
 
         return await super().subscribe(subject, checked, **options)
 
-    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
+    async def listen(
+        self, subject: str, handler: Callable[[Message], None], *, alone: bool = False
+    ) -> Listener:
         """As `NatsTransport.listen`, for messages that are signed."""
 
         def checked(message: Message) -> None:
@@ -266,7 +268,7 @@ class SignedFrames(NatsTransport):
             if (frame := self._opened(message)) is not None:
                 handler(frame)
 
-        return await super().listen(subject, opened)
+        return await super().listen(subject, opened, alone=alone)
 
     def _opened(self, message: Message) -> Message | None:
         """The message without what was behind its bytes, which nobody else has a hold of; None when that is

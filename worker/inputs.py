@@ -104,7 +104,7 @@ class Inputs:
         if self._bus is None:
             return
         for subject in dict.fromkeys(subject for line in self._lines for subject in line.subjects):
-            self._witnesses.append(await self._bus.listen(subject, see))
+            self._witnesses.append(await self._bus.listen(subject, see, alone=True))
         if self._witnesses:
             await self._bus.flush(wait)
 

@@ -112,7 +112,7 @@ class ManagedNatsConnector(Connector):
             return
         transport = await self._client()
         try:
-            self._witnesses[subject] = await transport.listen(subject, see)
+            self._witnesses[subject] = await transport.listen(subject, see, alone=True)
             for known in [known for known in self._witnesses if known != subject and covers(subject, known)]:
                 await self._witnesses.pop(known).unsubscribe()
             await transport.flush(CONNECT_WAIT)

@@ -62,6 +62,19 @@ def test_an_event_that_came_before_the_move_as_well_stands_where_it_came_last() 
     assert names(witness.in_order([event("a"), event("x")], [event("b")])) == ["a", "b", "x"]
 
 
+def test_a_copy_and_what_it_saw_disagree_while_an_event_is_on_its_way_round_another_server() -> None:
+    witness = witness_of(["a", "b"])
+    witness.joined()
+    for name in ("c", "d", "e"):
+        witness.see(Message("s", name.encode()))
+    old, new = [event("c")], [event("d")]
+    assert not witness.disagrees(old, new, until=4), "a and b came before; e is not asked for"
+    assert witness.disagrees(old, new, until=5), "e is held by neither"
+    assert witness.disagrees(old, [event("d"), event("f")], until=4), "f was held before it was seen"
+    witness.see(Message("s", b"f"))
+    assert not witness.disagrees(old, [event("d"), event("f"), event("e")], until=5)
+
+
 def test_what_is_taken_out_makes_room() -> None:
     held = Held()
     held.replace([event("a"), event("b")])
