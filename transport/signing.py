@@ -182,7 +182,7 @@ class SignedTransport(NatsTransport):
             if self._admits(message):
                 handler(message)
 
-        return await super().listen(subject, checked)
+        return await super().listen(subject, checked, alone=alone)
 
     def _admits(self, message: Message) -> bool:
         if message.no_responders:
@@ -261,7 +261,9 @@ class SignedFrames(NatsTransport):
 
         return await super().subscribe(subject, opened, **options)
 
-    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
+    async def listen(
+        self, subject: str, handler: Callable[[Message], None], *, alone: bool = False
+    ) -> Listener:
         """As `NatsTransport.listen`, for frames that are signed."""
 
         def opened(message: Message) -> None:

@@ -142,11 +142,11 @@ async def test_what_waits_to_be_received_when_a_copy_goes_live_keeps_its_place(
     nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a busy machine the command to go live overtakes events that came before it."""
-    receive, text, count = Pipeline.receive, program(nats_server), 3_000
+    receive, text, count = Pipeline.receive, program(nats_server), 8_000
 
     async def receive_late(self: Pipeline, message: Message, share: int | None = None) -> None:
         if self.state is State.HELD and not self.has_run:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.0005)
         await receive(self, message, share)
 
     monkeypatch.setattr(Pipeline, "receive", receive_late)
