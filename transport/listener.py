@@ -1,4 +1,4 @@
-"""A subscription without a queue: the handler runs in the read loop, for what must lose no turn of the loop.
+"""A subscription whose handler runs in the read loop, for what must lose no turn of the loop.
 
 Nothing is dropped here and nothing waits, so the handler must be quick: while it runs nothing else is read.
 """
@@ -17,14 +17,16 @@ log = logging.getLogger(__name__)
 class Listener:
     """Made by `NatsTransport.listen`. `failed`: messages whose handler raised."""
 
-    def __init__(self, subject: str, handler: Callable[[Message], None], client: Client) -> None:
-        self.subject, self._handler, self._client = subject, handler, client
+    def __init__(
+        self, subject: str, handler: Callable[[Message], None], client: Client, *, queue: str = ""
+    ) -> None:
+        self.subject, self._handler, self._client, self._queue = subject, handler, client, queue
         self._subscription: NatsSubscription | None = None
         self.failed = 0
 
     async def begin(self) -> None:
         """Subscribe; raises nats-py's errors."""
-        self._subscription = await self._client.attach(self.subject, "", self._handle)
+        self._subscription = await self._client.attach(self.subject, self._queue, self._handle)
 
     async def unsubscribe(self) -> None:
         """Stop now. Safe to call twice."""

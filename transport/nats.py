@@ -18,6 +18,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection
+from secrets import token_hex
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -320,14 +321,21 @@ class NatsTransport:
         for subscription in leaving:
             await subscription.unsubscribe()
 
-    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
+    async def listen(
+        self, subject: str, handler: Callable[[Message], None], *, alone: bool = False
+    ) -> Listener:
         """Call `handler(message)` from the read loop: no queue between, so it must be quick. One that raises
         costs one message, counted and logged.
+
+        Args:
+            alone: in a queue group of its own. Who is in none hears a message twice that one server of a
+                cluster passed on to another because its last member of a group had left.
 
         Raises:
             NatsTransportError: as `subscribe`.
         """
-        listener = Listener(subject, handler, self._client)
+        queue = f"alone-{token_hex(8)}" if alone else ""
+        listener = Listener(subject, handler, self._client, queue=queue)
         try:
             await listener.begin()
         except nats_errors.Error as error:

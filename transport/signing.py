@@ -173,14 +173,16 @@ class SignedTransport(NatsTransport):
 
         return await super().subscribe(subject, checked, **options)
 
-    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
+    async def listen(
+        self, subject: str, handler: Callable[[Message], None], *, alone: bool = False
+    ) -> Listener:
         """As `NatsTransport.listen`, for messages that are signed."""
 
         def checked(message: Message) -> None:
             if self._admits(message):
                 handler(message)
 
-        return await super().listen(subject, checked)
+        return await super().listen(subject, checked, alone=alone)
 
     def _admits(self, message: Message) -> bool:
         if message.no_responders:
@@ -259,14 +261,16 @@ class SignedFrames(NatsTransport):
 
         return await super().subscribe(subject, opened, **options)
 
-    async def listen(self, subject: str, handler: Callable[[Message], None]) -> Listener:
+    async def listen(
+        self, subject: str, handler: Callable[[Message], None], *, alone: bool = False
+    ) -> Listener:
         """As `NatsTransport.listen`, for frames that are signed."""
 
         def opened(message: Message) -> None:
             if (frame := self._opened(message)) is not None:
                 handler(frame)
 
-        return await super().listen(subject, opened)
+        return await super().listen(subject, opened, alone=alone)
 
     def _opened(self, message: Message) -> Message | None:
         """The message without what was behind its bytes, which nobody else has a hold of; None when that is

@@ -99,6 +99,7 @@ class Subscription:
         self.dropped = 0
         self.handled = 0
         self.failed = 0
+        self._taken_in = 0
         self._handler = handler
         self._detach = detach
         self._max_messages = pending_messages
@@ -132,6 +133,7 @@ class Subscription:
             self.dropped += 1
             return
         self._queue.append(message)
+        self._taken_in += 1
         self._bytes += size
         if not self._wake.is_set():
             self._wake.set()
@@ -166,6 +168,12 @@ class Subscription:
     async def join(self) -> None:
         """Wait until everything queued has been handled."""
         await self._idle.wait()
+
+    async def catch_up(self) -> None:
+        """Wait until what is queued now has been handled, whatever comes meanwhile."""
+        until = self._taken_in
+        while not self._closed and self.handled + self.failed < until:
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Stop at once, a running handler included."""

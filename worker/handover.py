@@ -37,6 +37,9 @@ LEAVE_WAIT: Final = 2.0
 """Seconds for a server to confirm that it sends no more, and for what it sent to be taken."""
 JOIN_WAIT: Final = 3.0
 """Seconds in which all subscriptions must stand."""
+DETOUR_WAIT: Final = 0.5
+"""Seconds for what comes by way of another server; what was dropped on the way is waited for in vain."""
+LOOK_AGAIN: Final = 0.005
 _MAY_RESUME: Final = frozenset((State.RUNNING, State.HELD, State.HANDED_OVER))
 
 
@@ -131,10 +134,12 @@ async def resume(
         if not pipeline.joined:
             await _join(pipeline)
         pipeline.relayed_goes_on = False
+        await _all_received(pipeline)
         if pipeline.pieces and not only_held:
             put_together(pipeline)
         elif checkpoint is not None:
             if not only_held and not anew:
+                await _detours(pipeline, checkpoint)
                 pipeline.restore(checkpoint)
             theirs, own = [*checkpoint.held, *taken_back(pipeline)], pipeline.held.events()
             old, new = (own, theirs) if only_held else (theirs, own)
@@ -142,6 +147,25 @@ async def resume(
         await pipeline.inputs.unwatch()
         pipeline.state, pipeline.held_since, pipeline.has_run = State.HELD, None, True
         await _catch_up(pipeline)
+
+
+async def _all_received(pipeline: Pipeline) -> None:
+    """What the witness saw may still wait in a queue, and would be handled after what came later."""
+    try:
+        await pipeline.inputs.catch_up(JOIN_WAIT)
+    except TimeoutError:
+        raise WireError(
+            ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} has not received all it was sent: try again"
+        ) from None
+
+
+async def _detours(pipeline: Pipeline, checkpoint: Checkpoint) -> None:
+    """Wait for what comes by way of the old copy's server, and for what comes later than that."""
+    witness, until, began = pipeline.witness, pipeline.witness.count, time.monotonic()
+    while time.monotonic() - began < DETOUR_WAIT:
+        if not witness.disagrees(checkpoint.held, pipeline.held.events(), until):
+            return
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 async def _all_passed_on(pipeline: Pipeline) -> None:
@@ -179,6 +203,7 @@ async def _join(pipeline: Pipeline) -> None:
             ErrorCode.UNAVAILABLE, f"pipeline {pipeline.id} cannot subscribe: {error}: try again"
         ) from None
     pipeline.joined = True
+    pipeline.witness.joined()
 
 
 async def _catch_up(pipeline: Pipeline) -> None:

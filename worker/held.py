@@ -12,10 +12,20 @@ which is meant.
 The witness is read from its end, for the same event may have come, and been handled, before the move as
 well. What it did not see comes first where the old copy held it (it came before the witness listened), and
 last where the new copy did.
+
+In a cluster of servers one that does not know yet that the old copy left sends events to the old one's
+server, which passes them on to the new one's: they come late, or early, and whoever listens there without a
+queue hears them twice. So the witness listens in a queue of its own, where it hears each once and on the
+direct way; and the new copy goes live when what it holds and what was seen agree (`Witness.disagrees`).
+
+A copy that hears the lines of several shares gets each event once in every one of them; the witness sees
+it once. So each share is put in its order by itself: events of two shares have no key in common, and their
+order does not matter.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from proto_schemas.messages import HeldEvent
@@ -75,13 +85,39 @@ class Witness:
 
     def __init__(self) -> None:
         self._seen: deque[int] = deque(maxlen=MAX_WITNESSED)
+        self._count = self._joined = 0
 
     def see(self, message: Message) -> None:
         """One more; called from the read loop."""
         self._seen.append(hash((message.subject, message.data)))
+        self._count += 1
 
-    def in_order(self, old: Sequence[HeldEvent], new: Sequence[HeldEvent]) -> list[HeldEvent]:
-        """What two copies held, each in its order, as one list."""
+    @property
+    def count(self) -> int:
+        """How many it has seen."""
+        return self._count
+
+    def joined(self) -> None:
+        """What comes from now on is held by one of the two copies."""
+        self._joined = self._count
+
+    def disagrees(self, old: Iterable[HeldEvent], new: Iterable[HeldEvent], until: int) -> bool:
+        """Of the first `until` events one that came since the new copy joined is held by neither, or the new
+        one holds what was not seen."""
+        first = max(self._joined, self._count - len(self._seen))
+        begin = first - self._count + len(self._seen)
+        seen, own = list(islice(self._seen, begin, None)), set(map(_key, new))
+        return bool(own.difference(seen) or set(seen[: until - first]).difference(own, map(_key, old)))
+
+    def in_order(self, old: Iterable[HeldEvent], new: Iterable[HeldEvent]) -> list[HeldEvent]:
+        """What two copies held, each in its order, as one list, share by share."""
+        shares: dict[int, tuple[list[HeldEvent], list[HeldEvent]]] = {}
+        for which, events in enumerate((old, new)):
+            for event in events:
+                shares.setdefault(-1 if event.share is None else event.share, ([], []))[which].append(event)
+        return [event for share in sorted(shares) for event in self._in_order(*shares[share])]
+
+    def _in_order(self, old: Sequence[HeldEvent], new: Sequence[HeldEvent]) -> list[HeldEvent]:
         waiting: dict[int, list[HeldEvent]] = {}
         for event in (*old, *new):
             waiting.setdefault(_key(event), []).append(event)

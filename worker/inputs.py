@@ -8,10 +8,12 @@ it is in their lines too, and is told with each message in whose line that came 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from transport.errors import NatsTransportError
 from transport.listener import Listener
 from transport.nats import Message, NatsTransport, Subscription
 from transport.subscription import Handler
@@ -102,7 +104,7 @@ class Inputs:
         if self._bus is None:
             return
         for subject in dict.fromkeys(subject for line in self._lines for subject in line.subjects):
-            self._witnesses.append(await self._bus.listen(subject, see))
+            self._witnesses.append(await self._bus.listen(subject, see, alone=True))
         if self._witnesses:
             await self._bus.flush(wait)
 
@@ -120,6 +122,19 @@ class Inputs:
             leaving.append(self._bus.leave(self._subscriptions, timeout))
         await asyncio.gather(*leaving)
         self._forget()
+
+    async def catch_up(self, timeout: float) -> None:
+        """Wait until what the servers had sent by now has been received; of a server that is gone, what came.
+
+        Raises:
+            TimeoutError: it was not in time.
+        """
+        with contextlib.suppress(NatsTransportError):
+            await self.flush(timeout)
+        async with asyncio.timeout(timeout):
+            await asyncio.gather(
+                self._connectors.catch_up(), *(each.catch_up() for each in self._subscriptions)
+            )
 
     async def flush(self, timeout: float) -> None:
         """Wait until the servers have what was put out.

@@ -9,8 +9,6 @@ each as often as it is sent; when the copy resumes they are put together:
   (`worker.held`). Events of two shares have no key in common, so their order does not matter.
 """
 
-from collections.abc import Iterable
-
 from msgspec.structs import replace
 
 from proto_schemas.errors import ErrorCode, WireError
@@ -88,19 +86,9 @@ def put_together(pipeline: Pipeline) -> None:
     state = joined(piece.state for piece in pieces)
     whole = Checkpoint(v=VERSION, source_sha256=pipeline.program.source_sha256, state=state)
     pipeline.restore(whole)
-    old, new = _by_share(event for piece in pieces for event in piece.held), _by_share(pipeline.held.events())
-    in_order: list[HeldEvent] = []
-    for share in sorted(old.keys() | new.keys()):
-        in_order += pipeline.witness.in_order(old.get(share, []), new.get(share, []))
-    pipeline.held.replace(in_order)
+    theirs = [event for piece in pieces for event in piece.held]
+    pipeline.held.replace(pipeline.witness.in_order(theirs, pipeline.held.events()))
     pipeline.pieces.clear()
-
-
-def _by_share(events: Iterable[HeldEvent]) -> dict[int, list[HeldEvent]]:
-    found: dict[int, list[HeldEvent]] = {}
-    for event in events:
-        found.setdefault(-1 if event.share is None else event.share, []).append(event)
-    return found
 
 
 def _unfit(text: str) -> WireError:

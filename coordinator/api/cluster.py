@@ -1,8 +1,8 @@
-"""`/topology`, `/summary`, `/raft`, `/validate`: the cluster as a whole."""
+"""`/topology`, `/summary`, `/raft`, `/raft/leader`, `/validate`: the cluster as a whole."""
 
 from litestar import get, post
 
-from coordinator.api.context import AnyRequest, Given, read_body
+from coordinator.api.context import AnyRequest, Context, Given, read_body
 from coordinator.api.programs import diagnose
 from coordinator.state.views import summary_view, topology_view
 from proto_schemas.rest import (
@@ -43,6 +43,16 @@ async def scaling(context: Given) -> ScalingView:
 @get("/raft", opt={"anywhere": True})
 async def raft(context: Given) -> RaftView:
     """Raft as this node sees it: answered here, with or without a leader."""
+    return _raft_view(context)
+
+
+@get("/raft/leader")
+async def raft_of_leader(context: Given) -> RaftView:
+    """Raft as the leader sees it, who alone hears all the others."""
+    return _raft_view(context)
+
+
+def _raft_view(context: Context) -> RaftView:
     status = context.raft.status()
     urls = context.ledger.state.coordinators
     return RaftView(
@@ -78,4 +88,4 @@ async def validate(request: AnyRequest, context: Given) -> ValidateResponse:
     return ValidateResponse(valid=valid, diagnostics=findings)
 
 
-HANDLERS = [topology, summary, scaling, raft, validate]
+HANDLERS = [topology, summary, scaling, raft, raft_of_leader, validate]

@@ -1,6 +1,6 @@
 // What can be done from here. Each asks first, and says what will happen; what the cluster answers is shown as it is.
 
-import { get, key, may, me, post } from "./api.js";
+import { key, may, me, post, remove } from "./api.js";
 import { el, find } from "./dom.js";
 
 /** A button for what takes `role`; who may not use it can still reach it, and is told why. */
@@ -51,9 +51,23 @@ const ASK = {
       reload();
     });
   },
-  async uncordon({ worker }, reload) {
-    await post(`/workers/${encodeURIComponent(worker)}/uncordon`);
-    reload();
+  uncordon({ worker }, reload) {
+    ask(`Uncordon ${worker}`, paragraph("Pipelines may be placed there again."), "Uncordon", async () => {
+      await post(`/workers/${encodeURIComponent(worker)}/uncordon`);
+      reload();
+    });
+  },
+  remove({ worker }, reload) {
+    ask(`Delete ${worker}`, paragraph("It is forgotten. If it comes back, it registers anew."), "Delete", async () => {
+      await remove(`/workers/${encodeURIComponent(worker)}`);
+      reload();
+    });
+  },
+  teardown({ group, held }, reload) {
+    ask(`Tear down ${group}`, paragraph(`Its ${held} pipelines stop, and their state and checkpoints are gone.`), "Tear down", async () => {
+      await remove(`/pipeline-groups/${encodeURIComponent(group)}?wait=0`);
+      reload();
+    });
   },
 };
 
@@ -111,5 +125,3 @@ function show(found, source, diagnostics) {
   source.focus();
   source.setSelectionRange(at, at + 1);
 }
-
-export { get };

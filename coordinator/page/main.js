@@ -7,24 +7,36 @@ import { render } from "./view.js";
 
 const POLL_MS = 2000, SETTLE_MS = 150, LONGEST_PAUSE_MS = 5000;
 const state = { events: [] };
-let newest = 0, pending = null, known = [];
+let newest = 0, pending = null, known = [], loading = false, again = false, locked = false;
+const trouble = { poll: null, stream: null };
 
 const draw = () => render(state, (label, role, about, what) => control(label, role, about, what, load));
 
+/** One at a time: an answer that was asked for earlier never replaces a later one. */
 async function load() {
+  again = loading;
+  if (loading) return;
+  loading = true;
   try {
-    const stale = "consistency=stale";
-    const [topology, raft] = await Promise.all([get(`/topology?${stale}`), get("/raft")]);
+    const [topology, raft] = await Promise.all([get("/topology?consistency=stale"), get("/raft")]);
     state.workers = topology.workers;
     state.groups = topology.groups;
     state.raft = raft;
+    state.leaders = await asTheLeaderSees(raft);
     known = raft.nodes.filter((node) => node.url && node.id !== raft.this_node_id);
-    connected(`live, from ${raft.this_node_id}`);
+    say("poll", null);
     draw();
   } catch (problem) {
-    if (problem instanceof Refused && problem.status === 401) needKey();
-    else if (!(problem instanceof Refused)) cutOff();
+    say("poll", problem);
+  } finally {
+    loading = false;
   }
+  if (again) soon();
+}
+
+async function asTheLeaderSees(raft) {
+  if (raft.leader_id === raft.this_node_id) return raft;
+  return raft.leader_id ? get("/raft/leader").catch(() => null) : null;
 }
 
 function soon() {
@@ -34,22 +46,39 @@ function soon() {
   }, SETTLE_MS);
 }
 
-function connected(text) {
-  const line = find("connection");
-  line.className = "";
+/** How this coordinator answers, one way or the other: the worse of the two is what the line says. */
+function say(way, problem) {
+  trouble[way] = problem;
+  const line = find("connection"), { poll, stream } = trouble;
+  if ([poll, stream].some((one) => one instanceof Refused && one.status === 401)) return needKey();
+  line.className = poll ? "cut" : "";
+  if (poll instanceof Refused) put(line, `This coordinator refuses: ${poll.message} What is shown is old.`);
+  else if (poll) cutOff(line);
+  else put(line, stream ? `from ${state.raft?.this_node_id ?? "?"}, every 2 s: its stream is down` : `live, from ${state.raft?.this_node_id ?? "?"}`);
+}
+
+function put(line, text) {
   if (line.textContent !== text) line.textContent = text;
 }
 
-function cutOff() {
-  const line = find("connection");
-  line.className = "cut";
+function cutOff(line) {
   line.replaceChildren("This coordinator cannot be reached; trying again. Others: ",
     ...known.flatMap((node) => [el("a", { href: node.url, rel: "noreferrer" }, node.id), " "]));
 }
 
+/** The reader is asked once; afterwards there is the button. */
 function needKey() {
-  find("connection").textContent = "This cluster asks for an API key.";
-  if (!find("dialog").open) askKey(start);
+  put(find("connection"), "This cluster asks for an API key.");
+  find("key").hidden = false;
+  if (locked) return;
+  locked = true;
+  askKey(withKey);
+}
+
+function withKey() {
+  locked = false;
+  trouble.poll = trouble.stream = null;
+  start();
 }
 
 async function loadTrail() {
@@ -65,7 +94,7 @@ function take(kind, data) {
     state.events = [...state.events.slice(-200), { ...data, fresh: true }];
     soon();
   }
-  if (kind === "reset") loadTrail().then(draw);
+  if (kind === "reset") loadTrail().then(draw, () => soon());
   draw();
 }
 
@@ -78,12 +107,13 @@ async function stream() {
     try {
       await follow(newest, (kind, data) => {
         pause = 250;
+        if (trouble.stream) say("stream", null);
         take(kind, data);
       }, mine.signal);
     } catch (problem) {
       if (mine.signal.aborted) return;
-      if (problem instanceof Refused && problem.status === 401) return needKey();
-      if (!(problem instanceof Refused)) cutOff();
+      say("stream", problem);
+      if (problem instanceof Refused && problem.status === 401) return;
     }
     await new Promise((done) => setTimeout(done, pause));
   }
@@ -101,8 +131,8 @@ async function start() {
   try {
     await whoami();
   } catch (problem) {
-    if (problem instanceof Refused && problem.status === 401) return needKey();
-    cutOff();
+    say("poll", problem);
+    if (problem instanceof Refused && problem.status === 401) return;
     return void setTimeout(start, 1000);
   }
   allow("deploy", "operator", () => deploy(load));
@@ -122,7 +152,7 @@ find("theme").onclick = () => {
   localStorage.setItem("varpulis-theme", dark ? "light" : "dark");
   theme(localStorage.getItem("varpulis-theme"));
 };
-find("key").onclick = () => askKey(start);
+find("key").onclick = () => askKey(withKey);
 theme(localStorage.getItem("varpulis-theme"));
-setInterval(load, POLL_MS);
+setInterval(() => locked || load(), POLL_MS);
 start();

@@ -3,15 +3,17 @@
 const SILENT_MS = 3000;
 const LAGGING = 1000;
 
-export function problems({ raft, workers, groups }) {
+/** `raft`: as this node sees it; `leaders`: as the leader does, who alone hears all the others. */
+export function problems({ raft, leaders, workers, groups }) {
   const found = [];
   const bad = (text, remedy) => found.push({ kind: "bad", text, remedy });
   const warn = (text, remedy) => found.push({ kind: "warn", text, remedy });
   if (raft) {
     if (raft.failure) bad(`This coordinator has withdrawn: ${raft.failure}`, "Look at another one, and mend this one.");
     if (!raft.leader_id) bad("No coordinator leads: nothing is decided now.", "Do a majority of the coordinators run, and reach NATS?");
-    for (const node of raft.nodes) {
-      if (node.id !== raft.this_node_id && (node.last_contact_ms === null || node.last_contact_ms > SILENT_MS) && raft.leader_id === raft.this_node_id)
+    else if (!leaders) warn("The leader does not say whom it hears.", "Whether all coordinators run is not known from here.");
+    for (const node of leaders?.nodes ?? []) {
+      if (node.id !== leaders.this_node_id && (node.last_contact_ms === null || node.last_contact_ms > SILENT_MS))
         bad(`Coordinator ${node.id} is silent.`, "Start it again; without another one there is no majority to lose.");
       if (node.lag > LAGGING) warn(`Coordinator ${node.id} lags by ${node.lag} entries.`, "Its disk or network is slow.");
     }

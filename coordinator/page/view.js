@@ -19,7 +19,7 @@ export function render(state, control) {
   replace(find("numbers"), numbers(state));
   replace(find("nodes"), nodes(state, control));
   replace(find("workers"), workers(state, control));
-  replace(find("groups"), groups(state));
+  replace(find("groups"), groups(state, control));
   replace(find("trail"), trail(state));
 }
 
@@ -40,9 +40,9 @@ function numbers({ summary, raft, workers = [], groups = [] }) {
   return pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", { id: `n-${name.replaceAll(" ", "-")}` }, String(value))));
 }
 
-function nodes({ raft }, control) {
+function nodes({ raft, leaders }, control) {
   if (!raft) return el("p", { class: "soft" }, "not known yet");
-  const rows = raft.nodes.map((node) => el("tr", {},
+  const rows = (leaders ?? raft).nodes.map((node) => el("tr", {},
     cell(node.url && node.id !== raft.this_node_id ? el("a", { href: node.url, rel: "noreferrer" }, node.id) : node.id),
     cell(word(node.role)), cell(node.lag ?? "", "n"), cell(heard(node.last_contact_ms), "n"),
     cell(node.id === raft.this_node_id ? "you are here" : "", "soft"),
@@ -56,19 +56,22 @@ function workers({ workers: all = [] }, control) {
     cell(one.id), cell(word(one.cordoned ? "cordoned" : one.status)),
     cell([el("meter", { min: 0, max: one.max_pipelines || 1, value: one.assigned_pipelines.length, "aria-label": `load of ${one.id}` }), ` ${one.assigned_pipelines.length} of ${one.max_pipelines}`]),
     cell(one.assigned_pipelines.join(", ")), cell(heard(one.last_heartbeat_age_ms), "n"),
-    cell(one.cordoned
+    cell(one.status === "unhealthy"
+      ? control("Delete…", "admin", `delete ${one.id}`, { kind: "remove", worker: one.id })
+      : one.cordoned
       ? control("Uncordon", "operator", `uncordon ${one.id}`, { kind: "uncordon", worker: one.id })
       : control("Drain…", "operator", `drain ${one.id}`, { kind: "drain", worker: one.id, held: one.assigned_pipelines }))));
   return table(["worker", "status", "load", "runs", { text: "heard", number: true }, ""], rows, "workers");
 }
 
-function groups({ groups: all = [] }) {
+function groups({ groups: all = [] }, control) {
   if (!all.length) return el("p", { class: "soft" }, "No group is deployed.");
   return all.map((group) => {
     const rows = group.placements.map((one) => el("tr", {},
       cell(one.pipeline_name), cell(word(one.status)), cell(one.worker_id ?? ""), cell(one.epoch, "n"), cell(one.reason ?? "", "soft")));
     return el("article", { "aria-label": `group ${group.name}` },
-      el("h3", {}, group.name, " ", word(group.status), el("span", { class: "soft" }, ` version ${group.version}, ${group.delivery.replaceAll("_", " ")}`)),
+      el("h3", {}, group.name, " ", word(group.status), el("span", { class: "soft" }, ` version ${group.version}, ${group.delivery.replaceAll("_", " ")} `),
+        control("Tear down…", "admin", `tear down ${group.name}`, { kind: "teardown", group: group.name, held: rows.length })),
       graph(group),
       table(["pipeline", "status", "worker", { text: "epoch", number: true }, "reason"], rows, `pipelines of ${group.name}`));
   });

@@ -44,6 +44,7 @@ ROLES: Final[Mapping[tuple[str, str], KeyRole]] = {
     ("GET", "/summary"): _VIEW,
     ("GET", "/metrics"): _VIEW,
     ("GET", "/raft"): _VIEW,
+    ("GET", "/raft/leader"): _VIEW,
     ("GET", "/events"): _VIEW,
     ("GET", "/scaling"): _VIEW,
     ("POST", "/validate"): _VIEW,

@@ -126,6 +126,7 @@ class Stage:
         async with self._locks[action.target]:
             path = f"/pipeline-groups/{action.target}?wait=0"
             if (await self._send("PUT", path, action.spec, action)).acknowledged:
+                self.writes.unchanged["update"] += self.writes.desired.may_be(action.target, action.spec)
                 self.writes.desired.updated(action.target, action.spec)
 
     async def _teardown(self, action: Action) -> None:

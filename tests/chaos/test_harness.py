@@ -123,6 +123,17 @@ def test_a_write_that_was_lost_and_one_that_nobody_acknowledged_are_differences(
     assert not list(difference(desired, [rolled_back], [COPY]))
 
 
+def test_an_update_to_what_a_group_is_or_may_have_gone_back_to_need_not_be_told() -> None:
+    desired = Desired()
+    first, second, third = ({**SPEC, "version": number} for number in range(3))
+    desired.created("g", first)
+    desired.updated("g", second)
+    assert desired.may_be("g", first) and desired.may_be("g", second) and not desired.may_be("g", third)
+    desired.settle("g", second)
+    assert desired.may_be("g", second) and not desired.may_be("g", first)
+    assert not desired.may_be("other", first)
+
+
 def test_a_write_that_was_done_twice_or_never_is_found_in_the_trail() -> None:
     trail = Trail.__new__(Trail)
     trail.by_clients, trail.missed = Counter(group_created=2), False

@@ -106,7 +106,7 @@ async def run(
         trial.complaints += [
             *calm.complaints,
             *writes.complaints,
-            *trail.complaints(writes.keys, writes.done),
+            *trail.complaints(writes.keys, writes.done - writes.unchanged),
         ]
         trial.complaints += [*load.witness.complaints, *load.witness.two_at_once(), *watch.complaints]
         trial.complaints += [*cluster.deaths, *fleet.deaths]

@@ -63,6 +63,10 @@ class Desired:
         self.former[name].append(self.groups[name])
         self.groups[name] = spec
 
+    def may_be(self, name: str, spec: Spec) -> bool:
+        """The group may be this already, so that an update to it changes nothing."""
+        return spec in (self.groups.get(name), *self.former.get(name, ()))
+
     def settle(self, name: str, spec: Spec) -> None:
         """It has come to be this, and all updates have ended."""
         self.groups[name], self.former[name] = spec, []
@@ -76,6 +80,7 @@ class Writes:
         outcomes: how they ended, by kind and status.
         attempts: how often was asked in all.
         keys, done: how many keys were sent, and how many of them acknowledged, by kind.
+        unchanged: of those, how many may have asked for what was there already.
     """
 
     def __init__(self, cluster: Cluster, rng: random.Random, tell: Callable[[str], None]) -> None:
@@ -87,6 +92,7 @@ class Writes:
         self.attempts = 0
         self.complaints: list[str] = []
         self.done: Counter[str] = Counter()
+        self.unchanged: Counter[str] = Counter()
 
     async def send(self, write: Write) -> Answer:
         """Ask one node after the other until one answers definitely; some are asked once more afterwards."""

@@ -154,7 +154,8 @@ async def beaten(stage: Three, w: Said, running: list[RunningPipeline]) -> int:
 
     async def all_have_it() -> bool:
         w.seq += 1
-        await w.link.beat(w.seq, heartbeat(w.seq, running), 1.0)
+        with contextlib.suppress(NatsTransportError):  # late on a busy machine: the next one may be in time
+            await w.link.beat(w.seq, heartbeat(w.seq, running), 1.0)
         with contextlib.suppress(AssertionError):
             await until(lambda: has_come(w.seq), timeout=2, what="this one")
         return has_come(w.seq)

@@ -18,7 +18,7 @@ from tests.fuzz.stage import Stage, a_cluster
 from tests.support.nats_server import NatsServer
 from transport.http import HttpServer
 
-OPERATIONS = 51
+OPERATIONS = 52
 """All but that of the document itself, which schemathesis leaves out."""
 BY_OTHERS = ((KeyRole.VIEWER, 1), (KeyRole.OPERATOR, 1), (KeyRole.WORKER, 1))
 

@@ -91,11 +91,14 @@ def test_markup_from_anywhere_is_shown_as_text(cluster: Cluster, page: Any) -> N
     page.wait_for_selector(f"#diagnostics pre >> text={MARKUP}")
     page.keyboard.press("Escape")
     with cluster.client() as client:
-        spec = {"worker_id": "paper", "address": "", "api_key": "", "labels": {"x": MARKUP}}
-        capacity = {"cpu_cores": 1, "pipelines_running": 0, "max_pipelines": 0}
-        client.post("/workers/register", {**spec, "capacity": capacity})
-    page.wait_for_selector("#workers >> text=paper")
+        pipelines = [{"name": "main", "source": "stream A = X.emit()"}]
+        client.post("/pipeline-groups", {"name": "why", "pipelines": pipelines})
+        client.post("/pipeline-groups/why/scale", {"pipeline": "main", "replicas": 2, "why": MARKUP})
+    page.wait_for_selector(f"#trail td >> text={MARKUP}")
     assert page.evaluate("window.hit") is None and page.query_selector("img") is None
+    page.click("button[aria-label='Tear down: tear down why']")
+    page.click("#confirm")
+    page.wait_for_selector("article[aria-label='group why']", state="detached")
 
 
 def test_all_of_it_can_be_done_with_the_keyboard(cluster: Cluster, page: Any) -> None:
@@ -115,6 +118,13 @@ def test_all_of_it_can_be_done_with_the_keyboard(cluster: Cluster, page: Any) ->
         assert inside, "it does not leave the dialog"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.id") == "deploy", "and goes back to where it was"
+    page.keyboard.press("Enter")
+    page.keyboard.type("typed")
+    page.keyboard.press("Tab")
+    page.keyboard.type("stream A = X.emit()")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("article[aria-label='group typed'] >> text=running")
 
 
 def test_it_is_light_or_dark_as_the_reader_s_system_or_as_the_reader_says(
@@ -136,8 +146,35 @@ def test_a_drained_worker_gives_its_pipelines_away_and_says_so(cluster: Cluster,
     assert "Nothing is placed there until you uncordon it" in page.text_content("dialog")
     page.click("#confirm")
     page.wait_for_selector("#workers >> text=cordoned")
+    page.route("**/uncordon", lambda route: route.fulfill(status=503, json={"error": "not now"}))
     page.click("button[aria-label='Uncordon: uncordon worker-0']")
+    page.click("#confirm")
+    page.wait_for_selector("dialog .error >> text=not now")
+    page.unroute("**/uncordon")
+    page.click("#confirm")
     page.wait_for_selector("button[aria-label='Drain: drain worker-0']")
+
+
+def test_what_is_old_is_not_called_live(cluster: Cluster, page: Any) -> None:
+    page.goto(follower(cluster))
+    page.wait_for_selector("#connection >> text=live, from")
+    page.route("**/topology*", lambda route: route.fulfill(status=503, json={"error": "too busy."}))
+    page.wait_for_selector("#connection.cut >> text=This coordinator refuses: too busy.")
+    page.unroute("**/topology*")
+    page.wait_for_selector("#connection >> text=live, from")
+
+
+def test_a_silent_coordinator_is_a_problem_on_the_page_of_every_other_one(
+    cluster: Cluster, page: Any
+) -> None:
+    leader = cluster.leader()
+    mine, dead = (name for name in cluster.coordinators if name != leader)
+    page.goto(cluster.url(mine))
+    page.wait_for_selector("#problems >> text=All is well.")
+    cluster.kill(dead)
+    page.wait_for_selector(f"#problems >> text=Coordinator {dead} is silent.")
+    cluster.up()
+    page.wait_for_selector("#problems >> text=All is well.")
 
 
 def test_another_leader_shows_without_a_reload_and_a_dead_coordinator_is_said_to_be(
@@ -172,6 +209,12 @@ def test_a_key_is_asked_for_and_a_viewer_is_told_what_a_viewer_may_not(tmp_path:
         page.fill("#key-field", "wrong")
         page.click("#confirm")
         page.wait_for_selector("#connection >> text=asks for an API key")
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(2_500)  # more than a poll
+        assert not page.evaluate("document.getElementById('dialog').open"), (
+            "who does not want to is not asked again"
+        )
+        page.click("#key")
         page.fill("#key-field", made["key"])
         page.click("#confirm")
         drain = page.locator("#workers button")

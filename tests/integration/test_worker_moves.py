@@ -15,8 +15,10 @@ from proto_schemas.partition import Owners
 from tests.support.nats_server import NatsServer, nats_cluster
 from tests.support.poll import until
 from tests.unit.worker.support import Collected, bare_client, collect, command, running
+from transport.subscription import Message
 from worker import checkpoints, handover, held
 from worker.app import Worker
+from worker.pipeline import Pipeline, State
 
 PASS = "stream Out = In.emit(n: n)"
 LINE = "g.p.1"
@@ -134,6 +136,38 @@ async def test_moves_between_workers_on_different_servers_of_a_cluster_lose_noth
             await until(lambda: len(heard.messages) >= count, what="every number")
             await client.flush()
         assert numbers(heard) == list(range(count))
+
+
+async def test_what_waits_to_be_received_when_a_copy_goes_live_keeps_its_place(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the command to go live overtakes events that came before it."""
+    receive, text, count = Pipeline.receive, program(nats_server), 8_000
+
+    async def receive_late(self: Pipeline, message: Message, share: int | None = None) -> None:
+        if self.state is State.HELD and not self.has_run:
+            await asyncio.sleep(0.0005)
+        await receive(self, message, share)
+
+    monkeypatch.setattr(Pipeline, "receive", receive_late)
+    async with (
+        running(nats_server, tmp_path, worker_id="w-0"),
+        running(nats_server, tmp_path, worker_id="w-1"),
+        bare_client(nats_server) as client,
+        bare_client(nats_server) as publisher,
+    ):
+        heard = await collect(client, "out")
+        copy = (await deploy(client, "w-0", text, 1))["id"]
+        begun = asyncio.Event()
+        sending = asyncio.create_task(publish(publisher, range(count), gate=begun))
+        await begun.wait()
+        for epoch, (source, target) in enumerate((("w-0", "w-1"), ("w-1", "w-0")), 2):
+            copy = await move(client, copy, source, target, text, epoch)
+        assert not sending.done(), "all moves happened while events came"
+        await sending
+        await until(lambda: len(heard.messages) >= count, what="every number")
+        await client.flush()
+    assert numbers(heard) == list(range(count))
 
 
 async def test_a_copy_takes_over_from_another_on_the_same_worker(

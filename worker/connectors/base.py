@@ -145,6 +145,10 @@ class Connector(ABC):
         """So much waits to be covered that a checkpoint is wanted soon."""
         return False
 
+    async def catch_up(self) -> None:
+        """Wait until what has arrived by now is handled; at once where nothing is queued."""
+        return
+
     async def flush(self, timeout: float) -> None:
         """Wait until what was put out has left this process; at once where it leaves as it is put out.
 

@@ -112,7 +112,7 @@ class ManagedNatsConnector(Connector):
             return
         transport = await self._client()
         try:
-            self._witnesses[subject] = await transport.listen(subject, see)
+            self._witnesses[subject] = await transport.listen(subject, see, alone=True)
             for known in [known for known in self._witnesses if known != subject and covers(subject, known)]:
                 await self._witnesses.pop(known).unsubscribe()
             await transport.flush(CONNECT_WAIT)
@@ -202,6 +202,9 @@ class ManagedNatsConnector(Connector):
         leaving, self._subscriptions = self._subscriptions, {}
         if self._transport is not None:
             await self._transport.leave(leaving.values(), timeout)
+
+    async def catch_up(self) -> None:
+        await asyncio.gather(*(each.catch_up() for each in self._subscriptions.values()))
 
     async def flush(self, timeout: float) -> None:
         if self._transport is not None:

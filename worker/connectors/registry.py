@@ -169,6 +169,10 @@ class ConnectorRegistry:
         """Stop intake and lose nothing, side by side; within about `timeout` seconds."""
         await asyncio.gather(*(each.drain_sources(timeout) for each in self._connectors.values()))
 
+    async def catch_up(self) -> None:
+        """Wait until what has arrived by now is handled."""
+        await asyncio.gather(*(each.catch_up() for each in self._connectors.values()))
+
     async def flush(self, timeout: float) -> None:
         """Wait until what was put out has left; raises as `Connector.flush`."""
         await asyncio.gather(*(each.flush(timeout) for each in self._connectors.values()))
