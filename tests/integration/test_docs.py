@@ -73,9 +73,7 @@ def test_ten_minutes_of_the_quickstart_lead_to_a_pipeline_that_outlives_its_work
     assert "climate.vpl: no mistakes found" in said
     assert said.count("mean=28.5") == 1, "two readings moved with it, and the third made the mean"
     last = said[said.rindex("pipeline_placed") :]
-    assert re.search(r"mean=(30|28\.67)\b|mean=28\.6+7", last), (
-        "the pipeline goes on after its worker was killed"
-    )
+    assert re.search(r"mean=(30|28\.6)", last), f"the pipeline goes on after its worker was killed:\n{last}"
     assert re.search(r"climate +warm|climate +climate", said)
 
 

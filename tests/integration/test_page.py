@@ -153,6 +153,19 @@ def test_a_drained_worker_gives_its_pipelines_away_and_says_so(cluster: Cluster,
     page.unroute("**/uncordon")
     page.click("#confirm")
     page.wait_for_selector("button[aria-label='Drain: drain worker-0']")
+    page.click("#rebalance")
+    page.wait_for_selector("dialog li >> text=worker-1 to worker-0")
+    page.click("#confirm")
+    page.wait_for_selector("#trail >> text=worker-1 to worker-0, rebalance")
+
+
+def test_leadership_goes_to_the_coordinator_that_the_reader_names(cluster: Cluster, page: Any) -> None:
+    leader = cluster.leader()
+    target = next(name for name in cluster.coordinators if name != leader)
+    page.goto(follower(cluster))
+    page.click(f"button[aria-label='Make leader: transfer {target}']")
+    page.click("#confirm")
+    page.wait_for_selector(f"#n-leader:text-is('{target}')")
 
 
 def test_what_is_old_is_not_called_live(cluster: Cluster, page: Any) -> None:
