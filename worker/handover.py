@@ -18,10 +18,11 @@ for another may be live.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from proto_schemas.errors import ErrorCode, WireError
+from proto_schemas.messages import HeldEvent
 from transport.errors import NatsTransportError
 from transport.subscription import BURST, Message
 from worker.checkpoints import Checkpoint
@@ -136,10 +137,11 @@ async def resume(
         pipeline.relayed_goes_on = False
         await _all_received(pipeline)
         if pipeline.pieces and not only_held:
+            await _detours(pipeline, [event for piece in pipeline.pieces.values() for event in piece.held])
             put_together(pipeline)
         elif checkpoint is not None:
             if not only_held and not anew:
-                await _detours(pipeline, checkpoint)
+                await _detours(pipeline, checkpoint.held)
                 pipeline.restore(checkpoint)
             theirs, own = [*checkpoint.held, *taken_back(pipeline)], pipeline.held.events()
             old, new = (own, theirs) if only_held else (theirs, own)
@@ -159,11 +161,11 @@ async def _all_received(pipeline: Pipeline) -> None:
         ) from None
 
 
-async def _detours(pipeline: Pipeline, checkpoint: Checkpoint) -> None:
+async def _detours(pipeline: Pipeline, old: Sequence[HeldEvent]) -> None:
     """Wait for what comes by way of the old copy's server, and for what comes later than that."""
     witness, until, began = pipeline.witness, pipeline.witness.count, time.monotonic()
     while time.monotonic() - began < DETOUR_WAIT:
-        if not witness.disagrees(checkpoint.held, pipeline.held.events(), until):
+        if not witness.disagrees(old, pipeline.held.events(), until):
             return
         await asyncio.sleep(LOOK_AGAIN)
 
