@@ -50,9 +50,10 @@ from raft.view import CoreView
 log = logging.getLogger("raft")
 
 
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+def wall_clock_ns() -> int:
+    """Nanoseconds since the epoch: of two nodes that start under one id in the same millisecond each must
+    know its own frames."""
+    return time.time_ns()
 
 
 class RaftCore(CoreView):
@@ -66,7 +67,7 @@ class RaftCore(CoreView):
         machine: StateMachine,
         *,
         clock: Callable[[], float] = time.monotonic,
-        wall_ms: Callable[[], int] = wall_clock_ms,
+        wall_ns: Callable[[], int] = wall_clock_ns,
         disk: Disk | None = None,
         counters: Counters | None = None,
         background: Background | None = None,
@@ -88,7 +89,7 @@ class RaftCore(CoreView):
             disk=disk,
             retained=config.retained_entries,
             retained_bytes=config.retained_bytes,
-            wall_ms=wall_ms,
+            wall_ns=wall_ns,
             incarnation=incarnation,
             fsync_seconds=self.counters.fsync_seconds,
         )

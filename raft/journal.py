@@ -63,7 +63,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
     `MembersChanged`, OSError.
 
     `retained` entries are kept behind each snapshot, for followers slightly behind, as far as their commands
-    have no more than `retained_bytes` in all. `wall_ms` feeds the incarnation, unless `incarnation` says
+    have no more than `retained_bytes` in all. `wall_ns` feeds the incarnation, unless `incarnation` says
     that a process goes on here as the one it is.
     """
 
@@ -76,7 +76,7 @@ class Journal(EngineJournal):  # type: ignore[misc]
         retained: int = 0,
         retained_bytes: int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
-        wall_ms: Callable[[], int] = lambda: 0,
+        wall_ns: Callable[[], int] = lambda: 0,
         incarnation: int | None = None,
         fsync_seconds: Durations | None = None,
     ) -> None:
@@ -98,12 +98,12 @@ class Journal(EngineJournal):  # type: ignore[misc]
         self._fsync_seconds = fsync_seconds or Durations()
         found = replay(directory, self._admit)
         if found is None:
-            self._vote = VoteState(0, None, incarnation or max(1, wall_ms()))
+            self._vote = VoteState(0, None, incarnation or max(1, wall_ns()))
             self._begin_segment(b"", stands_alone=True)
             return
         if found.header.members not in ((), identity.members):
             raise MembersChanged(str(directory), found.header.members, identity.members)
-        incarnation = incarnation or max(found.vote.incarnation + 1, wall_ms())
+        incarnation = incarnation or max(found.vote.incarnation + 1, wall_ns())
         self._vote = VoteState(found.vote.term, found.vote.voted_for, incarnation)
         self._go_on(found)
         if found.header.members != identity.members:

@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,7 +22,6 @@ from raft.change import Result
 from raft.codec import Hello, encode
 from raft.compaction import WorkerThread
 from raft.config import RaftConfig
-from raft.core import wall_clock_ms
 from raft.counters import Counters
 from raft.disk import Disk
 from raft.driver import Driver
@@ -366,7 +366,7 @@ class RaftNode:
             cluster=self._config.cluster_id,
             last_index=index,
             last_term=core.journal.term_at(index),
-            taken_at_ms=wall_clock_ms(),
+            taken_at_ms=time.time_ns() // 1_000_000,
         )
 
     # -- the bus and the driver --------------------------------

@@ -42,7 +42,7 @@ from raft.change import Change, Result, refusal
 from raft.codec import Frame
 from raft.compaction import Background, Inline
 from raft.config import RaftConfig
-from raft.core import RaftCore, wall_clock_ms
+from raft.core import RaftCore, wall_clock_ns
 from raft.counters import Counters
 from raft.disk import Disk
 from raft.engine import SEALED, MachineAt, StateMachine
@@ -74,12 +74,12 @@ class Succession(Present):
         machine: StateMachine,
         *,
         clock: Callable[[], float] = time.monotonic,
-        wall_ms: Callable[[], int] = wall_clock_ms,
+        wall_ns: Callable[[], int] = wall_clock_ns,
         disk: Disk | None = None,
         counters: Counters | None = None,
         background: Background | None = None,
     ) -> None:
-        self._given, self._machine, self._clock, self._wall_ms = config, machine, clock, wall_ms
+        self._given, self._machine, self._clock, self._wall_ns = config, machine, clock, wall_ns
         self._disk, self._background = disk or Disk(), background or Inline()
         self._counters = counters or Counters()
         self._shelf = Shelf(
@@ -138,7 +138,7 @@ class Succession(Present):
             config,
             self._machine,
             clock=self._clock,
-            wall_ms=self._wall_ms,
+            wall_ns=self._wall_ns,
             incarnation=incarnation,
             disk=self._disk,
             counters=self._counters,

@@ -32,7 +32,7 @@ from tests.simulation.weather import Weather
 
 Input = Callable[[Succession], object]
 """What reaches a core; when it returns False, it calls for no step."""
-LATEST_WALL_MS = 100_000
+LATEST_WALL_NS = 100_000
 REPORT_LINES = 60
 _ROLES = ("follower", "candidate", "leader")
 
@@ -60,7 +60,7 @@ class Machine:
     half: bool = False
     """`early` has been called, and `flush` not yet."""
     wakes_at: float = 0.0
-    wall_ms: int = LATEST_WALL_MS
+    wall_ns: int = LATEST_WALL_NS
     """What its wall clock says; nobody sets it."""
     told: tuple[object, ...] = ()
 
@@ -83,9 +83,9 @@ class Cluster:
     def after_step(self, machine: Machine, core: Succession) -> None:
         """The machine has finished a step."""
 
-    def wall_ms(self, machine: Machine) -> int:
+    def wall_ns(self, machine: Machine) -> int:
         """What the machine's wall clock says when a process starts."""
-        return machine.wall_ms
+        return machine.wall_ns
 
     def background(self, machine: Machine) -> Background:
         """Who writes the machine's snapshots."""
@@ -130,7 +130,7 @@ class Cluster:
         machine.told = ()
         machine.process += 1
         machine.steps = 0
-        machine.wall_ms = self.wall_ms(machine)
+        machine.wall_ns = self.wall_ns(machine)
         try:
             with self.power(machine):
                 self._open(machine, machine.store)
@@ -145,7 +145,7 @@ class Cluster:
             self.config(machine),
             store,
             clock=machine.clock,
-            wall_ms=lambda: machine.wall_ms,
+            wall_ns=lambda: machine.wall_ns,
             disk=machine.disk,
             background=self.background(machine),
         )

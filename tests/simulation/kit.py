@@ -241,8 +241,8 @@ class Kit(Simulation):
                 played.heard = [(sender, asked) for sender, asked in played.heard if sender != name]
             self.start(self.machines[name], fuse)
 
-    def wall_ms(self, machine: Machine) -> int:
-        return machine.wall_ms
+    def wall_ns(self, machine: Machine) -> int:
+        return machine.wall_ns
 
     def background(self, machine: Machine) -> Background:
         writer = Inline() if self.snapshots_at_once else super().background(machine)

@@ -20,7 +20,7 @@ from tests.linearizability.checker import check
 from tests.linearizability.history import Operation
 from tests.simulation.bus import Bus
 from tests.simulation.clients import Client
-from tests.simulation.cluster import LATEST_WALL_MS, Cluster, Input, Machine
+from tests.simulation.cluster import LATEST_WALL_NS, Cluster, Input, Machine
 from tests.simulation.faults import Faults
 from tests.simulation.later import Later
 from tests.simulation.ledger import Broken
@@ -121,8 +121,8 @@ class Simulation(Cluster):
         self._hang_up(machine)
         self.faults.will_return(machine)
 
-    def wall_ms(self, machine: Machine) -> int:
-        return self.rng.randint(1, LATEST_WALL_MS)  # nobody sets it, or it goes back
+    def wall_ns(self, machine: Machine) -> int:
+        return self.rng.randint(1, LATEST_WALL_NS)  # nobody sets it, or it goes back
 
     def background(self, machine: Machine) -> Background:
         return Later(self, machine)

@@ -229,7 +229,7 @@ def test_a_process_that_comes_after_a_crash_in_a_switch_is_told_from_the_former(
             machine.disk.fuse = verb
             kit.run(0.3)
             kit.crash("n2")
-            machine.wall_ms = 0  # its clock was set back
+            machine.wall_ns = 0  # its clock was set back
             kit.restart("n2")  # the rules compare
             kit.run(0.5)
             assert kit.core("n2").generation.number == 2

@@ -94,7 +94,7 @@ class Node:
         )
         self.machine, self._clock = Recorder(), clock
         self.acknowledged: list[bytes] = []
-        self.core = RaftCore(config, self.machine, clock=clock, disk=disk, wall_ms=lambda: 0)
+        self.core = RaftCore(config, self.machine, clock=clock, disk=disk, wall_ns=lambda: 0)
         self.core.connection_changed(True, patient=False)
 
     def campaign(self) -> bool:

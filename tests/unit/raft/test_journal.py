@@ -307,7 +307,7 @@ def test_a_snapshot_that_is_not_in_the_log_replaces_it(
 def test_the_incarnation_grows_with_each_start_even_when_the_clock_goes_back(tmp_path: Path) -> None:
     seen = []
     for clock in (5_000, 4_000, 3_000):
-        journal = Journal(tmp_path, IDENTITY, disk=Disk(), wall_ms=lambda clock=clock: clock)  # type: ignore[misc]
+        journal = Journal(tmp_path, IDENTITY, disk=Disk(), wall_ns=lambda clock=clock: clock)  # type: ignore[misc]
         seen.append(journal.incarnation)
         journal.close()
     assert seen == [5_000, 5_001, 5_002]

@@ -106,7 +106,7 @@ class Town:
                 self.configs[name],
                 machine,
                 clock=self._clock,
-                wall_ms=lambda: int(self._clock.now * 1000),
+                wall_ns=lambda: int(self._clock.now * 1e9),
                 disk=self.disks[name],
                 background=thread,
             )
