@@ -59,6 +59,15 @@ class Runs(Keeper):
 
     def open(self, run: Run, now: int | None, parked: Parked) -> None:
         """A run begins, and waits in these places."""
+        self._begin(run, now)
+        self.park(run, parked)
+        if len(self._queue) - self._ended > self._limit:
+            self._give_way()
+
+    def open_at(self, run: Run, now: int | None, place: Place, key: Any) -> None:
+        """`open` in the usual case, written out because it is called for every other event of `A -> B`: the
+        run waits in this place alone, and not only for its time to be over.
+        """
         until = (run[_FIRST] if now is None else now) + self._within
         if until > self._until:
             self._until = until
@@ -69,18 +78,27 @@ class Runs(Keeper):
         if now is None and queue and queue[0][_DUE] < until - self._within:
             self._forget(until - self._within)
         queue.append(run)
-        self._stamps = stamp = self._stamps + 1
-        run[_STAMP], run[_PLACES] = stamp, parked
-        for place, key in parked:
-            there = place.get(key)
-            if there is None:
-                place[key] = {stamp: run}
-            else:
-                there[stamp] = run
-        if run[_POSITION] == self._last:
-            heappush(self._ripe, (run[_FIRST] + self._within, stamp, run))
+        self._stamps = run[_STAMP] = stamp = self._stamps + 1
+        run[_PLACES] = ((place, key),)
+        there = place.get(key)
+        if there is None:
+            place[key] = {stamp: run}
+        else:
+            there[stamp] = run
         if len(queue) - self._ended > self._limit:
             self._give_way()
+
+    def _begin(self, run: Run, now: int | None) -> None:
+        until = (run[_FIRST] if now is None else now) + self._within
+        if until > self._until:
+            self._until = until
+        else:
+            until = self._until
+        run[_DUE] = until
+        queue = self._queue
+        if now is None and queue and queue[0][_DUE] < until - self._within:
+            self._forget(until - self._within)
+        queue.append(run)
 
     def park(self, run: Run, parked: Parked) -> None:
         """The run waits in these places, each under its key."""
@@ -130,8 +148,23 @@ class Runs(Keeper):
                 del there[stamp]
         run[_STAMP], run[_PLACES] = 0, ()
         self._ended += 1
+        self._tidy()
+
+    def end_at(self, run: Run, place: Place, key: Any, there: dict[int, Run]) -> None:
+        """`end` of a run that waits in this place alone, under this key: with those that are `there`."""
+        if len(there) == 1:
+            del place[key]
+        else:
+            del there[run[_STAMP]]
+        run[_STAMP], run[_PLACES] = 0, ()
+        self._ended = ended = self._ended + 1
+        if ended > 64:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Take those that ended out of the queue, once they are more than half of it."""
         if self._ended > len(self._queue) // 2 + 64:
-            self._queue = deque(run for run in self._queue if run[_STAMP])
+            self._queue = deque([run for run in self._queue if run[_STAMP]])
             self._ripe = [entry for entry in self._ripe if entry[2][_STAMP] == entry[1]]
             heapify(self._ripe)
             self._ended = 0

@@ -7,7 +7,6 @@ sequence there is a *place* for the runs that wait for it (`take`), for an `all`
 may take more of them (`more`), for each negation one for those that it may end (`never`).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from vpl import ast
@@ -219,7 +218,7 @@ class _SequenceWriter:
         if group.every and self._twice(item.event_type):
             writer.add("if any(r is one for one in used):\n    continue\nused.append(r)", depth)
         if not group.every and self._completes(slot):
-            writer.add(f"{self._call('end')}(r)", depth)
+            writer.add(self._end(number, place), depth)
             self._complete(self._event(item), "ts", slot, depth)
             return
         writer.add(f"r[{slot}] = {self._kept(item)}", depth)
@@ -235,6 +234,13 @@ class _SequenceWriter:
             return
         position = self._groups[slot] + 1
         writer.add(f"{self._call('leave')}(r)\nr[4] = {position}\npark{position}{tag}(r)", depth)
+
+    def _end(self, number: int, place: Place) -> str:
+        """The code that ends a run which an event of this place has completed."""
+        if not self._alone(self._waiting(place.first)):
+            return f"{self._call('end')}(r)"
+        key = self._key(len(place.equal))
+        return f"{self._call('end_at')}(r, place{number}{self._tag}, {key}, there)"
 
     def _open(self, slot: int, item: Item, *, guards: bool) -> None:
         writer = self._writer
@@ -252,7 +258,11 @@ class _SequenceWriter:
         slots = [self._kept(item) if other == slot else "None" for other in self._items]
         partition = "p" if self._stage.keys else "''"
         writer.add(f"r = [0, ts, 0, (), {position}, {partition}, {', '.join(slots)}]", depth)
-        self._wait(position, depth, f"{self._call('open')}(r, now, {{}})".format)
+        put = self._call("open") + "(r, now, {})"
+        if position == len(self._stage.groups):  # for its time to be over, of which only `open` knows
+            self._wait(position, depth, put)
+        else:
+            self._wait(position, depth, put, self._call("open_at") + "(r, now, {}, {})")
 
     # --- where a run waits
 
@@ -260,16 +270,19 @@ class _SequenceWriter:
         """The function that puts a run where it waits at this position."""
         if self._stage.keys:
             self._writer.add("p = r[5]")
-        self._wait(position, 0, f"{self._call('park')}(r, {{}})".format)
+        self._wait(position, 0, self._call("park") + "(r, {})")
 
-    def _wait(self, position: int, depth: int, put: Callable[[str], str]) -> None:
-        """Find out where the run waits; `put` gives the code that puts it there."""
+    def _wait(self, position: int, depth: int, put: str, put_at: str = "") -> None:
+        """Find out where the run waits; `put` is the code that puts it into such places, `put_at` that which
+        puts it into a single one, under a key, where there is a better way to do so.
+        """
         writer, tag = self._writer, self._tag
-        waiting = [(n, p) for n, p in enumerate(self._places) if p.first <= position <= p.last]
-        if len(waiting) == 1 and not self._begins_partly(waiting[0][1]):
+        waiting = self._waiting(position)
+        if self._alone(waiting):
             number, place = waiting[0]
-            depth = self._run_keys(place, depth, put("()"))
-            writer.add(put(f"((place{number}{tag}, {self._key(len(place.equal))}),)"), depth)
+            depth = self._run_keys(place, depth, put.format("()"))
+            at, key = f"place{number}{tag}", self._key(len(place.equal))
+            writer.add(put_at.format(at, key) if put_at else put.format(f"(({at}, {key}),)"), depth)
             return
         writer.add("parked = []", depth)
         for number, place in waiting:
@@ -279,7 +292,14 @@ class _SequenceWriter:
                 deeper += 1
             deeper = self._run_keys(place, deeper, "pass")
             writer.add(f"parked.append((place{number}{tag}, {self._key(len(place.equal))}))", deeper)
-        writer.add(put("parked"), depth)
+        writer.add(put.format("parked"), depth)
+
+    def _waiting(self, position: int) -> list[tuple[int, Place]]:
+        """The places, with their numbers, where a run at this position waits."""
+        return [(n, p) for n, p in enumerate(self._places) if p.first <= position <= p.last]
+
+    def _alone(self, waiting: list[tuple[int, Place]]) -> bool:
+        return len(waiting) == 1 and not self._begins_partly(waiting[0][1])
 
     def _run_keys(self, place: Place, depth: int, otherwise: str) -> int:
         """The keys by which an event finds this run there; `otherwise`: without them, nothing is equal to it.
