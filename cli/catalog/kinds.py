@@ -1,0 +1,64 @@
+"""What a command is, in words that the parser, `--help` and docs/cli.md are made from."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument; `many`: any number of them; `optional`: none or one."""
+
+    name: str
+    help: str
+    many: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none;
+    `short`: its one letter, such as `-f`."""
+
+    flag: str
+    help: str
+    kind: type = str
+    default: Any = None
+    short: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What may be written for it."""
+        return (self.short, self.flag) if self.short else (self.flag,)
+
+    @property
+    def name(self) -> str:
+        return self.flag.lstrip("-").replace("-", "_")
+
+    @property
+    def shown_default(self) -> str:
+        return self.default if isinstance(self.default, str) else f"{self.default:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `run`: `module:function`; `shows`: it takes `-o`, with the choices `outputs`; `example`: a
+    line to learn from.
+    """
+
+    name: str
+    summary: str
+    run: str
+    settings: tuple[str, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    shows: bool = True
+    outputs: tuple[str, ...] = ("table", "json")
+    hidden: bool = False
+    example: str = ""
+
+
+YES: Final = Option("--yes", "do not ask", bool, False)
+FOLLOW: Final = Option(
+    "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0
+)
+FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
