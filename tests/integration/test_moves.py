@@ -219,8 +219,11 @@ async def test_a_worker_that_is_told_to_stop_hands_over_and_loses_nothing(
         cluster.signal("worker-0", signal.SIGTERM)
         await until(lambda: cluster.pid("worker-0") not in cluster.alive(), what="it exits")
         assert not sending.done()
-        expected = dict.fromkeys("ab", ("worker-1", "running"))
-        assert await placements(client, "g") == expected
+
+        async def elsewhere() -> bool:
+            return await placements(client, "g") == dict.fromkeys("ab", ("worker-1", "running"))
+
+        await until(elsewhere, timeout=5, what="the state tells what was handed over")
     listed = (await get(client, "/migrations"))["migrations"]
     assert [move["cause"] for move in listed] == ["leave", "leave"]
 
