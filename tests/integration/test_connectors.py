@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
             env=environment(),
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # whoever started the tests
         )
         assert following.stdout is not None
         try:
@@ -182,5 +184,8 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
             assert {"connector_created", "group_created", "group_removed"} <= {e["what"] for e in seen}
         finally:
             following.send_signal(signal.SIGINT)
-            following.wait(10)
-            following.stdout.close()
+            try:
+                following.wait(10)
+            finally:
+                following.kill()
+                following.stdout.close()
