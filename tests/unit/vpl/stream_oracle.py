@@ -93,6 +93,20 @@ def sliding_time(events: Iterable[Event], size: int, slide: int) -> list[Result]
     return results
 
 
+def tumbling_time(events: Iterable[Event], size: int) -> list[Result]:
+    """A window begins with its first event; one whose time is before that counts into it all the same."""
+    open_since: dict[Any, int] = {}
+    came: dict[Any, list[Row]] = {}
+    results: list[Result] = []
+    for key, ts, value in keyed(events):
+        if key in came and ts >= open_since[key] + size:
+            results.append((summary(key, came.pop(key)), open_since[key] + size))
+        if key not in came:
+            open_since[key], came[key] = ts, []
+        came[key].append((ts, value))
+    return results
+
+
 def sessions(events: Iterable[Event], gap: int) -> list[Result]:
     came: dict[Any, list[Row]] = {}
     results: list[Result] = []
