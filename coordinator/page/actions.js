@@ -92,36 +92,75 @@ export function askKey(done) {
 }
 
 export function deploy(reload) {
-  const name = el("input", { id: "group-name", required: true, autocomplete: "off" });
+  const name = el("input", { id: "group-name", autocomplete: "off", placeholder: "the one in the group, if empty" });
   const source = el("textarea", { id: "group-source", rows: 14, spellcheck: "false", required: true });
+  const file = el("input", { id: "group-file", type: "file", accept: ".vpl,.json", onchange: async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    source.value = await chosen.text();
+    if (!name.value && chosen.name.endsWith(".vpl")) name.value = chosen.name.slice(0, -4).replaceAll(/[^A-Za-z0-9_-]+/g, "-");
+  } });
   const found = el("div", { id: "diagnostics", "aria-live": "polite" });
-  const body = el("div", {}, el("label", { for: "group-name" }, "Group"), name, el("label", { for: "group-source" }, "Program (VPL)"), source, found);
+  const body = el("div", {}, el("label", { for: "group-name" }, "Group"), name,
+    el("label", { for: "group-source" }, "Program (VPL), or a whole group (JSON)"), source,
+    el("label", { for: "group-file" }, "From a file"), file, found);
   ask("Deploy a group", body, "Deploy", async (error) => {
-    const checked = await post("/validate", { source: source.value });
-    show(found, source, checked.diagnostics);
-    if (!checked.valid) {
-      error.textContent = "The program has mistakes; nothing was deployed.";
+    found.replaceChildren();
+    const group = groupOf(source.value, name.value.trim());
+    if (!(await sound(group, found, source))) {
+      error.textContent = "There are mistakes; nothing was deployed.";
       return false;
     }
     try {
-      await post("/pipeline-groups?wait=0", { name: name.value, pipelines: [{ name: "main", source: source.value }] });
+      await post("/pipeline-groups?wait=0", group);
     } catch (problem) {
-      show(found, source, problem.diagnostics ?? []);
+      show(found, source, source.value, problem.diagnostics ?? []);
       throw problem;
     }
     reload();
   });
 }
 
-/** Each mistake below its line, and the cursor at the first one. */
-function show(found, source, diagnostics) {
-  const lines = source.value.split("\n");
-  found.replaceChildren(...diagnostics.map((one) => el("div", { class: one.severity === "error" ? "error" : "warn" },
+/** The group that was written: as JSON, with its pipelines and routes, or as the program of its only pipeline. */
+function groupOf(text, name) {
+  let group = { pipelines: [{ name: "main", source: text }] };
+  if (text.trimStart().startsWith("{")) {
+    try {
+      group = JSON.parse(text);
+    } catch (problem) {
+      throw new Error(`This begins like a group, and is no JSON: ${problem.message}`);
+    }
+    if (!Array.isArray(group.pipelines)) throw new Error('A group has a list "pipelines", each with "name" and "source".');
+    const outside = group.pipelines.find((one) => one?.source_file !== undefined);
+    if (outside) throw new Error(`Pipeline ${outside.name} names a file of yours, which this page cannot read: put its text into "source", or use varpulis deploy.`);
+  }
+  if (name) group.name = name;
+  if (!group.name) throw new Error("Give the group a name.");
+  return group;
+}
+
+/** Whether all programs of the group are; what is wrong is shown, program after program. */
+async function sound(group, found, source) {
+  const alone = group.pipelines.length === 1 && group.pipelines[0].source === source.value;
+  let valid = true;
+  for (const one of group.pipelines) {
+    const checked = await post("/validate", { source: String(one?.source ?? "") });
+    valid = valid && checked.valid;
+    if (!alone && checked.diagnostics.length) found.append(el("h3", {}, `Pipeline ${one?.name ?? "without a name"}`));
+    show(found, alone ? source : null, String(one?.source ?? ""), checked.diagnostics);
+  }
+  return valid;
+}
+
+/** Each mistake below its line; and the cursor at the first one, where the program stands in `field`. */
+function show(found, field, text, diagnostics) {
+  const lines = text.split("\n");
+  found.append(...diagnostics.map((one) => el("div", { class: one.severity === "error" ? "error" : "warn" },
     el("strong", {}, `line ${one.line}, column ${one.column}: ${one.message}`), one.hint ? ` (${one.hint})` : "",
     el("pre", {}, `${lines[one.line - 1] ?? ""}\n${" ".repeat(Math.max(one.column - 1, 0))}^`))));
   const first = diagnostics.find((one) => one.severity === "error");
-  if (!first) return;
+  if (!first || !field) return;
   const at = lines.slice(0, first.line - 1).reduce((sum, line) => sum + line.length + 1, 0) + first.column - 1;
-  source.focus();
-  source.setSelectionRange(at, at + 1);
+  field.focus();
+  field.setSelectionRange(at, at + 1);
 }

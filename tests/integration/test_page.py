@@ -1,5 +1,6 @@
 """The page, in a real browser: it follows the cluster, does what it says, and believes nobody's markup."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from proto_schemas.rest import API_BASE
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, poll
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -56,7 +57,12 @@ def follower(cluster: Cluster) -> str:
     return next(cluster.url(name) for name in cluster.coordinators if name != leader)
 
 
-def write_program(page: Any, name: str, source: str) -> None:
+def write_program(page: Any, name: str, source: str, key: str = "") -> None:
+    if key:
+        page.click("#key")
+        page.fill("#key-field", key)
+        page.click("#confirm")
+        page.wait_for_selector("#deploy[aria-disabled='false']")
     page.click("#deploy")
     page.fill("#group-name", name)
     page.fill("#group-source", source)
@@ -82,6 +88,43 @@ def test_a_mistake_is_shown_at_its_line_and_a_sound_program_runs_a_moment_later(
     page.wait_for_selector("#problems >> text=All is well.")
     origin = urlsplit(page.url).netloc
     assert {urlsplit(url).netloc for url in page.asked} == {origin}, "nothing comes from elsewhere"
+
+
+def test_a_whole_group_is_deployed_with_its_routes_and_each_program_s_mistakes_are_named(
+    cluster: Cluster, page: Any, tmp_path: Path
+) -> None:
+    group: dict[str, Any] = {
+        "name": "chain",
+        "pipelines": [
+            {"name": "first", "source": "stream Big = N.where(n > 5).emit(n: n)"},
+            {"name": "second", "source": "stream All = Big\n    .emit(m: n +)"},
+        ],
+        "routes": [{"from_pipeline": "first", "to_pipeline": "second", "event_types": ["Big"]}],
+    }
+    page.goto(follower(cluster))
+    page.click("#deploy")
+    page.fill("#group-source", json.dumps(group)[:-1])
+    page.click("#confirm")
+    page.wait_for_selector("dialog .error >> text=is no JSON")
+    page.fill("#group-source", json.dumps(group))
+    page.click("#confirm")
+    page.wait_for_selector("#diagnostics h3 >> text=Pipeline second")
+    shown = page.text_content("#diagnostics")
+    assert "line 2" in shown and "Pipeline first" not in shown
+    group["pipelines"][1]["source"] = "stream All = Big.emit(m: n)"
+    file = tmp_path / "chain.json"
+    file.write_text(json.dumps(group))
+    page.set_input_files("#group-file", str(file))
+    poll(lambda: "m: n)" in page.input_value("#group-source"), what="the file is read")
+    page.click("#confirm")
+    page.wait_for_selector("article[aria-label='group chain'] >> text=running")
+    with cluster.client() as client:
+        view = client.get("/pipeline-groups/chain")
+        answer = client.post("/pipeline-groups/chain/inject", {"event_type": "N", "fields": {"n": 7}})
+    assert [one["pipeline_name"] for one in view["placements"]] == ["first", "second"]
+    assert answer, "and it takes events"
+    drawn = page.text_content("article[aria-label='group chain'] svg")
+    assert "first" in drawn and "second" in drawn and "Big" in drawn
 
 
 def test_markup_from_anywhere_is_shown_as_text(cluster: Cluster, page: Any) -> None:
@@ -122,6 +165,7 @@ def test_all_of_it_can_be_done_with_the_keyboard(cluster: Cluster, page: Any) ->
     page.keyboard.type("typed")
     page.keyboard.press("Tab")
     page.keyboard.type("stream A = X.emit()")
+    page.keyboard.press("Tab")  # the choice of a file
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector("article[aria-label='group typed'] >> text=running")
@@ -209,7 +253,7 @@ def test_another_leader_shows_without_a_reload_and_a_dead_coordinator_is_said_to
     page.wait_for_selector("#connection:not(.cut)")
 
 
-def test_a_key_is_asked_for_and_a_viewer_is_told_what_a_viewer_may_not(tmp_path: Path, page: Any) -> None:
+def test_a_key_is_asked_for_and_each_role_is_told_what_it_may_not(tmp_path: Path, page: Any) -> None:
     cluster = Cluster(tmp_path, coordinators=1, workers=1)
     try:
         cluster.up("--require-keys")
@@ -237,6 +281,17 @@ def test_a_key_is_asked_for_and_a_viewer_is_told_what_a_viewer_may_not(tmp_path:
         drain.click(force=True)
         page.click("#deploy", force=True)
         assert not page.evaluate("document.getElementById('dialog').open")
+        operator = httpx.post(
+            f"{cluster.urls[0]}{API_BASE}/keys", json={"role": "operator"}, headers={"x-api-key": admin}
+        ).json()
+        write_program(page, "doors", "stream A = X.emit()", key=operator["key"])
+        page.click("#confirm")
+        tear_down = page.locator("button[aria-label^='Tear down']")
+        tear_down.wait_for()
+        assert tear_down.get_attribute("title") == "needs the role admin; yours is operator"
+        tear_down.click(force=True)
+        assert not page.evaluate("document.getElementById('dialog').open")
+        assert drain.get_attribute("aria-disabled") is None, "an operator drains"
         assert made["key"] not in page.url and all(made["key"] not in url for url in page.asked)
     finally:
         cluster.remove()
