@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vpl.sequence_oracle import Condition, Fields, Negation, Part, Sequence, matches
-from tests.unit.vpl.stream_oracle import Event, Result
+from tests.unit.vpl.stream_oracle import Event, Result, is_number
 from vpl import Engine, VplStateError, compile_source
 from vpl.runs import MAX_RUNS, MAX_TAKEN
 from vpl.values import equal
@@ -29,7 +29,7 @@ def _true(fields: Fields, held: dict[str, Any]) -> bool:
 
 def _above(limit: int) -> Condition:
     def holds(fields: Fields, held: dict[str, Any]) -> bool:
-        if type(fields["v"]) is not int:
+        if not is_number(fields["v"]):
             raise TypeError
         return bool(fields["v"] > limit)
 

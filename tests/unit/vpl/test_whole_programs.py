@@ -3,7 +3,7 @@ also when a snapshot is taken and restored on the way."""
 
 from typing import Any
 
-import orjson
+import msgspec
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +54,7 @@ def test_a_program_restored_at_any_event_goes_on_as_if_nothing_had_happened(
     _feed(whole, script)
     cut = data.draw(st.integers(0, len(script)))
     _feed(first, script[:cut])
-    second.restore(orjson.loads(orjson.dumps(first.snapshot())))
+    second.restore(msgspec.json.decode(msgspec.json.encode(first.snapshot())))
     assert second.next_deadline() == first.next_deadline()
     _feed(second, script[cut:])
     assert repr(taken(first) + taken(second)) == repr(taken(whole)), text(made)
