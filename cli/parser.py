@@ -27,6 +27,7 @@ _GROUPS: Final = {
     "connector": "connectors that programs may name without declaring them",
     "drill": "failover drills: a fault on purpose, and what it cost",
     "key": "API keys, and files of keys",
+    "migration": "look at migrations one by one",
 }
 
 

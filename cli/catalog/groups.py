@@ -51,6 +51,15 @@ COMMANDS: Final = (
         (Option("--wait", "seconds to wait until the workers have let go", float, 10.0),),
     ),
     Command(
+        "group show",
+        "one group: its pipelines, their routes, how it delivers; --source: the programs, too",
+        "cli.commands.groups:show",
+        CLIENT_KEYS,
+        (_GROUP,),
+        (Option("--source", "print the programs as well", bool, False),),
+        example="varpulis group show doors --source",
+    ),
+    Command(
         "group history",
         "the last versions of a group: since when, by whom, why",
         "cli.commands.groups:history",
@@ -97,6 +106,15 @@ COMMANDS: Final = (
             Argument("fields", "name=value: a number, true, false, null, JSON, else text", many=True),
         ),
         example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
+    ),
+    Command(
+        "inject-batch",
+        "send many events into a group; exit code 1 when one of them was not taken",
+        "cli.commands.batch:inject_batch",
+        CLIENT_KEYS,
+        (_GROUP, Argument("file", "JSON lines, each with event_type and its fields; - for standard input")),
+        (Option("--size", "events of one request", int, 1000),),
+        example="varpulis inject-batch doors deploy/examples/doors.jsonl",
     ),
     Command(
         "pipeline status",

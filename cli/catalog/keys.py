@@ -32,6 +32,13 @@ COMMANDS: Final = (
         example="varpulis key create operator --note 'deploy job' --to deploy.key",
     ),
     Command("key list", "the API keys, without their secrets", "cli.commands.keys:list_keys", CLIENT_KEYS),
+    Command("key show", "one API key, without its secret", "cli.commands.keys:show", CLIENT_KEYS, (_KEY,)),
+    Command(
+        "whoami",
+        "as whom the cluster takes us: the role of our key, and its id",
+        "cli.commands.keys:whoami",
+        CLIENT_KEYS,
+    ),
     Command(
         "key revoke",
         "end an API key at once",

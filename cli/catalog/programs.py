@@ -1,8 +1,9 @@
-"""VPL programs, without a cluster."""
+"""VPL programs, without a cluster (`check` may ask one)."""
 
 from typing import Final
 
 from cli.catalog.kinds import FILE, Argument, Command, Option
+from cli.settings import CLIENT_KEYS
 
 _REGISTERED: Final = Option("--connectors", "registered connectors it may name, comma-separated")
 _ONE_PIPELINE: Final = Option("--pipeline", "which one, where the file has several")
@@ -12,8 +13,12 @@ COMMANDS: Final = (
         "check",
         "find the mistakes in a VPL program; exit code 1 when there are any",
         "cli.commands.programs:check",
+        CLIENT_KEYS,
         arguments=(FILE,),
-        options=(_REGISTERED,),
+        options=(
+            _REGISTERED,
+            Option("--cluster", "ask the cluster, which knows the connectors registered there", bool, False),
+        ),
         example="varpulis check deploy/examples/doors.vpl",
     ),
     Command(

@@ -1,4 +1,4 @@
-"""API keys: `key new` makes a file and asks nobody; `create`, `list`, `revoke`, `rotate` ask the cluster.
+"""API keys: `key new` makes a file and asks nobody; the others ask the cluster, `whoami` about our own.
 
 A key that was made goes to a file that only its owner can read (`--to FILE`), or once to stdout. It is never
 an argument, and nothing here shows it a second time.
@@ -14,6 +14,7 @@ from cli.invocation import Invocation, Rows
 from transport.keyring import new_key, write_secret
 
 ROLES: Final = ("worker", "viewer", "operator", "admin")
+_HEADINGS: Final = ("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES")
 
 
 def new(call: Invocation) -> int:
@@ -51,20 +52,25 @@ def list_keys(call: Invocation) -> int:
     """The keys, without their secrets."""
     with call.connect() as client:
         answer = client.get("/keys", limit=1000)
-    rows = [
-        (
-            key["id"],
-            key["role"],
-            key.get("worker", ""),
-            key["status"],
-            key["note"],
-            _date(key["created_at"]),
-            _date(key["expires_at"]),
-        )
-        for key in answer["keys"]
-    ]
-    title = "" if rows else "there are no keys"
-    call.show(answer, Rows(("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES"), rows, title))
+    rows = [_row(key) for key in answer["keys"]]
+    call.show(answer, Rows(_HEADINGS, rows, "" if rows else "there are no keys"))
+    return OK
+
+
+def show(call: Invocation) -> int:
+    """One key, without its secret."""
+    with call.connect() as client:
+        key = client.get(f"/keys/{quote(call.arguments['id'], safe='')}")
+    call.show(key, Rows(_HEADINGS, [_row(key)]))
+    return OK
+
+
+def whoami(call: Invocation) -> int:
+    """As whom the cluster takes us."""
+    with call.connect() as client:
+        answer = client.get("/whoami")
+    asked = "" if answer["keys_required"] else "the cluster asks for no keys"
+    call.show(answer, Rows(("ROLE", "KEY"), [(answer["role"], answer["key_id"])], asked))
     return OK
 
 
@@ -126,6 +132,18 @@ def _write(path: Path, text: str) -> None:
         raise CliError(f"{path} is there already: name another file, or remove it") from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}: name another file") from None
+
+
+def _row(key: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        key["id"],
+        key["role"],
+        key.get("worker", ""),
+        key["status"],
+        key["note"],
+        _date(key["created_at"]),
+        _date(key["expires_at"]),
+    )
 
 
 def _date(at: int | None) -> str:

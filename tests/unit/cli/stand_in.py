@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 
 class Coordinator(ThreadingHTTPServer):
@@ -19,9 +19,17 @@ class Coordinator(ThreadingHTTPServer):
         self.status, self.answer = 200, b"{}"
         self.cut = 0
 
+    def tell(self, method: str, path: str) -> tuple[int, bytes]:
+        """Status and body for a request."""
+        del method, path
+        return self.status, self.answer
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+
+Server = TypeVar("Server", bound=Coordinator)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -35,8 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
         self.server.keys.append(self.headers.get("x-api-key"))
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        answer = self.server.answer
-        self.send_response(self.server.status)
+        status, answer = self.server.tell(self.command, self.path.partition("?")[0])
+        self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer[: len(answer) - self.server.cut])
@@ -51,7 +59,13 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving() -> Iterator[Coordinator]:
     """One that runs, in a thread."""
-    server = Coordinator()
+    with served(Coordinator()) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def served(server: Server) -> Iterator[Server]:
+    """The one that is given, running in a thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
