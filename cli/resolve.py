@@ -8,7 +8,8 @@ that was named must exist; every section and key in it must be known.
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +41,8 @@ class Settings:
         flags: what the command line gave, by key; `None` counts as not given.
         config: the file named on the command line.
         environ: the environment.
+        lenient: what would be raised is kept in `faults`, and the default counts instead; for who examines
+            settings rather than use them.
 
     Raises:
         UsageError: a value of the wrong type or out of range, an unknown key in the file, no such file.
@@ -51,15 +54,32 @@ class Settings:
         *,
         config: str | None = None,
         environ: Mapping[str, str] | None = None,
+        lenient: bool = False,
     ) -> None:
         environ = os.environ if environ is None else environ
-        self.file = _config_file(config, environ)
-        in_file = _read_file(self.file) if self.file else {}
-        self._resolved = {
-            setting.key: _resolve(setting.key, flags or {}, environ, in_file, self.file)
-            for setting in SETTINGS
-        }
+        self.faults: list[str] = []
+        self.file: Path | None = None
+        in_file: dict[str, Any] = {}
+        with self._kept(lenient):
+            self.file = _config_file(config, environ)
+        if self.file:
+            with self._kept(lenient):
+                in_file = _read_file(self.file)
+        self._resolved: dict[str, Resolved] = {}
+        for setting in SETTINGS:
+            self._resolved[setting.key] = Resolved(setting.default, "default")
+            with self._kept(lenient):
+                self._resolved[setting.key] = _resolve(setting.key, flags or {}, environ, in_file, self.file)
         self.unknown_variables = sorted(_unknown_variables(environ))
+
+    @contextmanager
+    def _kept(self, lenient: bool) -> Iterator[None]:
+        try:
+            yield
+        except UsageError as error:
+            if not lenient:
+                raise
+            self.faults.append(str(error))
 
     def __getitem__(self, key: str) -> Any:
         return self._resolved[key].value

@@ -3,9 +3,19 @@
 from typing import Final
 
 from cli.catalog.kinds import Argument, Command, Option
-from cli.settings import NATS_KEYS
+from cli.settings import CLIENT_KEYS, NATS_KEYS
 
 COMMANDS: Final = (
+    Command(
+        "doctor",
+        "examine this machine and the cluster that the settings name; exit code 1 when there is a fault",
+        "cli.commands.doctor:doctor",
+        (*CLIENT_KEYS, "nats.url", "cluster.id", "cluster.key_file"),
+        (Argument("checks", "only these: configuration, ids, journals, nats, ...; default: all", many=True),),
+        (Option("--within", "seconds for all checks together", float, 30.0),),
+        example="varpulis doctor --url https://coordinator-0:9100",
+        lenient=True,
+    ),
     Command(
         "probe",
         "ask a process whether it is ready; exit code 1 when it is not, or does not answer",

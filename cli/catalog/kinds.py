@@ -42,7 +42,7 @@ class Option:
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command. `run`: `module:function`; `shows`: it takes `-o`, with the choices `outputs`; `example`: a
-    line to learn from.
+    line to learn from; `lenient`: wrong settings do not stop it, it tells of them.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Command:
     outputs: tuple[str, ...] = ("table", "json")
     hidden: bool = False
     example: str = ""
+    lenient: bool = False
 
 
 YES: Final = Option("--yes", "do not ask", bool, False)

@@ -72,6 +72,7 @@ COMMAND_OF = {
     "POST /keys/{}/rotate": "key rotate k1",
     "GET //livez": "probe --live",
     "GET //readyz": "probe",
+    "GET //health": "doctor coordinators",
 }
 """By operation, a command that uses it; `//` begins what is outside the base of the API."""
 
@@ -80,7 +81,6 @@ NO_COMMAND = {
     "POST /workers/{}/heartbeat": "a worker says this of itself",
     "GET /stream": "for the page in a browser, which cannot wait; `events --follow` asks again and again",
     "GET /raft/leader": "for the page; `raft status` asks the leader itself, and works without one",
-    "GET //health": "for people and machines that watch; `probe` asks for what it says of readiness",
     "GET //metrics": "for Prometheus",
     "GET //openapi.json": "for programs that make clients of it, and they take its URL",
 }
