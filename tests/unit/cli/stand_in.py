@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ class Coordinator(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.status, self.answer = 200, b"{}"
         self.cut = 0
+        self.ahead = 0.0
+        """Seconds by which its clock is wrong."""
 
     def tell(self, method: str, path: str) -> tuple[int, bytes]:
         """Status and body for a request."""
@@ -49,6 +52,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer[: len(answer) - self.server.cut])
         self.close_connection = bool(self.server.cut)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.ahead)
 
     do_GET = do_POST = do_PUT = do_DELETE = _answer
 
