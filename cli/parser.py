@@ -23,12 +23,18 @@ _GROUPS: Final = {
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",
     "checkpoints": "where checkpoints lie",
+    "completion": "scripts that complete command lines in a shell",
     "config": "the configuration",
     "connector": "connectors that programs may name without declaring them",
     "drill": "failover drills: a fault on purpose, and what it cost",
     "key": "API keys, and files of keys",
     "migration": "look at migrations one by one",
 }
+
+
+def noun(words: str) -> str:
+    """What the commands are about that begin with these words."""
+    return _GROUPS.get(words, "")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from typing import Final
 from cli.catalog.kinds import FOLLOW, YES, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_WORKER: Final = Argument("id", "id of the worker")
+_WORKER: Final = Argument("id", "id of the worker", words="workers")
 
 COMMANDS: Final = (
     Command(
@@ -67,7 +67,7 @@ COMMANDS: Final = (
         "one migration: from where to where, how far it is, and why",
         "cli.commands.moves:migration",
         CLIENT_KEYS,
-        (Argument("id", "id of the migration, as `varpulis migrations` tells it"),),
+        (Argument("id", "id of the migration, as `varpulis migrations` tells it", words="migrations"),),
     ),
     Command(
         "worker show",

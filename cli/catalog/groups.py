@@ -5,7 +5,8 @@ from typing import Final
 from cli.catalog.kinds import FILE, FOLLOW, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_GROUP: Final = Argument("group", "name of the group")
+_GROUP: Final = Argument("group", "name of the group", words="groups")
+_PIPELINE: Final = Argument("pipeline", "GROUP/PIPELINE", words="pipelines")
 _WHY: Final = Option("--why", "why, for the history of the group")
 
 COMMANDS: Final = (
@@ -86,7 +87,7 @@ COMMANDS: Final = (
         "give a pipeline another number of replicas, while it runs",
         "cli.commands.groups:scale",
         CLIENT_KEYS,
-        (Argument("pipeline", "GROUP/PIPELINE"), Argument("replicas", "how many instances")),
+        (_PIPELINE, Argument("replicas", "how many instances")),
         (
             Option("--dry-run", "only show what would be done", bool, False),
             Option("--if-version", "only if the group still has this version", int),
@@ -112,7 +113,10 @@ COMMANDS: Final = (
         "send many events into a group; exit code 1 when one of them was not taken",
         "cli.commands.batch:inject_batch",
         CLIENT_KEYS,
-        (_GROUP, Argument("file", "JSON lines, each with event_type and its fields; - for standard input")),
+        (
+            _GROUP,
+            Argument("file", "JSON lines, each with event_type and its fields; - reads stdin", words="files"),
+        ),
         (Option("--size", "events of one request", int, 1000),),
         example="varpulis inject-batch doors deploy/examples/doors.jsonl",
     ),
@@ -121,7 +125,7 @@ COMMANDS: Final = (
         "the pipelines of a group, and how many seconds of events a death of their workers would cost",
         "cli.commands.groups:pipeline_status",
         CLIENT_KEYS,
-        (Argument("pipeline", "GROUP, or GROUP/PIPELINE"),),
+        (Argument("pipeline", "GROUP, or GROUP/PIPELINE", words="pipelines"),),
         example="varpulis pipeline status doors/doors",
     ),
     Command(
@@ -129,8 +133,8 @@ COMMANDS: Final = (
         "move a pipeline to another worker, without losing an event",
         "cli.commands.moves:migrate",
         CLIENT_KEYS,
-        (Argument("pipeline", "GROUP/PIPELINE"),),
-        (Option("--to", "a worker; default: as placement would choose"), FOLLOW),
+        (_PIPELINE,),
+        (Option("--to", "a worker; default: as placement would choose", words="workers"), FOLLOW),
         example="varpulis migrate doors/doors --to worker-1 --wait 30",
     ),
 )

@@ -5,7 +5,9 @@ from typing import Final
 from cli.catalog.kinds import FILE, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_REGISTERED: Final = Option("--connectors", "registered connectors it may name, comma-separated")
+_REGISTERED: Final = Option(
+    "--connectors", "registered connectors it may name, comma-separated", words="connectors"
+)
 _ONE_PIPELINE: Final = Option("--pipeline", "which one, where the file has several")
 
 COMMANDS: Final = (
@@ -27,7 +29,7 @@ COMMANDS: Final = (
         "cli.commands.programs:run",
         arguments=(FILE,),
         options=(
-            Option("--events", "JSON lines to play, - for standard input", default="-"),
+            Option("--events", "JSON lines to play, - for standard input", default="-", words="files"),
             Option("--then", "how long time goes on after the last event; windows close", default="0s"),
             _ONE_PIPELINE,
             _REGISTERED,
@@ -50,7 +52,7 @@ COMMANDS: Final = (
         "fmt",
         "write VPL programs the one way: spaces, indents, line breaks; - formats standard input",
         "cli.commands.formatting:fmt",
-        arguments=(Argument("files", "the programs, *.vpl", many=True),),
+        arguments=(Argument("files", "the programs, *.vpl", many=True, words="files"),),
         options=(
             Option("--check", "change nothing; exit code 1 when a file is not formatted", bool, False),
             Option("--diff", "change nothing; show what would change", bool, False),
