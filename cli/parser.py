@@ -25,6 +25,7 @@ _GROUPS: Final = {
     "checkpoints": "where checkpoints lie",
     "completion": "scripts that complete command lines in a shell",
     "config": "the configuration",
+    "context": "clusters by name",
     "connector": "connectors that programs may name without declaring them",
     "drill": "failover drills: a fault on purpose, and what it cost",
     "key": "API keys, and files of keys",

@@ -79,7 +79,10 @@ COMMANDS: Final = (
         lenient=True,
     ),
     Command(
-        "config show", "every setting, its value and where that came from", "cli.commands.about:config_show"
+        "config show",
+        "every setting, its value and where that came from",
+        "cli.commands.about:config_show",
+        ("client.context",),
     ),
     Command(
         "schema", "the AsyncAPI document of all NATS messages (always JSON)", "cli.commands.about:schema"

@@ -75,7 +75,7 @@ COMMANDS: Final = (
         "replace the state of a running cluster by a copy (--into), or make the data directory of one member "
         "of a new group from it (--id, --members, --data-dir)",
         "cli.commands.snapshot:restore",
-        ("client.url", "client.timeout", *_MEMBER_KEYS, "cluster.id"),
+        ("client.url", "client.context", "client.timeout", *_MEMBER_KEYS, "cluster.id"),
         (_COPY,),
         (
             Option("--into", "id of the running cluster whose whole state is replaced"),

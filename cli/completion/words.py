@@ -57,6 +57,11 @@ def _checks(call: "Invocation") -> Iterable[str]:
     return [check.name for check in CHECKS]
 
 
+def _contexts(call: "Invocation") -> Iterable[str]:
+    found = call.settings.contexts
+    return sorted(found.known) if found else []
+
+
 KINDS: "Final[dict[str, Callable[[Invocation], Iterable[str]]]]" = {
     "groups": _named("/pipeline-groups", "pipeline_groups", "name"),
     "pipelines": _pipelines,
@@ -67,6 +72,7 @@ KINDS: "Final[dict[str, Callable[[Invocation], Iterable[str]]]]" = {
     "coordinators": _coordinators,
     "drills": _drills,
     "checks": _checks,
+    "contexts": _contexts,
 }
 
 
