@@ -16,7 +16,7 @@ SILENCE_MS: Final = 1000
 
 def coordinators(site: Site) -> Iterator[Finding]:
     """Each one that is named or that others tell of, then all of them together."""
-    if site.record is not None and not site.record.running:
+    if site.rests:
         yield skipped(str(site.call.data_dir), "no process of its cluster runs: `varpulis up` starts it")
         return
     peers = site.peers.coordinators

@@ -35,6 +35,9 @@ def nats(site: Site) -> Iterator[Finding]:
     if config is None:
         yield skipped("nats", "its settings contradict each other: see configuration")
         return
+    if site.rests and not site.settings.resolved("nats.url").given:
+        yield skipped("nats", f"no process of the cluster in {site.call.data_dir} runs")
+        return
     if _elsewhere(site):
         yield skipped("nats", "the cluster is elsewhere and the settings name no NATS server")
         return

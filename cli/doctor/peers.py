@@ -24,6 +24,8 @@ PATIENCE: Final = 2.0
 """Seconds for one answer."""
 DEADLINE: Final = 8.0
 """Seconds for all that one is asked."""
+MOST_WORKERS: Final = 32
+"""Workers that are asked: so many tell what there is to tell of the clocks of their machines."""
 LOOKS: Final = 5
 LOOK_EVERY: Final = 0.21
 """Looks at a clock, and the seconds between them: five, at different parts of a second."""
@@ -128,10 +130,10 @@ class Peers:
         listed = (self.page("/workers?limit=1000") or {}).get("workers", [])
         with self._lock:
             if self._workers is None:
-                urls = [worker["address"].rstrip("/") for worker in listed if worker["status"] == "ready"]
-                self._workers = self._asked(
-                    [Peer(url, named=False) for url in urls if url.startswith("http://")], coordinator=False
-                )
+                ready = [worker["address"] for worker in listed if worker["status"] == "ready"]
+                urls = dict.fromkeys(url.rstrip("/") for url in ready if url.startswith("http://"))
+                asked = [Peer(url, named=False) for url in list(urls)[:MOST_WORKERS]]
+                self._workers = self._asked(asked, coordinator=False)
             return self._workers
 
     def page(self, path: str) -> Any:

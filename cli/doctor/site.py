@@ -62,6 +62,11 @@ class Site:
         """Somebody said where it is, or made it here; else it may well be that there is none."""
         return self.record is not None or bool(self.settings["client.url"])
 
+    @cached_property
+    def rests(self) -> bool:
+        """The cluster of the data directory is meant, and all of it is stopped."""
+        return self.record is not None and not self.record.running
+
     @property
     def roles(self) -> list[str]:
         """Of which processes these are the settings."""

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from cli.doctor.configuration import configuration
+from cli.doctor.coordinators import coordinators
 from cli.doctor.directories import directories
 from cli.doctor.findings import Finding, Result, worst
 from cli.doctor.ids import ids, journals
+from cli.doctor.nats import nats
 from cli.doctor.ports import ports
 from cli.doctor.secrets import secrets
 from cli.doctor.site import Site
@@ -291,6 +293,13 @@ def a_recorded_cluster(port: int, pid: int = 0, created: float = 0.0) -> Site:
     Path(".varpulis").mkdir()
     record.save(Path(".varpulis"), known)
     return Site(Invocation(Settings(environ={})))
+
+
+def test_a_cluster_of_up_that_is_stopped_has_no_fault() -> None:
+    rests = a_recorded_cluster(free_port())
+    assert "free" in told(ports(rests), Result.OK)
+    assert "no process of its cluster runs" in told(coordinators(rests), Result.SKIPPED)
+    assert "no process of the cluster in .varpulis runs" in told(nats(rests), Result.SKIPPED)
 
 
 def test_the_port_of_a_process_of_up_that_does_not_run_must_be_free() -> None:
