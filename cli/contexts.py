@@ -14,7 +14,6 @@ It is replaced in one step (write, sync, rename) by one writer at a time, and on
 
 import difflib
 import fcntl
-import json
 import os
 import tempfile
 import time
@@ -24,6 +23,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from cli.errors import CliError, UsageError
 from cli.setting import Setting
@@ -183,9 +184,7 @@ def _text(contexts: Contexts) -> str:
 
 def _toml(value: Any) -> str:
     """A string, number or list of strings; JSON's form of them is TOML's too, but for DEL."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
 def checked_name(name: str) -> str:
@@ -219,4 +218,7 @@ def checked_value(setting: Setting, value: Any) -> Any:
         raise UsageError(
             f"{setting.flag} is a key: write it into a file that only you can read, and name that"
         )
-    return str(Path(value).expanduser().absolute())
+    path = str(Path(value).expanduser().absolute())
+    if not path.isprintable():
+        raise UsageError(f"{setting.flag} {path!r} holds what does not print: name another file")
+    return path

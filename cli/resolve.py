@@ -130,6 +130,8 @@ class Settings:
     def _from_context(self) -> dict[str, Resolved]:
         """The values of the context that is meant, as far as nothing stronger is given."""
         asked = self._resolved["client.context"]
+        if asked.given and not asked.value:  # `--context ''`: none, this once
+            return {}
         found = self.contexts
         name = asked.value or (found.current if found else "")
         if not name:

@@ -519,8 +519,8 @@ SETTINGS: Final = (
         "client.context",
         "text",
         "",
-        "the context that URLs, key file and TLS files come from; empty: the one in use "
-        "(`varpulis context list`)",
+        "the context that URLs, key file and TLS files come from (`varpulis context list`); default: the one "
+        "in use; '': none",
         "--context",
         "VARPULIS_CONTEXT",
     ),

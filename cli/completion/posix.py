@@ -103,7 +103,6 @@ _varpulis_fill() {
 }
 
 _varpulis() {
-    emulate -L zsh
     local cur="${words[CURRENT]}" line="" word="" wants="" flag=""
     local -a there told
     integer i=2 place=0

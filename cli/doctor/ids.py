@@ -1,12 +1,17 @@
 """Names: whether each may be one, whether two are the same, and whose the files in a directory are."""
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psutil
 
 from cli.doctor.findings import Finding, fault, judged, ok, skipped, warning
 from cli.doctor.site import Place, Site
 from proto_schemas.subjects import check_id
 from raft.verify import verify
+from transport.http_client import is_loopback
 
 
 def ids(site: Site) -> Iterator[Finding]:
@@ -27,6 +32,7 @@ def ids(site: Site) -> Iterator[Finding]:
             yield judged(key, error)
     yield from _twice(site)
     yield from _membership(site)
+    yield from _namesake(site)
     if named and not wrong:
         yield ok("ids", ", ".join(f"{key} {value}" for key, value in named) + ": can be ids")
     if site.record is not None:
@@ -70,6 +76,25 @@ def _membership(site: Site) -> Iterator[Finding]:
             f"is no member: those are {', '.join(sorted(known))}",
             f"start it with --join, then `varpulis raft add {name}`; or correct its id",
         )
+
+
+def _namesake(site: Site) -> Iterator[Finding]:
+    """A worker of our worker's name that runs on another machine: each pushes the other out."""
+    name = site.settings["worker.id"]
+    listed = (site.peers.page("/workers?limit=1000") or {}).get("workers", []) if name else []
+    for worker in listed:
+        host = urlsplit(worker["address"]).hostname
+        if worker["id"] == name and worker["status"] == "ready" and host and not _ours(host):
+            yield warning(
+                name,
+                f"runs at {worker['address']}, which is no address of this machine",
+                "give this worker another id, unless it is meant to take the place of that one",
+            )
+
+
+def _ours(host: str) -> bool:
+    known = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    return is_loopback(host) or host in known or host == socket.gethostname()
 
 
 def journals(site: Site) -> Iterator[Finding]:

@@ -92,6 +92,11 @@ def test_a_context_that_the_file_of_settings_names_counts_below_that_file(kept: 
     assert (found["client.timeout"], found["client.url"]) == (3.0, ("https://prod:1",))
 
 
+def test_an_empty_name_means_none_this_once(file: Path) -> None:
+    write(file, current="prod")
+    assert resolve(file, {"client.context": ""})["client.url"] is None
+
+
 def test_without_a_context_all_is_as_before(kept: Path) -> None:
     found = resolve(kept)
     assert found["client.url"] is None and origin(found, "client.url") == "default"
@@ -245,6 +250,7 @@ def test_config_show_tells_the_context_that_a_value_comes_from(
         (["context", "set", "a", "--url", "http://me:hunter2@a:1"], "without a user"),
         (["context", "set", "a", "--url", "a:1"], "write http://HOST:PORT"),
         (["context", "set", "a", "--url", "http://a:1", "--api-key-file", "vk_1_hunter2"], "is a key"),
+        (["context", "set", "a", "--url", "http://a:1", "--tls-ca", "a\nb"], "does not print"),
         (["context", "use"], "give the name of a context, or --none"),
         (["context", "use", "a", "--none"], "give the name of a context, or --none"),
         (["context", "use", "prd"], "did you mean 'prod'"),

@@ -187,6 +187,14 @@ def test_a_coordinator_that_is_no_member_is_told_how_to_become_one() -> None:
     assert "c9: is no member: those are c1, c2" in said and "varpulis raft add c9" in said
 
 
+@pytest.mark.parametrize(("host", "warned"), [("192.0.2.7", True), ("127.0.0.1", False)])
+def test_a_worker_of_our_workers_name_on_another_machine_is_a_warning(host: str, warned: bool) -> None:
+    with served(Node("c1")) as first:
+        first.pages["/workers"] = {"workers": [worker("w1", address=f"http://{host}:9")]}
+        said = told(ids(site(first.url, VARPULIS_WORKER_ID="w1")), Result.WARNING)
+    assert ("w1: runs at http://192.0.2.7:9" in said) == warned
+
+
 def test_other_versions_among_the_coordinators_are_a_warning() -> None:
     with two() as (first, second):
         second.health["version"] = "0.0.9"
