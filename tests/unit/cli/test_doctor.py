@@ -1,6 +1,9 @@
 """`varpulis doctor` as its user meets it, and how its checks run: side by side, bounded, each for itself."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from cli.doctor.table import CHECKS
 from cli.invocation import Invocation
 from cli.main import main
 from cli.resolve import Settings
+from tests.support.cluster import environment
 from tests.support.ports import free_port
 
 
@@ -87,6 +91,30 @@ def test_progress_names_what_is_not_done_yet(site: Site) -> None:
     told: list[str] = []
     examine(site, [Check("one", "x", lambda site: [])], within=30, tell=told.append)
     assert told == ["looking at one"]
+
+
+def test_a_terminal_shows_what_is_looked_at_and_a_pipe_nothing_but_the_result(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "cli.main", "doctor", "limits", "-o", "json"]
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        done = run(command, tmp_path, theirs)
+        os.close(theirs)
+        assert b"looking" in terminal.read(4096)
+    assert json.loads(done.stdout)["checks"][0]["check"] == "limits"
+    assert run(command, tmp_path, subprocess.PIPE).stderr == b""
+
+
+def run(command: list[str], directory: Path, stderr: int) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment({"TERM": "xterm"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=60,
+        check=True,
+    )
 
 
 def test_the_worst_finding_is_the_result_of_a_check() -> None:
