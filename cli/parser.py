@@ -68,6 +68,15 @@ def parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
 
 def build() -> argparse.ArgumentParser:
     """The whole parser."""
+    return _built()[0]
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name; for who wants to know what it takes."""
+    return _built()[1]
+
+
+def _built() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(
         prog="varpulis",
         description="Streaming pipelines on a cluster of workers, placed by coordinators that agree by Raft.",
@@ -81,7 +90,7 @@ def build() -> argparse.ArgumentParser:
         if group in parsers and group not in places:  # a command that has others below it
             places[group] = parsers[group].add_subparsers(metavar="COMMAND")
         parsers[command.name] = _add_command(_place(places, group), name, command)
-    return parser
+    return parser, parsers
 
 
 def _place(places: dict[str, Any], group: str) -> Any:

@@ -35,13 +35,6 @@ COMMANDS: Final = (
         example="varpulis key create operator --note 'deploy job' --to deploy.key",
     ),
     Command("key list", "the API keys, without their secrets", "cli.commands.keys:list_keys", CLIENT_KEYS),
-    Command("key show", "one API key, without its secret", "cli.commands.keys:show", CLIENT_KEYS, (_KEY,)),
-    Command(
-        "whoami",
-        "as whom the cluster takes us: the role of our key, and its id",
-        "cli.commands.keys:whoami",
-        CLIENT_KEYS,
-    ),
     Command(
         "key revoke",
         "end an API key at once",
@@ -58,5 +51,12 @@ COMMANDS: Final = (
         (_KEY,),
         (Option("--overlap", "seconds that the old key goes on counting", float, 86_400.0), _TO),
         example="varpulis key rotate 3f2a9c01d4e5 --overlap 3600 --to deploy.key.new",
+    ),
+    Command("key show", "one API key, without its secret", "cli.commands.keys:show", CLIENT_KEYS, (_KEY,)),
+    Command(
+        "whoami",
+        "as whom the cluster takes us: the role of our key, and its id",
+        "cli.commands.keys:whoami",
+        CLIENT_KEYS,
     ),
 )

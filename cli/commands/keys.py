@@ -14,7 +14,6 @@ from cli.invocation import Invocation, Rows
 from transport.keyring import new_key, write_secret
 
 ROLES: Final = ("worker", "viewer", "operator", "admin")
-_HEADINGS: Final = ("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES")
 
 
 def new(call: Invocation) -> int:
@@ -52,25 +51,20 @@ def list_keys(call: Invocation) -> int:
     """The keys, without their secrets."""
     with call.connect() as client:
         answer = client.get("/keys", limit=1000)
-    rows = [_row(key) for key in answer["keys"]]
-    call.show(answer, Rows(_HEADINGS, rows, "" if rows else "there are no keys"))
-    return OK
-
-
-def show(call: Invocation) -> int:
-    """One key, without its secret."""
-    with call.connect() as client:
-        key = client.get(f"/keys/{quote(call.arguments['id'], safe='')}")
-    call.show(key, Rows(_HEADINGS, [_row(key)]))
-    return OK
-
-
-def whoami(call: Invocation) -> int:
-    """As whom the cluster takes us."""
-    with call.connect() as client:
-        answer = client.get("/whoami")
-    asked = "" if answer["keys_required"] else "the cluster asks for no keys"
-    call.show(answer, Rows(("ROLE", "KEY"), [(answer["role"], answer["key_id"])], asked))
+    rows = [
+        (
+            key["id"],
+            key["role"],
+            key.get("worker", ""),
+            key["status"],
+            key["note"],
+            _date(key["created_at"]),
+            _date(key["expires_at"]),
+        )
+        for key in answer["keys"]
+    ]
+    title = "" if rows else "there are no keys"
+    call.show(answer, Rows(("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES"), rows, title))
     return OK
 
 
@@ -91,6 +85,24 @@ def rotate(call: Invocation) -> int:
     with call.connect() as client:
         _hand_out(call, client.post(f"/keys/{quote(key_id, safe='')}/rotate", {"overlap_secs": overlap}))
     call.note(f"varpulis: key {key_id} goes on counting for {overlap} s")
+    return OK
+
+
+def show(call: Invocation) -> int:
+    """One key, without its secret."""
+    with call.connect() as client:
+        key = client.get(f"/keys/{quote(call.arguments['id'], safe='')}")
+    facts = [(name.replace("_", " "), _date(of) if name.endswith("_at") else of) for name, of in key.items()]
+    call.show(key, Rows(("KEY", key["id"]), [fact for fact in facts if fact[0] != "id"]))
+    return OK
+
+
+def whoami(call: Invocation) -> int:
+    """As whom the cluster takes us."""
+    with call.connect() as client:
+        answer = client.get("/whoami")
+    asked = "" if answer["keys_required"] else "the cluster asks for no keys"
+    call.show(answer, Rows(("ROLE", "KEY"), [(answer["role"], answer["key_id"])], asked))
     return OK
 
 
@@ -132,18 +144,6 @@ def _write(path: Path, text: str) -> None:
         raise CliError(f"{path} is there already: name another file, or remove it") from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}: name another file") from None
-
-
-def _row(key: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        key["id"],
-        key["role"],
-        key.get("worker", ""),
-        key["status"],
-        key["note"],
-        _date(key["created_at"]),
-        _date(key["expires_at"]),
-    )
 
 
 def _date(at: int | None) -> str:

@@ -1,11 +1,11 @@
-"""What may stand where on a command line, from the tables of commands and settings."""
+"""What may stand where on a command line: of the parser, and of the tables that it is made from."""
 
+import argparse
 from dataclasses import dataclass, field
 from typing import Final
 
 from cli.catalog import COMMANDS, Command
-from cli.parser import noun
-from cli.setting import Setting
+from cli.parser import noun, parsers
 from cli.settings import BY_KEY, CLIENT_KEYS
 
 NOTHING: Final = "nothing"
@@ -43,6 +43,7 @@ CLUSTER_FLAGS: Final = tuple(flag for key in CLIENT_KEYS for flag in BY_KEY[key]
 def levels() -> dict[str, Level]:
     """By the words that stand before, none included; hidden commands excluded."""
     found: dict[str, Level] = {"": Level()}
+    known = parsers()
     for command in COMMANDS:
         if command.hidden:
             continue
@@ -54,37 +55,34 @@ def levels() -> dict[str, Level]:
             above = here
         last = command.name.rpartition(" ")
         found[last[0]].below[last[2]] = command.summary
-        _fill(found[command.name], command)
+        _fill(found[command.name], command, known[command.name])
     return found
 
 
-def _fill(level: Level, command: Command) -> None:
-    level.places = [_takes(argument.words) for argument in command.arguments]
+def _fill(level: Level, command: Command, parser: argparse.ArgumentParser) -> None:
+    level.places = [_words(argument.words) for argument in command.arguments]
     level.many = any(argument.many for argument in command.arguments)
-    level.flags = [
-        Flag(option.flags, option.help, NOTHING if option.kind is bool else _takes(option.words))
-        for option in command.options
-    ]
-    level.flags += [
-        Flag(setting.flags, setting.help, _of_setting(setting))
-        for setting in (BY_KEY[key] for key in command.settings)
-        if setting.flags
-    ]
-    if command.shows:
-        level.flags.append(Flag(("-o", "--output"), "how to show it", _takes(command.outputs)))
-    level.flags.append(Flag(("--config",), "TOML file of settings", FILES))
-    level.flags.append(Flag(("-h", "--help"), "what it does, and exit", NOTHING))
+    words = {option.name: option.words for option in command.options}
+    for action in parser._actions:
+        if action.option_strings and action.help != argparse.SUPPRESS:
+            takes = NOTHING if action.nargs in (0, "?") else _takes(action, words)
+            level.flags.append(
+                Flag(tuple(action.option_strings), (action.help or "").replace("%%", "%"), takes)
+            )
 
 
-def _of_setting(setting: Setting) -> str:
-    if setting.kind == "switch":
-        return NOTHING
-    if setting.key == "client.context":
+def _takes(action: argparse.Action, words: dict[str, str | tuple[str, ...]]) -> str:
+    """What the value of an option may be."""
+    if action.choices:
+        return _words(tuple(action.choices))
+    if action.dest == "client.context":
         return "contexts"
-    return FILES if setting.key.endswith(_PATHS) else ANYTHING
+    if action.dest == "config" or (action.dest in BY_KEY and action.dest.endswith(_PATHS)):
+        return FILES
+    return _words(words.get(action.dest, ""))
 
 
-def _takes(words: str | tuple[str, ...]) -> str:
+def _words(words: str | tuple[str, ...]) -> str:
     if isinstance(words, tuple):
         return " ".join((_CHOICES, *words))
     return words or ANYTHING

@@ -22,11 +22,13 @@ from cli.catalog import COMMANDS
 from cli.completion import fish, posix, words
 from cli.completion.tree import FILES, levels
 from cli.main import main
+from cli.settings import BY_KEY
 from tests.support.ports import free_port
 from tests.unit.cli.stand_in import Coordinator, serving
 
 SHELLS = ("bash", "zsh", "fish")
 SCRIPTS = {"bash": posix.bash, "zsh": posix.zsh, "fish": fish.fish}
+OUTPUTS = {command.name: set(command.outputs) for command in COMMANDS}
 ROOT = Path(__file__).resolve().parents[3]
 
 _BASH = """
@@ -147,7 +149,8 @@ def test_every_command_and_each_of_its_options_is_in_the_tree() -> None:
         assert known[above].below[name] == command.summary
         offered = {word for flag in known[command.name].flags for word in flag.words}
         assert {word for option in command.options for word in option.flags} <= offered
-        assert ("-o" in offered) == command.shows and "--config" in offered
+        assert ("-o" in offered) == command.shows and {"--config", "--help"} <= offered
+        assert {flag for key in command.settings for flag in BY_KEY[key].flags} <= offered
 
 
 def test_an_argument_that_names_a_file_is_completed_as_one() -> None:
@@ -178,7 +181,7 @@ def test_every_kind_of_words_is_one_that_can_be_asked_for() -> None:
         ("varpulis status --ti", {"--timeout"}),
         ("varpulis status --url http://127.0.0.1:1 --ti", {"--timeout"}),
         ("varpulis up --no-d", {"--no-demo"}),
-        ("varpulis status -o ", {"table", "json"}),
+        ("varpulis status -o ", OUTPUTS["status"]),
         ("varpulis status --output=j", {"json"}),
         ("varpulis status --url x --output ta", {"table"}),
         ("varpulis drill run all -o h", {"html"}),

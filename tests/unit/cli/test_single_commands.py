@@ -69,7 +69,7 @@ def coordinator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Coo
         ("group show g --source", "/pipeline-groups/g", GROUP, "stream Out = In"),
         ("topology", "/topology", TOPOLOGY, "w1 ready g/p"),
         ("topology", "/topology", TOPOLOGY, "g p q Out"),
-        ("key show k1", "/keys/k1", KEY, "k1 viewer - active n"),
+        ("key show k1", "/keys/k1", KEY, "role viewer status active note n"),
         (
             "whoami",
             "/whoami",
