@@ -57,7 +57,7 @@ def _prepared(command: Command, given: dict[str, object]) -> tuple[Run, Invocati
     flags = {key: given.pop(key) for key in list(given) if key in BY_KEY}
     config = given.pop("config", None)
     output = given.pop("output", "table")
-    settings = Settings(flags, config=str(config) if config else None)
+    settings = Settings(flags, config=str(config) if config else None, lenient=command.lenient)
     module, _, function = command.run.partition(":")
     run: Run = getattr(importlib.import_module(module), function)
     return run, Invocation(settings, given, str(output))

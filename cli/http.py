@@ -9,7 +9,7 @@ import http.client
 import select
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -20,10 +20,11 @@ _BLOCK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """What came back. `date`: the server's clock, as the header of that name has it, or empty."""
 
     status: int
     body: bytes
+    date: str = field(default="", compare=False)
 
 
 class NotListening(Exception):
@@ -83,7 +84,7 @@ class Connections:
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
-            return Answer(response.status, self._body(response))
+            return Answer(response.status, self._body(response), response.headers.get("date", ""))
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
                 raise _untrusted(place, error) from None

@@ -88,7 +88,7 @@ class Invocation:
 
     def api_key(self, *, foreign: bool = False) -> str:
         """Our key: the setting's, its file's, or (not if `foreign`) that of the cluster in the data
-        directory; else empty.
+        directory or of the context; else empty.
 
         Raises:
             UsageError: a file that cannot be read.
@@ -96,6 +96,8 @@ class Invocation:
         from transport.keyring import read_secret
 
         given, file = self.settings["client.api_key"], self.settings["client.api_key_file"]
+        if foreign and self.settings.from_context("client.api_key_file"):
+            file = ""  # which is for the URLs of that context
         if given and not file:
             return str(given)
         if not file and not foreign and not self.settings["client.url"]:
@@ -115,7 +117,9 @@ class Invocation:
         return client_context(ca=ca, cert=cert, key=key)
 
     def urls(self) -> list[str]:
-        """The coordinators meant: `--url`, else those that run in the data directory, else the default."""
+        """The coordinators meant: `--url` or the context's, else those that run in the data directory, else
+        the default.
+        """
         given: tuple[str, ...] | None = self.settings["client.url"]
         if given:
             return list(given)

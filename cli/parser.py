@@ -23,11 +23,19 @@ _GROUPS: Final = {
     "raft": "the Raft group of the coordinators",
     "raft snapshot": "copies of the replicated state",
     "checkpoints": "where checkpoints lie",
+    "completion": "scripts that complete command lines in a shell",
     "config": "the configuration",
+    "context": "clusters by name",
     "connector": "connectors that programs may name without declaring them",
     "drill": "failover drills: a fault on purpose, and what it cost",
     "key": "API keys, and files of keys",
+    "migration": "look at migrations one by one",
 }
+
+
+def noun(words: str) -> str:
+    """What the commands are about that begin with these words."""
+    return _GROUPS.get(words, "")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +68,15 @@ def parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
 
 def build() -> argparse.ArgumentParser:
     """The whole parser."""
+    return _built()[0]
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name; for who wants to know what it takes."""
+    return _built()[1]
+
+
+def _built() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(
         prog="varpulis",
         description="Streaming pipelines on a cluster of workers, placed by coordinators that agree by Raft.",
@@ -73,7 +90,7 @@ def build() -> argparse.ArgumentParser:
         if group in parsers and group not in places:  # a command that has others below it
             places[group] = parsers[group].add_subparsers(metavar="COMMAND")
         parsers[command.name] = _add_command(_place(places, group), name, command)
-    return parser
+    return parser, parsers
 
 
 def _place(places: dict[str, Any], group: str) -> Any:

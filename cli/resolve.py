@@ -1,5 +1,10 @@
-"""Which value counts: flags before environment before the TOML file before defaults, each with its
-origin.
+"""Which value counts: flags before environment before the TOML file before the context before defaults, each
+with its origin.
+
+A context (`cli.contexts`) stands where it was chosen: named by `--context` right behind the flags, by
+`VARPULIS_CONTEXT` right behind the other variables, and one that is in use, or that the TOML file names,
+behind that file. Its keys are for its own URLs: where a stronger source gives the URL, a context that no flag
+names counts for nothing. The file of contexts is read when somebody asks for what one may hold.
 
 The file is `--config FILE`, else `VARPULIS_CONFIG`, else `./varpulis.toml` where there is one. A file
 that was named must exist; every section and key in it must be known.
@@ -8,14 +13,18 @@ that was named must exist; every section and key in it must be known.
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cli.contexts import KEYS as IN_CONTEXTS
+from cli.contexts import Contexts, load, place
 from cli.errors import UsageError
 from cli.settings import BY_KEY, SETTINGS
 
+_FLAG, _VARIABLE, _FILE, _DEFAULT = range(4)
 CONFIG_VARIABLE: Final = "VARPULIS_CONFIG"
 DEFAULT_FILE: Final = "varpulis.toml"
 
@@ -40,6 +49,8 @@ class Settings:
         flags: what the command line gave, by key; `None` counts as not given.
         config: the file named on the command line.
         environ: the environment.
+        lenient: what would be raised is kept in `faults`, and the default counts instead; for who examines
+            settings rather than use them.
 
     Raises:
         UsageError: a value of the wrong type or out of range, an unknown key in the file, no such file.
@@ -51,22 +62,103 @@ class Settings:
         *,
         config: str | None = None,
         environ: Mapping[str, str] | None = None,
+        lenient: bool = False,
     ) -> None:
         environ = os.environ if environ is None else environ
-        self.file = _config_file(config, environ)
-        in_file = _read_file(self.file) if self.file else {}
-        self._resolved = {
-            setting.key: _resolve(setting.key, flags or {}, environ, in_file, self.file)
-            for setting in SETTINGS
-        }
+        self._environ, self._flags, self._lenient = environ, flags or {}, lenient
+        self._in_context: dict[str, Resolved] | None = None
+        self.faults: list[str] = []
+        self.file: Path | None = None
+        in_file: dict[str, Any] = {}
+        with self._kept():
+            self.file = _config_file(config, environ)
+        if self.file:
+            with self._kept():
+                in_file = _read_file(self.file)
+        self._resolved: dict[str, Resolved] = {}
+        for setting in SETTINGS:
+            self._resolved[setting.key] = Resolved(setting.default, "default")
+            with self._kept():
+                self._resolved[setting.key] = _resolve(setting.key, self._flags, environ, in_file, self.file)
         self.unknown_variables = sorted(_unknown_variables(environ))
 
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except UsageError as error:
+            if not self._lenient:
+                raise
+            self.faults.append(str(error))
+
     def __getitem__(self, key: str) -> Any:
-        return self._resolved[key].value
+        return self.resolved(key).value
 
     def resolved(self, key: str) -> Resolved:
-        """The value together with its origin."""
-        return self._resolved[key]
+        """The value together with its origin.
+
+        Raises:
+            UsageError: the context that is meant is not there, or the file of contexts cannot be read.
+        """
+        if key not in IN_CONTEXTS:
+            return self._resolved[key]
+        if self._in_context is None:
+            self._in_context = {}
+            with self._kept():
+                self._in_context = self._from_context()
+        return self._in_context.get(key, self._resolved[key])
+
+    def from_context(self, key: str) -> bool:
+        """Whether the value is that of a context."""
+        return self.resolved(key) is not self._resolved[key]
+
+    @property
+    def contexts_file(self) -> Path | None:
+        """Where contexts are kept; None: nowhere, for a user without a home."""
+        return place(self["client.contexts"], self._environ)
+
+    @property
+    def contexts(self) -> Contexts | None:
+        """All contexts; None when there is no place for them.
+
+        Raises:
+            UsageError: their file cannot be read.
+        """
+        path = self.contexts_file
+        return load(path) if path else None
+
+    def _from_context(self) -> dict[str, Resolved]:
+        """The values of the context that is meant, as far as nothing stronger is given."""
+        asked = self._resolved["client.context"]
+        if asked.given and not asked.value:  # `--context ''`: none, this once
+            return {}
+        found = self.contexts
+        name = asked.value or (found.current if found else "")
+        if not name:
+            return {}
+        if found is None:
+            raise UsageError(f"no context {name!r}: there is no file of contexts; give VARPULIS_CONTEXTS")
+        values = found.named(name)
+        rank = self._rank(asked) if asked.value else _FILE
+        if rank != _FLAG and self._rank(self._resolved["client.url"]) <= rank:
+            return {}
+        origin = f"context {name} ({found.path})"
+        taken = {
+            key: Resolved(value, origin)
+            for key, value in values.items()
+            if self._rank(self._resolved[key]) > rank
+        }
+        if self._rank(self._resolved["client.api_key"]) <= rank:  # a key that is stronger than its file
+            taken.pop("client.api_key_file", None)
+        return taken
+
+    def _rank(self, found: Resolved) -> int:
+        """How strong a source is, the strongest first."""
+        if not found.given:
+            return _DEFAULT
+        if found.origin.startswith("--"):
+            return _FLAG
+        return _VARIABLE if found.origin in self._environ else _FILE
 
     def required(self, key: str) -> Any:
         """The value, which somebody must have given.
@@ -74,7 +166,7 @@ class Settings:
         Raises:
             UsageError: nobody did; names each way to give it.
         """
-        value = self._resolved[key].value
+        value = self[key]
         if value is None or value == ():
             setting = BY_KEY[key]
             section, _, name = key.partition(".")

@@ -510,10 +510,26 @@ SETTINGS: Final = (
         "client.url",
         "list",
         None,
-        "coordinator URLs, tried in turn; default: the cluster running in the data directory, "
-        "else http://127.0.0.1:9100",
+        "coordinator URLs, tried in turn; default: the context's, else the cluster running in the data "
+        "directory, else http://127.0.0.1:9100",
         "--url",
         "VARPULIS_URL",
+    ),
+    Setting(
+        "client.context",
+        "text",
+        "",
+        "the context that URLs, key file and TLS files come from (`varpulis context list`); default: the one "
+        "in use; '': none",
+        "--context",
+        "VARPULIS_CONTEXT",
+    ),
+    Setting(
+        "client.contexts",
+        "text",
+        "",
+        "file of the contexts; empty: varpulis/contexts.toml under XDG_CONFIG_HOME, else under ~/.config",
+        env="VARPULIS_CONTEXTS",
     ),
     Setting("client.api_key", "text", "", "our API key", env="VARPULIS_API_KEY", secret=True),
     Setting(
@@ -552,6 +568,7 @@ BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 NATS_KEYS: Final = tuple(setting.key for setting in SETTINGS if setting.key.startswith("nats."))
 CLIENT_KEYS: Final = (
     "client.url",
+    "client.context",
     "client.timeout",
     "client.api_key_file",
     "client.tls_ca",

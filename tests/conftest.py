@@ -48,6 +48,8 @@ def temporary_files_in_memory() -> None:
 
 
 temporary_files_in_memory()
+# What the user of this machine has configured is nobody's business here: neither read nor changed.
+os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "varpulis-tests-no-configuration")
 # Without compiled files each of the hundreds of processes that we start compiles all it imports: 0.1 s each.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

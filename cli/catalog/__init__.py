@@ -6,7 +6,7 @@ version` loads no HTTP client, and a worker no terminal tables.
 
 from typing import Final
 
-from cli.catalog import about, cluster, connectors, groups, keys, local, nodes, programs, raft
+from cli.catalog import about, cluster, connectors, contexts, groups, keys, local, nodes, programs, raft
 from cli.catalog.kinds import Argument, Command, Option
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -17,6 +17,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *connectors.COMMANDS,
     *programs.COMMANDS,
     *keys.COMMANDS,
+    *contexts.COMMANDS,
     *raft.COMMANDS,
     *about.COMMANDS,
 )

@@ -3,9 +3,26 @@
 from typing import Final
 
 from cli.catalog.kinds import Argument, Command, Option
-from cli.settings import NATS_KEYS
+from cli.settings import CLIENT_KEYS, NATS_KEYS
 
 COMMANDS: Final = (
+    Command(
+        "doctor",
+        "examine this machine and the cluster that the settings name; exit code 1 when there is a fault",
+        "cli.commands.doctor:doctor",
+        (*CLIENT_KEYS, "nats.url", "cluster.id", "cluster.key_file"),
+        (
+            Argument(
+                "checks",
+                "only these: configuration, ids, journals, nats, ...; default: all",
+                many=True,
+                words="checks",
+            ),
+        ),
+        (Option("--within", "seconds for all checks together", float, 30.0),),
+        example="varpulis doctor --url https://coordinator-0:9100",
+        lenient=True,
+    ),
     Command(
         "probe",
         "ask a process whether it is ready; exit code 1 when it is not, or does not answer",
@@ -37,8 +54,35 @@ COMMANDS: Final = (
         ),
         example="VARPULIS_NATS_USER=operator varpulis checkpoints prepare --replicas 3",
     ),
+    *(
+        Command(
+            f"completion {shell}",
+            f"a script that completes command lines in {shell}",
+            f"cli.commands.completion:{shell}",
+            shows=False,
+            example=example,
+        )
+        for shell, example in (
+            ("bash", 'eval "$(varpulis completion bash)"'),
+            ("zsh", "varpulis completion zsh > ~/.zfunc/_varpulis"),
+            ("fish", "varpulis completion fish > ~/.config/fish/completions/varpulis.fish"),
+        )
+    ),
     Command(
-        "config show", "every setting, its value and where that came from", "cli.commands.about:config_show"
+        "completion words",
+        "the words of a kind that the cluster knows now, one a line, or nothing; asked by those scripts",
+        "cli.commands.completion:words",
+        CLIENT_KEYS,
+        (Argument("kind", "groups, pipelines, workers, connectors, ..."),),
+        shows=False,
+        hidden=True,
+        lenient=True,
+    ),
+    Command(
+        "config show",
+        "every setting, its value and where that came from",
+        "cli.commands.about:config_show",
+        ("client.context",),
     ),
     Command(
         "schema", "the AsyncAPI document of all NATS messages (always JSON)", "cli.commands.about:schema"

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from cli.catalog.kinds import FOLLOW, Argument, Command, Option
+from cli.catalog.kinds import FOLLOW, YES, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_WORKER: Final = Argument("id", "id of the worker")
+_WORKER: Final = Argument("id", "id of the worker", words="workers")
 
 COMMANDS: Final = (
     Command(
@@ -15,6 +15,12 @@ COMMANDS: Final = (
         CLIENT_KEYS,
     ),
     Command("workers", "the workers and what runs on them", "cli.commands.cluster:workers", CLIENT_KEYS),
+    Command(
+        "topology",
+        "what runs where, and how events flow from pipeline to pipeline",
+        "cli.commands.cluster:topology",
+        CLIENT_KEYS,
+    ),
     Command(
         "events",
         "what the cluster decided: when, who, what, about whom, why",
@@ -55,6 +61,32 @@ COMMANDS: Final = (
         "the pipelines that move, and those that have moved",
         "cli.commands.moves:migrations",
         CLIENT_KEYS,
+    ),
+    Command(
+        "migration show",
+        "one migration: from where to where, how far it is, and why",
+        "cli.commands.moves:migration",
+        CLIENT_KEYS,
+        (Argument("id", "id of the migration, as `varpulis migrations` tells it", words="migrations"),),
+    ),
+    Command(
+        "worker show",
+        "one worker: its state, its labels, what runs on it",
+        "cli.commands.workers:show",
+        CLIENT_KEYS,
+        (_WORKER,),
+    ),
+    Command(
+        "worker remove",
+        "take a worker out; one that lives and was not stopped joins again",
+        "cli.commands.workers:remove",
+        CLIENT_KEYS,
+        (_WORKER,),
+        (
+            Option("--force", "also when it holds pipelines, which are then placed elsewhere", bool, False),
+            YES,
+        ),
+        example="varpulis worker remove worker-7 --yes",
     ),
     Command(
         "worker drain",

@@ -5,14 +5,19 @@ from typing import Final
 from cli.catalog.kinds import Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_CONNECTOR: Final = Argument("name", "name of the connector, as programs write it")
+_CONNECTOR: Final = Argument("name", "name of the connector, as programs write it", words="connectors")
+_TYPE: Final = Argument("type", "nats, memory or console", words=("nats", "memory", "console"))
 _PARAMS: Final = Argument(
     "params",
     "name=value: a number, JSON, else text; env:NAME and file:PATH are read by the worker",
     many=True,
 )
 _CONNECTOR_OPTIONS: Final = (
-    Option("--params-file", "JSON object of further parameters, for what is secret; - reads standard input"),
+    Option(
+        "--params-file",
+        "JSON object of further parameters, for what is secret; - reads standard input",
+        words="files",
+    ),
     Option("--description", "what it is for"),
 )
 
@@ -30,7 +35,7 @@ COMMANDS: Final = (
         "register a connector that programs may name without declaring it",
         "cli.commands.connectors:create",
         CLIENT_KEYS,
-        (_CONNECTOR, Argument("type", "nats, memory or console"), _PARAMS),
+        (_CONNECTOR, _TYPE, _PARAMS),
         _CONNECTOR_OPTIONS,
         example="varpulis connector create Bus nats servers=nats://10.0.0.1:4222 token=env:BUS_TOKEN",
     ),

@@ -5,7 +5,8 @@ from typing import Final
 from cli.catalog.kinds import FILE, FOLLOW, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_GROUP: Final = Argument("group", "name of the group")
+_GROUP: Final = Argument("group", "name of the group", words="groups")
+_PIPELINE: Final = Argument("pipeline", "GROUP/PIPELINE", words="pipelines")
 _WHY: Final = Option("--why", "why, for the history of the group")
 
 COMMANDS: Final = (
@@ -51,6 +52,15 @@ COMMANDS: Final = (
         (Option("--wait", "seconds to wait until the workers have let go", float, 10.0),),
     ),
     Command(
+        "group show",
+        "one group: its pipelines, their routes, how it delivers; --source: the programs, too",
+        "cli.commands.groups:show",
+        CLIENT_KEYS,
+        (_GROUP,),
+        (Option("--source", "print the programs as well", bool, False),),
+        example="varpulis group show doors --source",
+    ),
+    Command(
         "group history",
         "the last versions of a group: since when, by whom, why",
         "cli.commands.groups:history",
@@ -77,7 +87,7 @@ COMMANDS: Final = (
         "give a pipeline another number of replicas, while it runs",
         "cli.commands.groups:scale",
         CLIENT_KEYS,
-        (Argument("pipeline", "GROUP/PIPELINE"), Argument("replicas", "how many instances")),
+        (_PIPELINE, Argument("replicas", "how many instances")),
         (
             Option("--dry-run", "only show what would be done", bool, False),
             Option("--if-version", "only if the group still has this version", int),
@@ -99,11 +109,23 @@ COMMANDS: Final = (
         example="varpulis inject doors Door badge=b-17 site=hq held_ms=45000",
     ),
     Command(
+        "inject-batch",
+        "send many events into a group; exit code 1 when one of them was not taken",
+        "cli.commands.batch:inject_batch",
+        CLIENT_KEYS,
+        (
+            _GROUP,
+            Argument("file", "JSON lines, each with event_type and its fields; - reads stdin", words="files"),
+        ),
+        (Option("--size", "events of one request", int, 1000),),
+        example="varpulis inject-batch doors deploy/examples/doors.jsonl",
+    ),
+    Command(
         "pipeline status",
         "the pipelines of a group, and how many seconds of events a death of their workers would cost",
         "cli.commands.groups:pipeline_status",
         CLIENT_KEYS,
-        (Argument("pipeline", "GROUP, or GROUP/PIPELINE"),),
+        (Argument("pipeline", "GROUP, or GROUP/PIPELINE", words="pipelines"),),
         example="varpulis pipeline status doors/doors",
     ),
     Command(
@@ -111,8 +133,8 @@ COMMANDS: Final = (
         "move a pipeline to another worker, without losing an event",
         "cli.commands.moves:migrate",
         CLIENT_KEYS,
-        (Argument("pipeline", "GROUP/PIPELINE"),),
-        (Option("--to", "a worker; default: as placement would choose"), FOLLOW),
+        (_PIPELINE,),
+        (Option("--to", "a worker; default: as placement would choose", words="workers"), FOLLOW),
         example="varpulis migrate doors/doors --to worker-1 --wait 30",
     ),
 )

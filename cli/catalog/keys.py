@@ -5,15 +5,18 @@ from typing import Final
 from cli.catalog.kinds import Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
-_KEY: Final = Argument("id", "id of the key, its middle part")
-_TO: Final = Option("--to", "write the key into this new file instead of showing it")
+_KEY: Final = Argument("id", "id of the key, its middle part", words="keys")
+_ROLE: Final = Argument(
+    "role", "worker, viewer, operator or admin", words=("worker", "viewer", "operator", "admin")
+)
+_TO: Final = Option("--to", "write the key into this new file instead of showing it", words="files")
 
 COMMANDS: Final = (
     Command(
         "key new",
         "make a file with a fresh API key, or a cluster key; needs no cluster",
         "cli.commands.keys:new",
-        arguments=(Argument("file", "where to; only you can read it"),),
+        arguments=(Argument("file", "where to; only you can read it", words="files"),),
         options=(Option("--cluster", "a cluster key instead of an API key", bool, False),),
         example="varpulis key new admin.key",
     ),
@@ -22,7 +25,7 @@ COMMANDS: Final = (
         "make an API key; it is shown once, or goes to a file",
         "cli.commands.keys:create",
         CLIENT_KEYS,
-        (Argument("role", "worker, viewer, operator or admin"),),
+        (_ROLE,),
         (
             Option("--worker", "for role worker: the id it counts for, or a prefix such as 'edge-*'"),
             Option("--note", "what it is for, shown in listings"),
@@ -48,5 +51,12 @@ COMMANDS: Final = (
         (_KEY,),
         (Option("--overlap", "seconds that the old key goes on counting", float, 86_400.0), _TO),
         example="varpulis key rotate 3f2a9c01d4e5 --overlap 3600 --to deploy.key.new",
+    ),
+    Command("key show", "one API key, without its secret", "cli.commands.keys:show", CLIENT_KEYS, (_KEY,)),
+    Command(
+        "whoami",
+        "as whom the cluster takes us: the role of our key, and its id",
+        "cli.commands.keys:whoami",
+        CLIENT_KEYS,
     ),
 )

@@ -6,24 +6,27 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional argument; `many`: any number of them; `optional`: none or one."""
+    """A positional argument; `many`: any number of them; `optional`: none or one; `words`: what a shell may
+    offer for it, one of `cli.completion.words.KINDS`, `files`, or the choices themselves."""
 
     name: str
     help: str
     many: bool = False
     optional: bool = False
+    words: str | tuple[str, ...] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """A flag of one command that is no setting. `kind`: the type of its value; `bool`: it has none;
-    `short`: its one letter, such as `-f`."""
+    `short`: its one letter, such as `-f`; `words`: as those of an argument."""
 
     flag: str
     help: str
     kind: type = str
     default: Any = None
     short: str = ""
+    words: str | tuple[str, ...] = ""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -42,7 +45,7 @@ class Option:
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command. `run`: `module:function`; `shows`: it takes `-o`, with the choices `outputs`; `example`: a
-    line to learn from.
+    line to learn from; `lenient`: wrong settings do not stop it, it tells of them.
     """
 
     name: str
@@ -55,10 +58,11 @@ class Command:
     outputs: tuple[str, ...] = ("table", "json")
     hidden: bool = False
     example: str = ""
+    lenient: bool = False
 
 
 YES: Final = Option("--yes", "do not ask", bool, False)
 FOLLOW: Final = Option(
     "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0
 )
-FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)")
+FILE: Final = Argument("file", "a group (.json) or a single program (.vpl)", words="files")

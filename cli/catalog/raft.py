@@ -7,7 +7,7 @@ from cli.settings import CLIENT_KEYS
 
 _MEMBER_KEYS: Final = ("coordinator.id", "coordinator.members", "coordinator.data_dir")
 _WAIT: Final = Option("--wait", "seconds to wait until it is done", float, 30.0)
-_COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote")
+_COPY: Final = Argument("file", "a copy that `raft snapshot save` wrote", words="files")
 
 COMMANDS: Final = (
     Command(
@@ -21,7 +21,14 @@ COMMANDS: Final = (
         "give leadership to another coordinator; no request fails because of it",
         "cli.commands.raft:transfer",
         CLIENT_KEYS,
-        (Argument("id", "who is to lead; default: the one that is best prepared", optional=True),),
+        (
+            Argument(
+                "id",
+                "who is to lead; default: the one that is best prepared",
+                optional=True,
+                words="coordinators",
+            ),
+        ),
         (
             Option(
                 "--from",
@@ -37,7 +44,7 @@ COMMANDS: Final = (
         "cli.commands.raft:add",
         CLIENT_KEYS,
         (Argument("id", "id of the new coordinator, never used before"),),
-        (Option("--replaces", "a member that leaves in the same step"), _WAIT),
+        (Option("--replaces", "a member that leaves in the same step", words="coordinators"), _WAIT),
         example="varpulis raft add c4 --replaces c3",
     ),
     Command(
@@ -45,7 +52,7 @@ COMMANDS: Final = (
         "remove a coordinator from the group for good",
         "cli.commands.raft:remove",
         CLIENT_KEYS,
-        (Argument("id", "id of the member"),),
+        (Argument("id", "id of the member", words="coordinators"),),
         (YES, _WAIT),
     ),
     Command(
@@ -53,7 +60,7 @@ COMMANDS: Final = (
         "write a copy of the replicated state, as it is now, to a file",
         "cli.commands.snapshot:save",
         CLIENT_KEYS,
-        (Argument("file", "where to"),),
+        (Argument("file", "where to", words="files"),),
         (Option("--force", "take the place of a file that is there", bool, False), _WAIT),
         example="varpulis raft snapshot save monday.backup",
     ),
@@ -68,7 +75,7 @@ COMMANDS: Final = (
         "replace the state of a running cluster by a copy (--into), or make the data directory of one member "
         "of a new group from it (--id, --members, --data-dir)",
         "cli.commands.snapshot:restore",
-        ("client.url", "client.timeout", *_MEMBER_KEYS, "cluster.id"),
+        ("client.url", "client.context", "client.timeout", *_MEMBER_KEYS, "cluster.id"),
         (_COPY,),
         (
             Option("--into", "id of the running cluster whose whole state is replaced"),
@@ -90,7 +97,7 @@ COMMANDS: Final = (
         "raft verify",
         "check journal and snapshots of a coordinator, running or not; exit code 1 when one is damaged",
         "cli.commands.files:verify",
-        arguments=(Argument("directory", "data directory of a coordinator"),),
+        arguments=(Argument("directory", "data directory of a coordinator", words="files"),),
         example="varpulis raft verify .varpulis/coordinator-0",
     ),
 )

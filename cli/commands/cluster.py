@@ -1,4 +1,6 @@
-"""Commands that look at a cluster: `status`, `workers`, `groups`, `raft status`; and `rebalance`."""
+"""Commands that look at a cluster: `status`, `workers`, `groups`, `topology`, `scaling`, `raft status`; and
+`rebalance`.
+"""
 
 import contextlib
 from typing import Any, Final
@@ -57,6 +59,20 @@ def groups(call: Invocation) -> int:
         found = every(client, "/pipeline-groups", "pipeline_groups")
     headings = ("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON")
     call.show({"pipeline_groups": found, "total": len(found)}, Rows(headings, _placements(found)))
+    return OK
+
+
+def topology(call: Invocation) -> int:
+    """What runs where, and every route between pipelines."""
+    with call.connect() as client:
+        found = client.get("/topology")
+    runs = [(worker["id"], worker["status"], worker["assigned_pipelines"]) for worker in found["workers"]]
+    routes = [
+        (route["group"], route["from_pipeline"], route["to_pipeline"], route["event_types"])
+        for route in found["routes"]
+    ]
+    flow = Rows(("GROUP", "FROM", "TO", "EVENTS"), routes, "" if routes else "no events flow")
+    call.show(found, Rows(("WORKER", "STATUS", "RUNS"), runs), flow)
     return OK
 
 

@@ -1,5 +1,5 @@
 """Commands about groups: `deploy`, `update`, `group rollback`, `group scale`, `group history`, `undeploy`,
-`inject`, `pipeline status`.
+`inject`, `group show`, `pipeline status`.
 """
 
 from datetime import UTC, datetime
@@ -79,6 +79,27 @@ def scale(call: Invocation) -> int:
             return _show_plan(call, client.post(path, body, headers=headers, dry_run="true"))
         answer = client.post(path, body, headers=headers, wait=wait)
     return _show_update(call, answer, wait)
+
+
+def show(call: Invocation) -> int:
+    """One group; with `--source` its programs as well."""
+    with call.connect() as client:
+        group = client.get(f"/pipeline-groups/{quote(call.arguments['group'], safe='')}")
+    facts = [(name, group[name]) for name in ("status", "version", "delivery", "strategy")]
+    placed = [
+        (one["pipeline_name"], one["status"], one["worker_id"], one["epoch"], one["version"], one["reason"])
+        for one in group["placements"]
+    ]
+    routes = [(one["from_pipeline"], one["to_pipeline"], one["event_types"]) for one in group["routes"]]
+    tables = [
+        Rows(("GROUP", group["name"]), facts),
+        Rows(("PIPELINE", "STATUS", "WORKER", "EPOCH", "VERSION", "REASON"), placed),
+    ]
+    tables += [Rows(("FROM", "TO", "EVENTS"), routes)] if routes else []
+    if call.arguments["source"]:
+        tables += [Rows((), (), f"-- {name}\n{text}") for name, text in group["sources"].items()]
+    call.show(group, *tables)
+    return OK
 
 
 def history(call: Invocation) -> int:

@@ -1,4 +1,4 @@
-"""API keys: `key new` makes a file and asks nobody; `create`, `list`, `revoke`, `rotate` ask the cluster.
+"""API keys: `key new` makes a file and asks nobody; the others ask the cluster, `whoami` about our own.
 
 A key that was made goes to a file that only its owner can read (`--to FILE`), or once to stdout. It is never
 an argument, and nothing here shows it a second time.
@@ -85,6 +85,24 @@ def rotate(call: Invocation) -> int:
     with call.connect() as client:
         _hand_out(call, client.post(f"/keys/{quote(key_id, safe='')}/rotate", {"overlap_secs": overlap}))
     call.note(f"varpulis: key {key_id} goes on counting for {overlap} s")
+    return OK
+
+
+def show(call: Invocation) -> int:
+    """One key, without its secret."""
+    with call.connect() as client:
+        key = client.get(f"/keys/{quote(call.arguments['id'], safe='')}")
+    facts = [(name.replace("_", " "), _date(of) if name.endswith("_at") else of) for name, of in key.items()]
+    call.show(key, Rows(("KEY", key["id"]), [fact for fact in facts if fact[0] != "id"]))
+    return OK
+
+
+def whoami(call: Invocation) -> int:
+    """As whom the cluster takes us."""
+    with call.connect() as client:
+        answer = client.get("/whoami")
+    asked = "" if answer["keys_required"] else "the cluster asks for no keys"
+    call.show(answer, Rows(("ROLE", "KEY"), [(answer["role"], answer["key_id"])], asked))
     return OK
 
 

@@ -1,4 +1,5 @@
-"""Commands that move pipelines: `migrate`, `migrations`, `worker drain`, `worker cordon`, `worker uncordon`.
+"""Commands that move pipelines: `migrate`, `migrations`, `migration show`, `worker drain`, `worker cordon`,
+`worker uncordon`.
 
 With `--wait` a command follows what it began, and says on stderr how far it is whenever that changes.
 """
@@ -39,6 +40,14 @@ def migrations(call: Invocation) -> int:
         answer = client.get("/migrations", limit=_SHOWN)
     found = sorted(answer["migrations"], key=lambda move: move["status"] in _ENDED)
     call.show({"migrations": found, "total": answer["total"]}, _moves(found))
+    return OK
+
+
+def migration(call: Invocation) -> int:
+    """One migration."""
+    with call.connect() as client:
+        move = client.get(f"/migrations/{quote(call.arguments['id'], safe='')}")
+    call.show(move, _moves([move]))
     return OK
 
 

@@ -19,7 +19,9 @@ from transport.keyring import read_secret
 from transport.loop import run
 
 if TYPE_CHECKING:
+    from coordinator.config import CoordinatorConfig
     from coordinator.state.scaling import Thresholds
+    from worker.config import WorkerConfig
 
 _NUMBERS: Final = (
     "nats_wait",
@@ -62,11 +64,23 @@ _REST: Final = ("address", "tls_cert", "tls_key", "tls_ca", "insecure")
 def coordinator(call: Invocation) -> int:
     """Run one coordinator until SIGTERM or SIGINT."""
     from coordinator.app import serve
+
+    config = coordinator_config(call)
+    with _traces("coordinator", config.node_id):
+        return run(serve(config))
+
+
+def coordinator_config(call: Invocation) -> "CoordinatorConfig":
+    """What the settings make of a coordinator.
+
+    Raises:
+        UsageError, transport.errors.ConfigError: one is missing, or two contradict each other.
+    """
     from coordinator.config import CoordinatorConfig
 
     settings = call.settings
     node_id = settings.required("coordinator.id")
-    config = CoordinatorConfig(
+    return CoordinatorConfig(
         node_id=node_id,
         members=settings.required("coordinator.members"),
         join=settings["coordinator.join"],
@@ -91,8 +105,6 @@ def coordinator(call: Invocation) -> int:
         **{name: settings[f"coordinator.{name}"] for name in _ACCESS},
         **{name: settings[f"coordinator.{name}"] for name in _NUMBERS},
     )
-    with _traces("coordinator", node_id):
-        return run(serve(config))
 
 
 @contextmanager
@@ -121,11 +133,19 @@ def _path(text: str) -> Path | None:
 def worker(call: Invocation) -> int:
     """Run one worker until SIGTERM or SIGINT."""
     from worker.app import serve
+
+    config = worker_config(call)
+    with _traces("worker", config.worker_id):
+        return run(serve(config))
+
+
+def worker_config(call: Invocation) -> "WorkerConfig":
+    """What the settings make of a worker; raises as `coordinator_config`."""
     from worker.config import WorkerConfig
 
     settings = call.settings
     worker_id = settings.required("worker.id")
-    config = WorkerConfig(
+    return WorkerConfig(
         worker_id=worker_id,
         prefix=settings["cluster.prefix"],
         nats=nats_config(settings, worker_id),
@@ -145,8 +165,6 @@ def worker(call: Invocation) -> int:
         **{name: settings[f"worker.{name}"] for name in _REST},
         **{name: settings[f"worker.{name}"] for name in (*_LIMITS, *_CHECKPOINTS)},
     )
-    with _traces("worker", worker_id):
-        return run(serve(config))
 
 
 def _worker_key(settings: Settings) -> str:

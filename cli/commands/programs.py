@@ -1,4 +1,5 @@
-"""`check`, `run`, `explain`: what can be done with VPL programs without a cluster."""
+"""`check`, `run`, `explain`: what can be done with VPL programs without a cluster; `check --cluster` asks
+one."""
 
 import sys
 import time
@@ -23,9 +24,8 @@ def check(call: Invocation) -> int:
     """Every finding of every program in the file; fails when one of them is an error."""
     path = Path(call.arguments["file"])
     programs = sources(path)
-    return _found(
-        call, path, {name: (programs[name], _all_findings(call, programs[name])) for name in programs}
-    )
+    look = _findings_there if call.arguments["cluster"] else _all_findings
+    return _found(call, path, {name: (programs[name], look(call, programs[name])) for name in programs})
 
 
 def run(call: Invocation) -> int:
@@ -108,6 +108,13 @@ def _all_findings(call: Invocation, source: str) -> list[Diagnostic]:
     if any(finding.severity == "error" for finding in findings):
         return findings
     return [*findings, *faults(source, compile_source(source, _registered(call)))]
+
+
+def _findings_there(call: Invocation, source: str) -> list[Diagnostic]:
+    """What a coordinator finds."""
+    with call.connect() as client:
+        answer = client.post("/validate", {"source": source})
+    return [Diagnostic(**finding) for finding in answer["diagnostics"]]
 
 
 def _found(call: Invocation, path: Path, programs: dict[str, tuple[str, list[Diagnostic]]]) -> int:

@@ -3,9 +3,10 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 
 class Coordinator(ThreadingHTTPServer):
@@ -18,10 +19,20 @@ class Coordinator(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.status, self.answer = 200, b"{}"
         self.cut = 0
+        self.ahead = 0.0
+        """Seconds by which its clock is wrong."""
+
+    def tell(self, method: str, path: str) -> tuple[int, bytes]:
+        """Status and body for a request."""
+        del method, path
+        return self.status, self.answer
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+
+Server = TypeVar("Server", bound=Coordinator)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -35,12 +46,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
         self.server.keys.append(self.headers.get("x-api-key"))
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        answer = self.server.answer
-        self.send_response(self.server.status)
+        status, answer = self.server.tell(self.command, self.path.partition("?")[0])
+        self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer[: len(answer) - self.server.cut])
         self.close_connection = bool(self.server.cut)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.ahead)
 
     do_GET = do_POST = do_PUT = do_DELETE = _answer
 
@@ -51,7 +65,13 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving() -> Iterator[Coordinator]:
     """One that runs, in a thread."""
-    server = Coordinator()
+    with served(Coordinator()) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def served(server: Server) -> Iterator[Server]:
+    """The one that is given, running in a thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
