@@ -174,7 +174,7 @@ def _events(body: InjectBatchRequest) -> Iterator[Any]:
     if body.events is not None:
         yield from body.events
         return
-    for text in (body.events_text or "").splitlines():
+    for text in (body.events_text or "").split("\n"):  # as JSON lines do: a text may hold U+2028
         if text.strip():
             try:
                 yield decode_fields(text.encode())

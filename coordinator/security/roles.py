@@ -51,7 +51,6 @@ ROLES: Final[Mapping[tuple[str, str], KeyRole]] = {
     ("POST", "/rebalance"): _OPERATE,
     ("GET", "/migrations"): _VIEW,
     ("GET", "/migrations/{}"): _VIEW,
-    ("DELETE", "/migrations/{}"): _OPERATE,
     ("POST", "/pipelines/{}/{}/migrate"): _OPERATE,
     ("GET", "/connectors"): _VIEW,
     ("GET", "/connectors/{}"): _VIEW,

@@ -54,9 +54,11 @@ async def test_a_batch_larger_than_a_message_arrives_whole_and_its_counts_are_tr
 ) -> None:
     async with three(nats_server.url, tmp_path) as stage, FakeWorker("w1", nats_server.url) as worker:
         await stage.ask("POST", GROUPS, group())
-        good = [{"event_type": "In", "fields": {"n": number, "pad": "x" * 1_000}} for number in range(2_000)]
+        good = [
+            {"event_type": "In", "fields": {"n": number, "pad": "\u2028" * 500}} for number in range(2_000)
+        ]
         bad = ["{broken", json.dumps({"fields": {}}), json.dumps({"event_type": "Nobody"})]
-        text = "\n".join([*bad, "", *(json.dumps(event) for event in good)])
+        text = "\n".join([*bad, "", *(json.dumps(event, ensure_ascii=False) for event in good)])
         answer = await stage.ask(
             "POST", f"{GROUPS}/g/inject-batch", {"events_text": text}, node=stage.follower
         )

@@ -185,6 +185,9 @@ def test_it_is_light_or_dark_as_the_reader_s_system_or_as_the_reader_says(
 
 
 def test_a_drained_worker_gives_its_pipelines_away_and_says_so(cluster: Cluster, page: Any) -> None:
+    pipelines = [{"name": f"p{n}", "source": "stream A = X.emit()"} for n in range(4)]
+    with cluster.client() as client:
+        client.post("/pipeline-groups", {"name": "even", "pipelines": pipelines}, wait=10)
     page.goto(follower(cluster))
     page.click("button[aria-label='Drain: drain worker-0']")
     assert "Nothing is placed there until you uncordon it" in page.text_content("dialog")
