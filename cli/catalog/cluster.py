@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.catalog.kinds import FOLLOW, Argument, Command, Option
+from cli.catalog.kinds import FOLLOW, WIDE, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
 _WORKER: Final = Argument("id", "id of the worker")
@@ -13,8 +13,17 @@ COMMANDS: Final = (
         "the cluster in a few lines: leader, workers, groups",
         "cli.commands.cluster:status",
         CLIENT_KEYS,
+        watch=True,
     ),
-    Command("workers", "the workers and what runs on them", "cli.commands.cluster:workers", CLIENT_KEYS),
+    Command(
+        "workers",
+        "the workers and what runs on them",
+        "cli.commands.cluster:workers",
+        CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
+        example="varpulis workers --watch",
+    ),
     Command(
         "events",
         "what the cluster decided: when, who, what, about whom, why",
@@ -23,7 +32,8 @@ COMMANDS: Final = (
         options=(
             Option(
                 "--follow",
-                "go on showing new ones until Ctrl-C; with -o json one document a line",
+                "go on showing new ones until Ctrl-C; with -o json one document a line, with -o yaml a `---` "
+                "between two",
                 bool,
                 False,
                 "-f",
@@ -34,6 +44,7 @@ COMMANDS: Final = (
             Option("--by", "only what this one decided: api, placement, liveness, ..."),
             Option("--limit", "how many at most, 1 to 1000", int, 50),
         ),
+        outputs=WIDE,
         example="varpulis events --about doors --follow",
     ),
     Command(
@@ -41,6 +52,7 @@ COMMANDS: Final = (
         "whether more or fewer workers are wanted, and why",
         "cli.commands.cluster:scaling",
         CLIENT_KEYS,
+        watch=True,
     ),
     Command(
         "rebalance",
@@ -55,6 +67,8 @@ COMMANDS: Final = (
         "the pipelines that move, and those that have moved",
         "cli.commands.moves:migrations",
         CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
     ),
     Command(
         "worker drain",

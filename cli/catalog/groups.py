@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.catalog.kinds import FILE, FOLLOW, Argument, Command, Option
+from cli.catalog.kinds import FILE, FOLLOW, WIDE, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
 _GROUP: Final = Argument("group", "name of the group")
@@ -14,6 +14,8 @@ COMMANDS: Final = (
         "the pipeline groups and where their pipelines run",
         "cli.commands.cluster:groups",
         CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
     ),
     Command(
         "deploy",
@@ -56,6 +58,7 @@ COMMANDS: Final = (
         "cli.commands.groups:history",
         CLIENT_KEYS,
         (_GROUP,),
+        watch=True,
     ),
     Command(
         "group rollback",
@@ -104,6 +107,8 @@ COMMANDS: Final = (
         "cli.commands.groups:pipeline_status",
         CLIENT_KEYS,
         (Argument("pipeline", "GROUP, or GROUP/PIPELINE"),),
+        outputs=WIDE,
+        watch=True,
         example="varpulis pipeline status doors/doors",
     ),
     Command(
