@@ -66,6 +66,10 @@ def _prepared(command: Command, given: dict[str, object]) -> tuple[Run, Invocati
     settings = Settings(flags, config=str(config) if config else None)
     module, _, function = command.run.partition(":")
     run: Run = getattr(importlib.import_module(module), function)
+    if command.watch:
+        from cli.watch import watching
+
+        run = watching(command.name, run)
     return run, Invocation(settings, given, str(output))
 
 
