@@ -176,7 +176,7 @@ class _Screen:
         if self.last is not None:
             for table in self.last.tables:
                 parts += table.parts(wide=self.last.output == "wide")
-            parts += [Text(note) for note in self.last.notes]
+            parts += [Text(note) for note in dict.fromkeys(self.last.notes)]
         self._terminal.draw(parts)
 
 

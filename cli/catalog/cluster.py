@@ -25,6 +25,14 @@ COMMANDS: Final = (
         example="varpulis workers --watch",
     ),
     Command(
+        "top",
+        "the cluster on one screen, live: problems, coordinators, workers, pipelines; q ends, s sorts",
+        "cli.commands.top:top",
+        CLIENT_KEYS,
+        options=(Option("--every", "seconds between two looks, 0.2 to 3600; default: 2", float),),
+        example="varpulis top",
+    ),
+    Command(
         "events",
         "what the cluster decided: when, who, what, about whom, why",
         "cli.commands.events:events",

@@ -131,11 +131,11 @@ def _raft(call: Invocation, client: ClusterClient) -> dict[str, Any]:
     return seen
 
 
-def every(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+def every(client: ClusterClient, path: str, items: str, **query: Any) -> list[dict[str, Any]]:
     """All items of a list, page by page."""
     found: list[dict[str, Any]] = []
     while True:
-        page = client.get(path, limit=_PAGE, offset=len(found))
+        page = client.get(path, limit=_PAGE, offset=len(found), **query)
         found += page[items]
         if not page["pagination"]["has_more"] or not page[items]:
             return found
