@@ -69,7 +69,8 @@ def _draw(
         Text(f"varpulis top   {time.strftime('%H:%M:%S')}   sorted by {order}   s sorts, q ends", style="dim")
     ]
     if silence:
-        parts.append(Text(f"NO ANSWER, looking again; below is what was seen last: {silence}", "bold red"))
+        last = "" if sample is None else "; below is what was seen last"
+        parts.append(Text(f"NO ANSWER, looking again{last}: {silence}", "bold red"))
     parts += [Text(note) for note in dict.fromkeys(notes)]
     if sample is not None:
         parts.append(Text(headline(sample), "bold"))

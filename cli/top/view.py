@@ -8,8 +8,8 @@ from cli.top.problems import SILENT_MS
 _PROBLEMS: Final = 5
 _NODES: Final = 7
 _HEAD: Final = 1
-_TABLE: Final = 4
-"""Lines of a table beside its rows: title, headings, a rule, and a line between it and the next."""
+_TABLE: Final = 5
+"""Lines of a table beside its rows: title, headings, a rule, and an empty line above and below."""
 
 
 def headline(sample: dict[str, Any]) -> str:

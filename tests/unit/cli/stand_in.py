@@ -3,13 +3,14 @@
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class Coordinator(ThreadingHTTPServer):
-    """Answers every request with `status` and `answer`, and keeps what it was asked."""
+    """Answers every request with `status` and `answer`, or what `answers` says for its path, and keeps what
+    it was asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -17,6 +18,7 @@ class Coordinator(ThreadingHTTPServer):
         self.keys: list[str | None] = []
         self.headers: list[dict[str, str]] = []
         self.status, self.answer = 200, b"{}"
+        self.answers: Callable[[str], Any] | None = None
         self.cut = 0
 
     @property
@@ -35,7 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, path, json.loads(body) if as_json else body or None))
         self.server.keys.append(self.headers.get("x-api-key"))
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        answer = self.server.answer
+        by_path = self.server.answers
+        answer = json.dumps(by_path(path)).encode() if by_path else self.server.answer
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
