@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.yaml import to_yaml
-
 FORMS: Final = ("json", "yaml")
 """What `-o` calls them."""
 
@@ -23,6 +21,8 @@ def to_json(document: Any) -> str:
 def written(document: Any, form: str) -> str:
     """One document in one of `FORMS`, with the end of its last line."""
     if form == "yaml":
+        from cli.yaml import to_yaml
+
         return to_yaml(msgspec.json.decode(msgspec.json.encode(document)))
     return to_json(document) + "\n"
 

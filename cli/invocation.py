@@ -176,22 +176,22 @@ class Rows:
     title: str = ""
     further: int = 0
 
-    def parts(self, *, wide: bool = False) -> Iterator[Any]:
-        """What rich prints for it: the title, the table, or both."""
+    def parts(self, *, wide: bool = False, edge: bool = True) -> Iterator[Any]:
+        """What rich prints for it: the title, the table, or both; `edge`: an empty line above and below."""
         from rich.text import Text
 
         if self.title:
             yield Text(self.title, no_wrap=True, overflow="ignore")
         if self.rows or not self.title:
-            yield self.rich(wide=wide)
+            yield self.rich(wide=wide, edge=edge)
 
-    def rich(self, *, wide: bool = False) -> Any:
+    def rich(self, *, wide: bool = False, edge: bool = True) -> Any:
         """As a rich table; cells are text, never markup, since they hold what strangers named."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE, pad_edge=False)
+        table = Table(box=box.SIMPLE, pad_edge=False, show_edge=edge)
         shown = len(self.headings) - (0 if wide else self.further)
         for heading in self.headings[:shown]:
             table.add_column(heading, overflow="fold")

@@ -75,7 +75,7 @@ def _draw(
     if sample is not None:
         parts.append(Text(headline(sample), "bold"))
         for table in tables(sample, terminal.height - len(parts)):
-            parts += table.parts()
+            parts += ["", *table.parts(edge=False)]
     terminal.draw(parts)
 
 

@@ -7,9 +7,8 @@ from cli.top.problems import SILENT_MS
 
 _PROBLEMS: Final = 5
 _NODES: Final = 7
-_HEAD: Final = 1
-_TABLE: Final = 5
-"""Lines of a table beside its rows: title, headings, a rule, and an empty line above and below."""
+_TABLE: Final = 4
+"""Lines of a table beside its rows: an empty line above, what is left out, headings, a rule."""
 
 
 def headline(sample: dict[str, Any]) -> str:
@@ -28,7 +27,7 @@ def tables(sample: dict[str, Any], height: int | None = None) -> list[Rows]:
     found = [_problems(sample["problems"], height), _nodes(sample["nodes"], height)]
     workers, pipelines = len(sample["workers"]), len(sample["pipelines"])
     if height is not None:
-        used = _HEAD + sum(len(table.rows) + _TABLE for table in found)
+        used = sum(len(table.rows) + _TABLE if table.rows else 2 for table in found)
         room = max(height - used - 2 * _TABLE, 4)
         workers = min(workers, max(room // 2, room - pipelines))
         pipelines = min(pipelines, room - workers)
@@ -85,7 +84,10 @@ def _pipelines(pipelines: list[dict[str, Any]], room: int) -> Rows:
 
 
 def _of(what: str, shown: list[Any], found: list[Any]) -> str:
-    return what if len(shown) == len(found) else f"{what}: {len(shown)} of {len(found)}"
+    """The title of a table: its headings say what is in it, unless nothing or not all of it is shown."""
+    if not found:
+        return f"no {what}"
+    return "" if len(shown) == len(found) else f"{what}: {len(shown)} of {len(found)}"
 
 
 def _rate(rate: float | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.cluster import Cluster, environment, poll
@@ -52,6 +53,17 @@ def test_top_follows_the_cluster_and_q_gives_the_terminal_back(
     screen.press("q")
     poll(lambda: not screen.second_screen)
     in_order(screen, tmp_path, 0)
+
+
+def test_a_terminal_is_given_back_by_whoever_is_told_to_stop(
+    screen: Terminal, cluster: Cluster, tmp_path: Path
+) -> None:
+    screen.type("varpulis top")
+    screen.sees("q ends", "coordinator-0")
+    (child,) = psutil.Process(screen.shell).children()
+    child.terminate()
+    poll(lambda: not screen.second_screen)
+    in_order(screen, tmp_path, 143)
 
 
 def test_a_watched_table_changes_in_place_and_its_last_state_stays_after_ctrl_c(

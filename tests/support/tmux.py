@@ -41,6 +41,11 @@ class Terminal:
         return self.do("capture-pane", "-p", "-t", "main")
 
     @property
+    def shell(self) -> int:
+        """The pid of the shell."""
+        return int(self.do("display-message", "-p", "-t", "main", "#{pane_pid}"))
+
+    @property
     def second_screen(self) -> bool:
         """Whether a program has taken the whole terminal."""
         return self._flag("alternate_on")

@@ -216,3 +216,29 @@ def test_a_failure_leaves_one_document_in_the_form_that_was_asked_for(
         assert yaml.safe_load(capsys.readouterr().out)["code"] == "wrong_usage"
     assert main(["workers", "-o", "yaml"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == {"workers": [worker("w1")], "total": 1}
+
+
+def test_what_can_be_had_as_json_can_be_had_as_yaml() -> None:
+    assert all(("json" in command.outputs) == ("yaml" in command.outputs) for command in COMMANDS)
+
+
+def test_followed_events_are_a_stream_in_the_form_that_was_asked_for(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    event = {"seq": 7, "at": 0, "by": "api", "what": "group_created", "about": "doors", "why": "no"}
+    page = {"events": [event, event], "newest": 7, "complete": True, "pagination": {"has_more": False}}
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.commands.events.time.sleep", interrupted)
+    shown = {}
+    for form in ("json", "yaml", "wide"):
+        answers = iter([page])
+        coordinator.answers = lambda path, answers=answers: next(answers, {**page, "events": []})
+        assert main(["events", "--follow", "-o", form]) == 130
+        shown[form] = capsys.readouterr().out
+    assert [json.loads(line) for line in shown["json"].splitlines()] == [event, event]
+    assert list(yaml.safe_load_all(shown["yaml"])) == [event, event]
+    assert shown["wide"].startswith("7  ") and shown["wide"].count("group_created") == 2
