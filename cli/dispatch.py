@@ -1,8 +1,8 @@
 """Parse, resolve, run, and turn every failure into one line and an exit code.
 
 A user never sees a traceback: what nobody foresaw is written to a file, and the line says where. Whoever
-asked for JSON gets one document on stdout in any case: a command that failed before it showed anything
-leaves `{"error": ..., "code": ...}` there, beside the line on stderr.
+asked for JSON or YAML gets one document on stdout in any case: a command that failed before it showed
+anything leaves `{"error": ..., "code": ...}` there, beside the line on stderr.
 """
 
 import importlib
@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cli.catalog import Command
+from cli.documents import FORMS, Stream, written
 from cli.errors import FAILED, WRONG_USAGE, CliError, UsageError
 from cli.interrupts import leave_at_once
-from cli.invocation import Invocation, to_json
+from cli.invocation import Invocation
 from cli.parser import parse
 from cli.resolve import Settings
 from cli.settings import BY_KEY
@@ -48,8 +49,13 @@ def dispatch(arguments: list[str]) -> int:
         text = f"unexpected {type(error).__name__}: {error} (details in {_write_crash()}): report it"
         word, code = "internal", FAILED
     print(f"varpulis: {text}", file=sys.stderr, flush=True)
-    if _asks_for_json(arguments) and not (call and call.shown):
-        print(to_json({"error": text, "code": word}), flush=True)
+    form = _form_asked_for(arguments)
+    if form and not (call and call.shown):
+        document = {"error": text, "code": word}
+        if "--watch" in arguments or "--follow" in arguments or "-f" in arguments:
+            Stream(form).write(document)
+        else:
+            print(written(document, form), end="", flush=True)
     return code
 
 
@@ -60,15 +66,22 @@ def _prepared(command: Command, given: dict[str, object]) -> tuple[Run, Invocati
     settings = Settings(flags, config=str(config) if config else None, lenient=command.lenient)
     module, _, function = command.run.partition(":")
     run: Run = getattr(importlib.import_module(module), function)
+    if command.watch:
+        from cli.watch import watching
+
+        run = watching(command.name, run)
     return run, Invocation(settings, given, str(output))
 
 
-def _asks_for_json(arguments: list[str]) -> bool:
+def _form_asked_for(arguments: list[str]) -> str | None:
     """Read from the words themselves, for it must be known of a command line that cannot be parsed, too."""
-    pairs = itertools.pairwise(arguments)
-    return any(pair in (("-o", "json"), ("--output", "json")) for pair in pairs) or any(
-        word in ("-ojson", "--output=json") for word in arguments
-    )
+    asked = None
+    for before, word in itertools.pairwise(["", *arguments]):
+        for form in FORMS:
+            separate = before in ("-o", "--output") and word == form
+            if separate or word in (f"-o{form}", f"-o={form}", f"--output={form}"):
+                asked = form
+    return asked
 
 
 def _write_crash() -> Path:

@@ -1,18 +1,18 @@
 """One call of a command: its settings, its arguments, and where its output goes.
 
-With `-o json` stdout carries exactly one JSON document, shown once; whatever else there is to say goes to
-stderr.
+With `-o json` or `-o yaml` stdout carries exactly one document, shown once; whatever else there is to say
+goes to stderr.
 """
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
+from cli.documents import FORMS, written
 from cli.errors import UsageError
 from cli.resolve import Settings
 from cli.up import keys, record
@@ -32,6 +32,10 @@ LONGEST_WAIT: Final = 60.0
 _LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 _PIPE_WIDTH: Final = 160
 """Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
+_WIDE_PIPE: Final = 1000
+"""The same for `-o wide`: whoever asks for all of it wants it on one line."""
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""What would move a cursor, or worse: strangers name things, and give reasons."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,11 @@ class Invocation:
     arguments: dict[str, Any] = field(default_factory=dict)
     output: str = "table"
     shown: bool = field(default=False, init=False)
+
+    @property
+    def for_programs(self) -> bool:
+        """What is shown is a document, and nothing else may be on stdout."""
+        return self.output in FORMS
 
     @property
     def data_dir(self) -> Path:
@@ -130,18 +139,13 @@ class Invocation:
         ]
 
     def show(self, document: Any, *tables: "Rows") -> None:
-        """Print the document as JSON, or the tables."""
+        """Print the document in the form that programs read, or the tables."""
         self.shown = True
-        if self.output == "json":
-            sys.stdout.write(to_json(document) + "\n")
+        if self.for_programs:
+            sys.stdout.write(written(document, self.output))
             sys.stdout.flush()
             return
-        console = console_on_stdout()
-        for table in tables:
-            if table.title:
-                console.print(table.title, markup=False, soft_wrap=True)
-            if table.rows or not table.title:
-                console.print(table.rich())
+        print_tables(tables, wide=self.output == "wide")
 
     def confirm(self, what: str, word: str) -> None:
         """Go on only when the user means it: he said `--yes`, or types `word` on a terminal.
@@ -165,39 +169,69 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table to show, `-` standing for nothing; where there are no rows, the title alone tells."""
+    """A table to show, `-` standing for nothing; where there are no rows, the title alone tells.
+
+    The last `further` columns are for `-o wide` alone. What stands in them may be missing from the answer of
+    a coordinator of an older release, so it is looked up with `get`.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Any]]
     title: str = ""
+    further: int = 0
 
-    def rich(self) -> Any:
+    def parts(self, *, wide: bool = False, edge: bool = True) -> Iterator[Any]:
+        """What rich prints for it: the title, the table, or both; `edge`: an empty line above and below."""
+        from rich.text import Text
+
+        if self.title:
+            yield Text(self.title, no_wrap=True, overflow="ignore")
+        if self.rows or not self.title:
+            yield self.rich(wide=wide, edge=edge)
+
+    def rich(self, *, wide: bool = False, edge: bool = True) -> Any:
         """As a rich table; cells are text, never markup, since they hold what strangers named."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE, pad_edge=False)
-        for heading in self.headings:
+        table = Table(box=box.SIMPLE, pad_edge=False, show_edge=edge)
+        shown = len(self.headings) - (0 if wide else self.further)
+        for heading in self.headings[:shown]:
             table.add_column(heading, overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(_cell(value)) for value in row))
+            table.add_row(*(Text(_cell(value)) for value in row[:shown]))
         return table
 
 
-def to_json(document: Any) -> str:
-    """Readable JSON."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+def utc(milliseconds: float | None) -> str | None:
+    """A time of the API, in ms since 1970, as a table shows it."""
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def console_on_stdout() -> "Console":
+def print_tables(tables: Sequence[Rows], *, wide: bool = False) -> None:
+    """Print them to stdout."""
+    console = console_on_stdout(wide=wide)
+    for table in tables:
+        for part in table.parts(wide=wide):
+            console.print(part, crop=False)
+
+
+def console_on_stdout(*, wide: bool = False) -> "Console":
     """A rich console that does not squeeze tables into 80 columns when nobody has that terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    width = _WIDE_PIPE if wide else _PIPE_WIDTH
+    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
 def _cell(value: Any) -> str:
+    return _CONTROL.sub(" ", _words(value))
+
+
+def _words(value: Any) -> str:
     if value is None or value in ("", [], {}, ()):
         return "-"
     if isinstance(value, bool):

@@ -111,12 +111,14 @@ def _add_command(place: Any, name: str, command: Command) -> argparse.ArgumentPa
     parser.set_defaults(command=command)
     for argument in command.arguments:
         _add_argument(parser, argument)
-    for option in command.options:
+    for option in command.all_options:
         _add_option(parser, option)
     for key in command.settings:
         _add_setting(parser, BY_KEY[key])
     if command.shows:
-        parser.add_argument("-o", "--output", choices=command.outputs, default="table", help="how to show it")
+        parser.add_argument(
+            "-o", "--output", choices=command.outputs, default=command.outputs[0], help="how to show it"
+        )
     parser.add_argument("--config", metavar="FILE", help="TOML file (VARPULIS_CONFIG, ./varpulis.toml)")
     return parser
 

@@ -76,7 +76,7 @@ def _command(command: Command) -> str:
     if command.example:
         lines.append(f"\n    {command.example}")
     rows = [f"| `{argument.name.upper()}` | {argument.help} |" for argument in command.arguments]
-    rows += [f"| {_code(option.flags)} | {option.help} |" for option in command.options]
+    rows += [f"| {_code(option.flags)} | {option.help} |" for option in command.all_options]
     settings = [BY_KEY[key] for key in command.settings]
     rows += [f"| {_code(setting.flags)} | {setting.help} |" for setting in settings if setting.flags]
     if command.shows:

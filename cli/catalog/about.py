@@ -85,7 +85,10 @@ COMMANDS: Final = (
         ("client.context",),
     ),
     Command(
-        "schema", "the AsyncAPI document of all NATS messages (always JSON)", "cli.commands.about:schema"
+        "schema",
+        "the AsyncAPI document of all NATS messages",
+        "cli.commands.about:schema",
+        outputs=("json", "yaml"),
     ),
     Command("version", "versions of varpulis and of what it stands on", "cli.commands.about:version"),
 )

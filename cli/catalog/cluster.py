@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.catalog.kinds import FOLLOW, YES, Argument, Command, Option
+from cli.catalog.kinds import FOLLOW, WIDE, YES, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
 _WORKER: Final = Argument("id", "id of the worker", words="workers")
@@ -13,8 +13,25 @@ COMMANDS: Final = (
         "the cluster in a few lines: leader, workers, groups",
         "cli.commands.cluster:status",
         CLIENT_KEYS,
+        watch=True,
     ),
-    Command("workers", "the workers and what runs on them", "cli.commands.cluster:workers", CLIENT_KEYS),
+    Command(
+        "workers",
+        "the workers and what runs on them",
+        "cli.commands.cluster:workers",
+        CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
+        example="varpulis workers --watch",
+    ),
+    Command(
+        "top",
+        "the cluster on one screen, live: problems, coordinators, workers, pipelines; q ends, s sorts",
+        "cli.commands.top:top",
+        CLIENT_KEYS,
+        options=(Option("--every", "seconds between two looks, 0.2 to 3600; default: 2", float),),
+        example="varpulis top",
+    ),
     Command(
         "topology",
         "what runs where, and how events flow from pipeline to pipeline",
@@ -29,7 +46,8 @@ COMMANDS: Final = (
         options=(
             Option(
                 "--follow",
-                "go on showing new ones until Ctrl-C; with -o json one document a line",
+                "go on showing new ones until Ctrl-C; with -o json one document a line, with -o yaml a `---` "
+                "between two",
                 bool,
                 False,
                 "-f",
@@ -40,6 +58,7 @@ COMMANDS: Final = (
             Option("--by", "only what this one decided: api, placement, liveness, ..."),
             Option("--limit", "how many at most, 1 to 1000", int, 50),
         ),
+        outputs=WIDE,
         example="varpulis events --about doors --follow",
     ),
     Command(
@@ -47,6 +66,7 @@ COMMANDS: Final = (
         "whether more or fewer workers are wanted, and why",
         "cli.commands.cluster:scaling",
         CLIENT_KEYS,
+        watch=True,
     ),
     Command(
         "rebalance",
@@ -61,6 +81,8 @@ COMMANDS: Final = (
         "the pipelines that move, and those that have moved",
         "cli.commands.moves:migrations",
         CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
     ),
     Command(
         "migration show",

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.catalog.kinds import Argument, Command, Option
+from cli.catalog.kinds import WIDE, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
 _CONNECTOR: Final = Argument("name", "name of the connector, as programs write it", words="connectors")
@@ -22,7 +22,14 @@ _CONNECTOR_OPTIONS: Final = (
 )
 
 COMMANDS: Final = (
-    Command("connector list", "the registered connectors", "cli.commands.connectors:list_all", CLIENT_KEYS),
+    Command(
+        "connector list",
+        "the registered connectors",
+        "cli.commands.connectors:list_all",
+        CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
+    ),
     Command(
         "connector show",
         "one registered connector, its secrets hidden, and who uses it",

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.catalog.kinds import FILE, FOLLOW, Argument, Command, Option
+from cli.catalog.kinds import FILE, FOLLOW, WIDE, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
 _GROUP: Final = Argument("group", "name of the group", words="groups")
@@ -15,6 +15,8 @@ COMMANDS: Final = (
         "the pipeline groups and where their pipelines run",
         "cli.commands.cluster:groups",
         CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
     ),
     Command(
         "deploy",
@@ -66,6 +68,7 @@ COMMANDS: Final = (
         "cli.commands.groups:history",
         CLIENT_KEYS,
         (_GROUP,),
+        watch=True,
     ),
     Command(
         "group rollback",
@@ -126,6 +129,8 @@ COMMANDS: Final = (
         "cli.commands.groups:pipeline_status",
         CLIENT_KEYS,
         (Argument("pipeline", "GROUP, or GROUP/PIPELINE", words="pipelines"),),
+        outputs=WIDE,
+        watch=True,
         example="varpulis pipeline status doors/doors",
     ),
     Command(

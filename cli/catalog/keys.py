@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.catalog.kinds import Argument, Command, Option
+from cli.catalog.kinds import WIDE, Argument, Command, Option
 from cli.settings import CLIENT_KEYS
 
 _KEY: Final = Argument("id", "id of the key, its middle part", words="keys")
@@ -34,7 +34,14 @@ COMMANDS: Final = (
         ),
         example="varpulis key create operator --note 'deploy job' --to deploy.key",
     ),
-    Command("key list", "the API keys, without their secrets", "cli.commands.keys:list_keys", CLIENT_KEYS),
+    Command(
+        "key list",
+        "the API keys, without their secrets",
+        "cli.commands.keys:list_keys",
+        CLIENT_KEYS,
+        outputs=WIDE,
+        watch=True,
+    ),
     Command(
         "key revoke",
         "end an API key at once",

@@ -42,10 +42,17 @@ class Option:
         return self.default if isinstance(self.default, str) else f"{self.default:g}"
 
 
+_WATCHING: Final = (
+    Option("--watch", "look again and again until Ctrl-C, and show what there is then", bool, False),
+    Option("--every", "with --watch: seconds between two looks, 0.2 to 3600; default: 2", float),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `run`: `module:function`; `shows`: it takes `-o`, with the choices `outputs`; `example`: a
-    line to learn from; `lenient`: wrong settings do not stop it, it tells of them.
+    """One command. `run`: `module:function`; `shows`: it takes `-o`, with the choices `outputs`, the first of
+    which is the default; `watch`: it may be asked to look again and again; `example`: a line to learn from;
+    `lenient`: wrong settings do not stop it, it tells of them.
     """
 
     name: str
@@ -55,12 +62,20 @@ class Command:
     arguments: tuple[Argument, ...] = ()
     options: tuple[Option, ...] = ()
     shows: bool = True
-    outputs: tuple[str, ...] = ("table", "json")
+    outputs: tuple[str, ...] = ("table", "json", "yaml")
+    watch: bool = False
     hidden: bool = False
     example: str = ""
     lenient: bool = False
 
+    @property
+    def all_options(self) -> tuple[Option, ...]:
+        """Its own, and those of watching."""
+        return (*self.options, *_WATCHING) if self.watch else self.options
 
+
+WIDE: Final = ("table", "wide", "json", "yaml")
+"""The outputs of a listing that has more columns to show."""
 YES: Final = Option("--yes", "do not ask", bool, False)
 FOLLOW: Final = Option(
     "--wait", "seconds to follow it, and then fail unless it is done; 0: do not", float, 0.0

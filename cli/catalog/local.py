@@ -46,7 +46,7 @@ COMMANDS: Final = (
             YES,
             Option("--previous", "a checkout of the release before, for rolling-upgrade", words="files"),
         ),
-        outputs=("table", "json", "html"),
+        outputs=("table", "json", "yaml", "html"),
         example="varpulis drill run all -o html > drills.html",
     ),
 )

@@ -15,6 +15,7 @@ COMMANDS: Final = (
         "the coordinators as the Raft group sees them",
         "cli.commands.cluster:raft_status",
         CLIENT_KEYS,
+        watch=True,
     ),
     Command(
         "raft transfer",

@@ -1,12 +1,11 @@
 """Commands about varpulis itself: `config show`, `schema`, `version`."""
 
 import platform
-import sys
 from importlib import metadata
 from typing import Final
 
 from cli.errors import OK
-from cli.invocation import Invocation, Rows, to_json
+from cli.invocation import Invocation, Rows
 from cli.settings import SETTINGS
 from proto_schemas.export import asyncapi
 
@@ -34,8 +33,7 @@ def config_show(call: Invocation) -> int:
 
 def schema(call: Invocation) -> int:
     """The messages on NATS, for other programs."""
-    del call
-    sys.stdout.write(to_json(asyncapi()) + "\n")
+    call.show(asyncapi())
     return OK
 
 

@@ -10,6 +10,7 @@ from cli.errors import FAILED, OK, CliError
 from cli.invocation import Invocation, Rows
 
 _PAGE: Final = 1000
+_PLACEMENT: Final = ("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON")
 _LEADER_PATIENCE: Final = 2.0
 _SILENT_MS: Final = 1_000
 """Beyond the time after which a leader without answers gives up."""
@@ -22,11 +23,11 @@ def status(call: Invocation) -> int:
         found = every(client, "/pipeline-groups", "pipeline_groups")
     rows = [(name.replace("_", " "), value) for name, value in summary.items()]
     tables = [Rows(("CLUSTER", ""), rows), _coordinators(raft)]
-    waiting = [row for row in _placements(found) if row[2] != "running"]
+    waiting = [
+        _placement(group, one) for group in found for one in group["placements"] if one["status"] != "running"
+    ]
     if waiting:
-        tables.append(
-            Rows(("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON"), waiting, "not running")
-        )
+        tables.append(Rows(_PLACEMENT, waiting, "not running"))
     call.show({"summary": summary, "raft": raft}, *tables)
     return OK
 
@@ -36,6 +37,7 @@ def workers(call: Invocation) -> int:
     with call.connect() as client:
         found = every(client, "/workers", "workers")
     headings = ("WORKER", "STATUS", "PIPELINES", "MAX", "EVENTS", "HEARTBEAT", "ADDRESS", "ASSIGNED")
+    further = ("CPUS", "LABELS", "CARRIER", "INCARNATION")
     rows = [
         (
             worker["id"],
@@ -46,10 +48,15 @@ def workers(call: Invocation) -> int:
             _age(worker["last_heartbeat_age_ms"]),
             worker["address"],
             worker["assigned_pipelines"],
+            worker.get("cpu_cores"),
+            worker.get("labels"),
+            worker.get("carrier"),
+            worker.get("incarnation"),
         )
         for worker in found
     ]
-    call.show({"workers": found, "total": len(found)}, Rows(headings, rows))
+    table = Rows((*headings, *further), rows, further=len(further))
+    call.show({"workers": found, "total": len(found)}, table)
     return OK
 
 
@@ -57,8 +64,23 @@ def groups(call: Invocation) -> int:
     """Every group, pipeline by pipeline."""
     with call.connect() as client:
         found = every(client, "/pipeline-groups", "pipeline_groups")
-    headings = ("GROUP", "PIPELINE", "STATUS", "WORKER", "EPOCH", "REASON")
-    call.show({"pipeline_groups": found, "total": len(found)}, Rows(headings, _placements(found)))
+    further = ("VERSION", "LOSS WINDOW", "MOVING", "COPY", "ADDRESS", "DELIVERY", "STRATEGY")
+    rows = [
+        (
+            *_placement(group, one),
+            one.get("version"),
+            loss_window(group, one),
+            one.get("moving"),
+            one.get("pipeline_id"),
+            one.get("worker_address"),
+            group.get("delivery"),
+            group.get("strategy"),
+        )
+        for group in found
+        for one in group["placements"]
+    ]
+    table = Rows((*_PLACEMENT, *further), rows, further=len(further))
+    call.show({"pipeline_groups": found, "total": len(found)}, table)
     return OK
 
 
@@ -125,11 +147,11 @@ def _raft(call: Invocation, client: ClusterClient) -> dict[str, Any]:
     return seen
 
 
-def every(client: ClusterClient, path: str, items: str) -> list[dict[str, Any]]:
+def every(client: ClusterClient, path: str, items: str, **query: Any) -> list[dict[str, Any]]:
     """All items of a list, page by page."""
     found: list[dict[str, Any]] = []
     while True:
-        page = client.get(path, limit=_PAGE, offset=len(found))
+        page = client.get(path, limit=_PAGE, offset=len(found), **query)
         found += page[items]
         if not page["pagination"]["has_more"] or not page[items]:
             return found
@@ -157,19 +179,14 @@ def _role(node: dict[str, Any]) -> str:
     return "silent" if silent else str(node["role"])
 
 
-def _placements(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            group["name"],
-            placement["pipeline_name"],
-            placement["status"],
-            placement["worker_id"],
-            placement["epoch"],
-            placement["reason"],
-        )
-        for group in found
-        for placement in group["placements"]
-    ]
+def loss_window(group: dict[str, Any], placement: dict[str, Any]) -> str:
+    """How much the death of its worker would cost, in words."""
+    window = group.get("loss_windows", {}).get(placement["pipeline_name"])
+    return "not known" if window is None else f"{window} s"
+
+
+def _placement(group: dict[str, Any], one: dict[str, Any]) -> tuple[Any, ...]:
+    return group["name"], one["pipeline_name"], one["status"], one["worker_id"], one["epoch"], one["reason"]
 
 
 def _age(milliseconds: int | None) -> str | None:

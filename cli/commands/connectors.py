@@ -14,16 +14,17 @@ import msgspec
 from cli.commands.cluster import every
 from cli.commands.groups import fields
 from cli.errors import OK, UsageError
-from cli.invocation import Invocation, Rows
+from cli.invocation import Invocation, Rows, utc
 
-_HEADINGS: Final = ("CONNECTOR", "TYPE", "VERSION", "PARAMS", "USED BY", "DESCRIPTION")
+_HEADINGS: Final = ("CONNECTOR", "TYPE", "VERSION", "PARAMS", "USED BY", "DESCRIPTION", "CREATED", "UPDATED")
+_FURTHER: Final = 2
 
 
 def list_all(call: Invocation) -> int:
     """Every registered connector."""
     with call.connect() as client:
         found = every(client, "/connectors", "connectors")
-    call.show({"connectors": found, "total": len(found)}, Rows(_HEADINGS, [_row(one) for one in found]))
+    call.show({"connectors": found, "total": len(found)}, _table(found))
     return OK
 
 
@@ -100,7 +101,11 @@ def _path(call: Invocation) -> str:
 
 
 def _show(call: Invocation, connector: dict[str, Any]) -> None:
-    call.show(connector, Rows(_HEADINGS, [_row(connector)]))
+    call.show(connector, _table([connector]))
+
+
+def _table(found: list[dict[str, Any]]) -> Rows:
+    return Rows(_HEADINGS, [_row(one) for one in found], further=_FURTHER)
 
 
 def _row(one: dict[str, Any]) -> tuple[Any, ...]:
@@ -111,4 +116,6 @@ def _row(one: dict[str, Any]) -> tuple[Any, ...]:
         one["params"],
         one["used_by"],
         one["description"],
+        utc(one.get("created_at")),
+        utc(one.get("updated_at")),
     )

@@ -5,18 +5,19 @@ the loss of any of them, and shows nothing twice.
 """
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
-
 from cli.client import ClusterClient, Unreachable
+from cli.documents import Stream
 from cli.errors import OK, UsageError
 from cli.invocation import Invocation, Rows
 
 _HEADINGS: Final = ("TIME", "BY", "WHAT", "ABOUT", "WHY")
 _LOOK_EVERY: Final = 0.5
 _PAGE: Final = 1000
+_Show = Callable[[list[dict[str, Any]]], None]
 
 
 def events(call: Invocation) -> int:
@@ -30,16 +31,18 @@ def events(call: Invocation) -> int:
         if since is not None and not page["complete"]:
             call.note("varpulis: the trail no longer holds all that came since then: this is what is left")
         if not call.arguments["follow"]:
-            call.show(page, Rows(_HEADINGS, [_row(event) for event in page["events"]]))
+            rows = [(*_row(event), event["seq"]) for event in page["events"]]
+            call.show(page, Rows((*_HEADINGS, "NUMBER"), rows, further=1))
             return OK
         call.shown = True
-        _show(call, page["events"])
+        show = _documents(call.output) if call.for_programs else _lines(call.output)
+        show(page["events"])
         more = page["pagination"]["has_more"]
-        _follow(call, client, page["events"][-1]["seq"] if more else page["newest"], asked)
+        _follow(call, client, page["events"][-1]["seq"] if more else page["newest"], asked, show)
     return OK
 
 
-def _follow(call: Invocation, client: ClusterClient, seen: int, asked: dict[str, Any]) -> None:
+def _follow(call: Invocation, client: ClusterClient, seen: int, asked: dict[str, Any], show: _Show) -> None:
     """Until interrupted."""
     while True:
         try:
@@ -50,20 +53,31 @@ def _follow(call: Invocation, client: ClusterClient, seen: int, asked: dict[str,
             continue
         if not page["complete"]:
             call.note("varpulis: more happened than the trail holds: some is missing here")
-        _show(call, page["events"])
+        show(page["events"])
         more = page["pagination"]["has_more"]
         seen = page["events"][-1]["seq"] if more else max(page["newest"], 0)
         if not more:
             time.sleep(_LOOK_EVERY)
 
 
-def _show(call: Invocation, found: list[dict[str, Any]]) -> None:
-    for event in found:
-        if call.output == "json":
-            print(msgspec.json.encode(event).decode(), flush=True)
-        else:
+def _documents(form: str) -> _Show:
+    stream = Stream(form)
+
+    def show(found: list[dict[str, Any]]) -> None:
+        for event in found:
+            stream.write(event)
+
+    return show
+
+
+def _lines(output: str) -> _Show:
+    def show(found: list[dict[str, Any]]) -> None:
+        for event in found:
             when, by, what, about, why = _row(event)
-            print(f"{when}  {by:<10}  {what:<22}  {about}  {why}".rstrip(), flush=True)
+            number = f"{event['seq']:<8}  " if output == "wide" else ""
+            print(f"{number}{when}  {by:<10}  {what:<22}  {about}  {why}".rstrip(), flush=True)
+
+    return show
 
 
 def _row(event: dict[str, Any]) -> tuple[str, str, str, str, str]:

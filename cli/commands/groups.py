@@ -2,7 +2,6 @@
 `inject`, `group show`, `pipeline status`.
 """
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,10 +9,11 @@ from urllib.parse import quote
 import msgspec
 
 from cli.client import Refused
+from cli.commands.cluster import loss_window
 from cli.demo.group import reasons
 from cli.errors import FAILED, OK, UsageError
 from cli.group_file import read_group
-from cli.invocation import Invocation, Rows
+from cli.invocation import Invocation, Rows, utc
 from proto_schemas.rest import MAX_WHY, ROLLBACK_ASKED
 
 
@@ -111,7 +111,7 @@ def history(call: Invocation) -> int:
         (
             one["version"],
             one["status"],
-            datetime.fromtimestamp(one["at"] / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            utc(one["at"]),
             one["by"],
             one["why"],
             one["pipelines"],
@@ -171,19 +171,21 @@ def pipeline_status(call: Invocation) -> int:
             one["worker_id"],
             one["epoch"],
             one["version"],
-            _seconds(group["loss_windows"].get(one["pipeline_name"])),
+            loss_window(group, one),
             one["reason"] or "",
+            one["instance_of"],
+            one.get("moving"),
+            one.get("pipeline_id"),
+            one.get("worker_address"),
         )
         for one in found
     ]
     headings = ("PIPELINE", "STATUS", "WORKER", "EPOCH", "VERSION", "LOSS WINDOW", "REASON")
+    further = ("INSTANCE OF", "MOVING", "COPY", "ADDRESS")
+    table = Rows((*headings, *further), rows, name, further=len(further))
     windows = {one["pipeline_name"]: group["loss_windows"].get(one["pipeline_name"]) for one in found}
-    call.show({"group": name, "placements": found, "loss_windows": windows}, Rows(headings, rows, name))
+    call.show({"group": name, "placements": found, "loss_windows": windows}, table)
     return OK if all(one["status"] == "running" for one in found) else FAILED
-
-
-def _seconds(window: int | None) -> str:
-    return "not known" if window is None else f"{window} s"
 
 
 def _show_plan(call: Invocation, plan: Any) -> int:

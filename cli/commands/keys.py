@@ -60,11 +60,14 @@ def list_keys(call: Invocation) -> int:
             key["note"],
             _date(key["created_at"]),
             _date(key["expires_at"]),
+            _date(key.get("revoked_at")),
+            key.get("replaced_by"),
         )
         for key in answer["keys"]
     ]
     title = "" if rows else "there are no keys"
-    call.show(answer, Rows(("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES"), rows, title))
+    headings = ("KEY", "ROLE", "WORKER", "STATUS", "NOTE", "MADE", "EXPIRES", "REVOKED", "REPLACED BY")
+    call.show(answer, Rows(headings, rows, title, further=2))
     return OK
 
 

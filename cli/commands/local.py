@@ -61,9 +61,9 @@ def _announce(call: Invocation, started: cluster.Started) -> None:
             f"varpulis: the admin's API key is {started.admin_key}\n"
             f"varpulis: it is shown only now, and lies in {keys.admin(call.data_dir)}"
         )
-    runs = {} if call.output == "json" else what_runs(record, keys.of(call.data_dir, record))
+    runs = {} if call.for_programs else what_runs(record, keys.of(call.data_dir, record))
     call.show(document(record, str(call.data_dir.resolve())), _table(record, runs))
-    if call.output != "json":
+    if not call.for_programs:
         call.note(f"varpulis: for Prometheus, the targets are in {call.data_dir.resolve() / targets.NAME}")
     for how in started.lost.values():
         call.note(f"varpulis: {how}")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from cli.client import ClusterClient
 from cli.errors import FAILED, OK, UsageError
-from cli.invocation import Invocation, Rows
+from cli.invocation import Invocation, Rows, utc
 
 _LOOK_EVERY: Final = 0.2
 _LONGEST: Final = 86_400.0
@@ -123,6 +123,7 @@ def _seconds(call: Invocation, name: str) -> float:
 
 def _moves(found: list[dict[str, Any]]) -> Rows:
     headings = ("MIGRATION", "PIPELINE", "STATUS", "CAUSE", "FROM", "TO", "REASON")
+    further = ("FROM EPOCH", "TO EPOCH", "STARTED", "TOOK")
     rows = [
         (
             move["id"],
@@ -132,10 +133,19 @@ def _moves(found: list[dict[str, Any]]) -> Rows:
             move["from_worker"],
             move["to_worker"],
             move["reason"],
+            move.get("from_epoch"),
+            move.get("to_epoch"),
+            utc(move.get("started_at")),
+            _took(move),
         )
         for move in found
     ]
-    return Rows(headings, rows)
+    return Rows((*headings, *further), rows, further=len(further))
+
+
+def _took(move: dict[str, Any]) -> str | None:
+    began, ended = move.get("started_at"), move.get("ended_at")
+    return None if began is None or ended is None else f"{ended - began} ms"
 
 
 def _job(job: dict[str, Any]) -> Rows:

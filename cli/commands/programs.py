@@ -36,7 +36,7 @@ def run(call: Invocation) -> int:
     later = _milliseconds(call.arguments["then"])
     play = Play(program, arrival_ms=time.time_ns() // 1_000_000)
     outputs: list[Line] = []
-    keep = outputs.append if call.output == "json" else _write
+    keep = outputs.append if call.for_programs else _write
     try:
         with _opened(call.arguments["events"]) as lines:
             for line in play.events(lines):
@@ -45,7 +45,7 @@ def run(call: Invocation) -> int:
             keep(line)
     except TooFar as error:
         raise CliError(f"{call.arguments['events']}: {error}") from None
-    if call.output == "json":
+    if call.for_programs:
         call.show(
             {
                 "outputs": [{"way": line.way, **line.event()} for line in outputs],
@@ -64,9 +64,9 @@ def explain(call: Invocation) -> int:
     if program is None:
         return FAILED
     facts = explained(program)
-    python = program.python if call.arguments["code"] or call.output == "json" else None
+    python = program.python if call.arguments["code"] or call.for_programs else None
     call.show({**msgspec.to_builtins(facts), "python": python}, *_facts(facts))
-    if python is not None and call.output != "json":
+    if python is not None and not call.for_programs:
         _show_code(python)
     return OK
 
@@ -121,7 +121,7 @@ def _found(call: Invocation, path: Path, programs: dict[str, tuple[str, list[Dia
     """Show what is wrong with each program; whether that is an error is the exit code."""
     found = [(name, finding) for name, (_, findings) in programs.items() for finding in findings]
     valid = all(finding.severity != "error" for _, finding in found)
-    if call.output == "json":
+    if call.for_programs:
         remarks = [{"pipeline": name, **asdict(finding)} for name, finding in found]
         call.show({"valid": valid, "diagnostics": remarks})
         return OK if valid else FAILED

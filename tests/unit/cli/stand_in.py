@@ -4,13 +4,14 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
 
 class Coordinator(ThreadingHTTPServer):
-    """Answers every request with `status` and `answer`, and keeps what it was asked."""
+    """Answers every request with `status` and `answer`, or what `answers` says for its path, and keeps what
+    it was asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -18,6 +19,7 @@ class Coordinator(ThreadingHTTPServer):
         self.keys: list[str | None] = []
         self.headers: list[dict[str, str]] = []
         self.status, self.answer = 200, b"{}"
+        self.answers: Callable[[str], Any] | None = None
         self.cut = 0
         self.ahead = 0.0
         """Seconds by which its clock is wrong."""
@@ -47,6 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.keys.append(self.headers.get("x-api-key"))
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         status, answer = self.server.tell(self.command, self.path.partition("?")[0])
+        if self.server.answers is not None:
+            answer = json.dumps(self.server.answers(path)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
