@@ -37,6 +37,7 @@ COMMANDS: Final = (
         "what runs where, and how events flow from pipeline to pipeline",
         "cli.commands.cluster:topology",
         CLIENT_KEYS,
+        watch=True,
     ),
     Command(
         "events",
@@ -90,6 +91,7 @@ COMMANDS: Final = (
         "cli.commands.moves:migration",
         CLIENT_KEYS,
         (Argument("id", "id of the migration, as `varpulis migrations` tells it", words="migrations"),),
+        watch=True,
     ),
     Command(
         "worker show",
@@ -97,6 +99,7 @@ COMMANDS: Final = (
         "cli.commands.workers:show",
         CLIENT_KEYS,
         (_WORKER,),
+        watch=True,
     ),
     Command(
         "worker remove",

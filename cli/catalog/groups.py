@@ -61,6 +61,7 @@ COMMANDS: Final = (
         (_GROUP,),
         (Option("--source", "print the programs as well", bool, False),),
         example="varpulis group show doors --source",
+        watch=True,
     ),
     Command(
         "group history",
