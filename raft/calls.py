@@ -126,6 +126,11 @@ class Calls:
         return to
 
     @property
+    def hands_over(self) -> bool:
+        """Whether a target has leadership to take, and still time for it."""
+        return self._handover.target is not None
+
+    @property
     def busy(self) -> bool:
         """Whether a read, a hand-over or an answer is waited for, and time may end it."""
         return self.reads.asking or self._handover.holds or self._proposals.has_orphans

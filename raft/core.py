@@ -199,6 +199,11 @@ class RaftCore(CoreView):
         """
         return self._calls.transfer(to)
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether a hand-over that `transfer` began is under way; it lasts an election timeout at most."""
+        return self._calls.hands_over
+
     def connection_changed(self, connected: bool, *, patient: bool = True) -> None:
         """The bus came or went. While it is away no peer is reachable, and the engine does not campaign.
 

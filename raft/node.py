@@ -304,19 +304,25 @@ class RaftNode:
 
     async def transfer(self, to: str | None = None, *, timeout: float) -> str:
         """Give leadership to `to`, or to the follower that is furthest; returns the new leader's id. Calls
-        wait meanwhile, here and at followers; none fails because of it.
+        wait meanwhile, here and at followers; none fails because of it. A target that does not make it within
+        an election timeout, or is out of reach for a moment, is told again for as long as there is time.
 
         Raises `NotLeader`, `Unavailable` and `TransferRefused`.
         """
         core, me = self._running(), self._config.node_id
         if to == me and core.is_leader:
             return me
-        target = core.transfer(to)
+        loop = asyncio.get_running_loop()
+        target, until = core.transfer(to), loop.time() + timeout
         self._wake()
-        if not await self._until(lambda: core.leader_id not in (None, me), timeout):
-            raise TransferRefused(target, f"it did not take over within {timeout:g} s")
-        if core.leader_id is None:
-            raise Unavailable("no leader is known")
+        while core.leader_id in (None, me):
+            if loop.time() >= until:
+                raise TransferRefused(target, f"it did not take over within {timeout:g} s")
+            if core.is_leader and not core.hands_over:
+                with contextlib.suppress(TransferRefused):
+                    target = core.transfer(to)
+                    self._wake()
+            await asyncio.sleep(self._config.heartbeat_interval / 20)
         return core.leader_id
 
     async def change_members(

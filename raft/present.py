@@ -83,6 +83,10 @@ class Present:
     def transfer(self, to: str | None = None) -> str:
         return self.core.transfer(to)
 
+    @property
+    def hands_over(self) -> bool:
+        return self.core.hands_over
+
     def withdraw(self, cause: str) -> None:
         self.core.withdraw(cause)
 

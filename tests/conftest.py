@@ -6,6 +6,7 @@ order stays as written, so that tests which share a module's cluster stay togeth
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "varpulis-test
 # Without compiled files each of the hundreds of processes that we start compiles all it imports: 0.1 s each.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what goes on in the background
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # our processes inherit it; some tests press Ctrl-C
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,6 @@ async def test_a_program_reads_and_writes_through_a_connector_that_the_command_l
             env=environment(),
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # whoever started the tests
         )
         assert following.stdout is not None
         try:

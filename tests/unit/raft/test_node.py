@@ -12,7 +12,15 @@ import pytest
 from raft.bus import Bus, Message
 from raft.codec import HelloReply, encode
 from raft.config import RaftConfig
-from raft.errors import CommandTooLarge, DirectoryInUse, NodeIdInUse, OutcomeUnknown, RaftError, Unavailable
+from raft.errors import (
+    CommandTooLarge,
+    DirectoryInUse,
+    NodeIdInUse,
+    OutcomeUnknown,
+    RaftError,
+    TransferRefused,
+    Unavailable,
+)
 from raft.memory_bus import MemoryBus, MemoryConnection
 from raft.node import RaftNode
 from raft.outcomes import Committed
@@ -237,6 +245,30 @@ async def test_a_leader_that_stops_hands_over_without_waiting_for_an_election_ti
     await cluster.leader()
     assert sum(node.counters.elections for node in cluster.nodes.values()) >= 1
     assert all(node.term == term + 1 for node in cluster.nodes.values())
+
+
+async def test_a_transfer_tells_a_target_again_that_did_not_make_it_in_time(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    name, target = cluster.name_of(leader), cluster.name_of(cluster.followers()[0])
+    cluster.bus.cut(name, target)
+    giving = asyncio.create_task(leader.transfer(target, timeout=SECONDS))
+    core = leader._core
+    assert core is not None
+    await until(lambda: core.hands_over)
+    await until(lambda: not core.hands_over)
+    assert await insist(cluster, b"meanwhile") and not giving.done()
+    cluster.bus.heal()
+    assert await giving == target
+    assert (await cluster.leader()).status().this_node_id == target
+
+
+async def test_a_transfer_to_who_never_answers_ends_with_its_time(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    target = cluster.name_of(cluster.followers()[0])
+    cluster.bus.cut(cluster.name_of(leader), target)
+    with pytest.raises(TransferRefused, match=f"{target}.* within 1 s"):
+        await leader.transfer(target, timeout=1.0)
+    assert leader.is_leader
 
 
 async def test_a_leader_whose_whole_group_stops_asks_nobody_to_campaign(
