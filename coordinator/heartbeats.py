@@ -19,7 +19,7 @@ from typing import Final
 from msgspec.structs import replace as replace_struct
 
 from coordinator.loads import Load, first
-from proto_schemas.messages import Heartbeat, HeartbeatPart, RunningPipeline
+from proto_schemas.messages import Heartbeat, HeartbeatPart, PipelineMetrics, RunningPipeline
 
 MAX_STRANGERS: Final = 10_000
 """Names tracked that no state here knows: as many as there may be workers, for to a coordinator that has not
@@ -30,8 +30,9 @@ SUSPECT_INTERVALS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The last heartbeat of a worker. `pipelines`, `load` and `loss_windows` are None for one that does not
-    tell; the last, by pipeline id, are empty where all are 0."""
+    """The last heartbeat of a worker. `pipelines`, `load`, `loss_windows` and `metrics` are None for one that
+    does not tell; loss windows, by pipeline id, are empty where all are 0; `metrics` are in the order of
+    `pipelines`."""
 
     at: float
     count: int = 0
@@ -43,6 +44,13 @@ class Heard:
     draining: bool = False
     load: Load | None = None
     loss_windows: Mapping[str, int] | None = None
+    metrics: list[PipelineMetrics] | None = None
+
+    def counted(self) -> dict[str, PipelineMetrics]:
+        """What each copy that runs has counted, by pipeline id; empty when the worker does not tell."""
+        if self.pipelines is None or self.metrics is None or len(self.pipelines) != len(self.metrics):
+            return {}
+        return dict(zip(self.pipelines, self.metrics, strict=True))
 
     def loss_window(self, pipeline_id: str) -> int | None:
         """Seconds whose events would be lost with this copy; None when the worker does not tell."""
@@ -58,17 +66,24 @@ class _Parts:
     incarnation: str | None
     seq: int
     of: int
-    here: dict[int, HeartbeatPart] = field(default_factory=dict)
+    here: dict[int, tuple[HeartbeatPart, list[PipelineMetrics] | None]] = field(default_factory=dict)
 
     def whole(self, heartbeat: Heartbeat) -> Heartbeat | None:
         """One of its messages with the lists of all; None while some are missing."""
         if len(self.here) < self.of:
             return None
-        parts = [self.here[number] for number in range(self.of)]
+        parts = [self.here[number][0] for number in range(self.of)]
+        counted = [metrics for _, metrics in (self.here[number] for number in range(self.of))]
         copies = [copy for part in parts for copy in part.pipelines]
         told = all(part.loss_windows is not None for part in parts)
         windows = [secs for part in parts for secs in part.loss_windows or ()]
-        return replace_struct(heartbeat, part=None, pipelines=copies, loss_windows=windows if told else None)
+        return replace_struct(
+            heartbeat,
+            part=None,
+            pipelines=copies,
+            loss_windows=windows if told else None,
+            pipeline_metrics=None if None in counted else [one for share in counted for one in share or ()],
+        )
 
 
 class HeartbeatTable:
@@ -132,7 +147,9 @@ class HeartbeatTable:
             return False
         else:
             self._strangers.add(worker_id)
-            heartbeat = replace_struct(heartbeat, pipelines=None, load=None, loss_windows=None, part=None)
+            heartbeat = replace_struct(
+                heartbeat, pipelines=None, load=None, loss_windows=None, part=None, pipeline_metrics=None
+            )
         same = last is not None and last.incarnation == heartbeat.incarnation
         if last is not None and same and _not_after(heartbeat.seq, last.seq):
             self.out_of_order += 1
@@ -157,6 +174,7 @@ class HeartbeatTable:
             draining=heartbeat.draining,
             load=_load(last, heartbeat.load, at),
             loss_windows=_loss_windows(heartbeat),
+            metrics=heartbeat.pipeline_metrics,
         )
         self._heard.move_to_end(worker_id)
         return (
@@ -180,7 +198,7 @@ class HeartbeatTable:
                     return None
                 self.incomplete += 1
             parts = self._parts[worker_id] = _Parts(*key)
-        parts.here[part.number] = part
+        parts.here[part.number] = (part, heartbeat.pipeline_metrics)
         whole = parts.whole(heartbeat)
         if whole is not None:
             del self._parts[worker_id]

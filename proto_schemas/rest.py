@@ -191,11 +191,19 @@ class HistoryView(View, frozen=True, kw_only=True):
     versions: list[EditionView]
 
 
+class TrafficView(View, frozen=True, kw_only=True):
+    """Events that one copy took in and put out since it was deployed: a rate is a difference of two looks at
+    one `pipeline_id`."""
+
+    events_in: int
+    events_out: int
+
+
 class GroupView(View, frozen=True, kw_only=True):
     """`GET /pipeline-groups/{id}`. Statuses: deploying running partially_running failed torn_down.
 
-    `loss_windows`: by name of an instance, the seconds whose events would be lost if its worker died now, as
-    the answering coordinator heard last; absent where that is not known.
+    By name of an instance, as the answering coordinator heard last, absent where that is not known:
+    `loss_windows`, the seconds whose events would be lost if its worker died now; `traffic`, its events.
     """
 
     id: str
@@ -210,6 +218,7 @@ class GroupView(View, frozen=True, kw_only=True):
     strategy: str | None
     update: UpdateView | None
     loss_windows: dict[str, int]
+    traffic: dict[str, TrafficView]
 
 
 class Pagination(View, frozen=True, kw_only=True):

@@ -173,6 +173,7 @@ def pipeline_status(call: Invocation) -> int:
             one["version"],
             loss_window(group, one),
             one["reason"] or "",
+            *_events(group, one),
             one["instance_of"],
             one.get("moving"),
             one.get("pipeline_id"),
@@ -181,11 +182,21 @@ def pipeline_status(call: Invocation) -> int:
         for one in found
     ]
     headings = ("PIPELINE", "STATUS", "WORKER", "EPOCH", "VERSION", "LOSS WINDOW", "REASON")
-    further = ("INSTANCE OF", "MOVING", "COPY", "ADDRESS")
+    further = ("EVENTS IN", "EVENTS OUT", "INSTANCE OF", "MOVING", "COPY", "ADDRESS")
     table = Rows((*headings, *further), rows, name, further=len(further))
     windows = {one["pipeline_name"]: group["loss_windows"].get(one["pipeline_name"]) for one in found}
-    call.show({"group": name, "placements": found, "loss_windows": windows}, table)
+    traffic = {one["pipeline_name"]: group.get("traffic", {}).get(one["pipeline_name"]) for one in found}
+    call.show(
+        {"group": name, "placements": found, "loss_windows": windows, "traffic": traffic},
+        table,
+    )
     return OK if all(one["status"] == "running" for one in found) else FAILED
+
+
+def _events(group: dict[str, Any], placement: dict[str, Any]) -> tuple[int | None, int | None]:
+    """What the present copy took in and put out."""
+    told = group.get("traffic", {}).get(placement["pipeline_name"]) or {}
+    return told.get("events_in"), told.get("events_out")
 
 
 def _show_plan(call: Invocation, plan: Any) -> int:

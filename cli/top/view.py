@@ -73,13 +73,13 @@ def _pipelines(pipelines: list[dict[str, Any]], room: int) -> Rows:
             one["name"],
             one["status"] + (" (moving)" if one["moving"] else ""),
             one["worker_id"],
-            _rate(one["worker_events_per_sec"]),
+            _rate(one["events_per_sec"]),
             "not known" if one["loss_window_secs"] is None else f"{one['loss_window_secs']} s",
             one["reason"],
         )
         for one in shown
     ]
-    headings = ("PIPELINE", "STATUS", "WORKER", "WORKER'S EVENTS/S", "LOSS WINDOW", "REASON")
+    headings = ("PIPELINE", "STATUS", "WORKER", "EVENTS/S", "LOSS WINDOW", "REASON")
     return Rows(headings, rows, _of("pipelines", shown, pipelines))
 
 

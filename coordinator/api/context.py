@@ -24,13 +24,14 @@ from coordinator.security.door import Door
 from coordinator.security.proof import Proof
 from coordinator.security.sealing import Sealer
 from coordinator.standing import outside
-from coordinator.state.views import Observed
+from coordinator.state.views import Observed, Traffic
 from coordinator.streams import Streams
 from coordinator.worker_commands import WorkerCommands
 from coordinator.worker_rest import RestCarrier
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import MAX_WHY, Pagination
+from proto_schemas.messages import PipelineMetrics
+from proto_schemas.rest import MAX_WHY, Pagination, TrafficView
 from proto_schemas.subjects import Subjects
 from raft.status import RaftStatus
 
@@ -125,6 +126,23 @@ class Context:
         """Seconds whose events would be lost with a copy; None when that is not known."""
         heard = self.table.get(worker_id) if worker_id is not None else None
         return heard.loss_window(pipeline_id) if heard is not None and pipeline_id is not None else None
+
+    def traffic(self) -> Traffic:
+        """The events of copies, each worker's list being looked up once; for one answer."""
+        counted: dict[str, dict[str, PipelineMetrics]] = {}
+
+        def of(worker_id: str | None, pipeline_id: str | None) -> TrafficView | None:
+            if worker_id is None or pipeline_id is None:
+                return None
+            if worker_id not in counted:
+                heard = self.table.get(worker_id)
+                counted[worker_id] = heard.counted() if heard is not None else {}
+            one = counted[worker_id].get(pipeline_id)
+            return (
+                TrafficView(events_in=one.events_in, events_out=one.events_out) if one is not None else None
+            )
+
+        return of
 
     def observed_all(self) -> dict[str, Observed]:
         """The same of every worker."""

@@ -70,7 +70,7 @@ async def create_group(
             f"group {spec.name!r} was created by this request and is torn down since: "
             "create it again with a new Idempotency-Key",
         )
-    view = group_view(context.ledger.state, group, context.loss_window)
+    view = group_view(context.ledger.state, group, context.loss_window, context.traffic())
     return Response(view, status_code=201 if view.status == "running" else 202)
 
 
@@ -79,7 +79,8 @@ async def list_groups(context: Given, limit: Limit = 50, offset: Offset = 0) -> 
     """All groups, by id."""
     state = context.ledger.state
     names, pagination = page(sorted(state.groups), limit, offset)
-    views = [group_view(state, state.groups[name], context.loss_window) for name in names]
+    traffic = context.traffic()
+    views = [group_view(state, state.groups[name], context.loss_window, traffic) for name in names]
     return GroupList(pipeline_groups=views, total=pagination.total, pagination=pagination)
 
 

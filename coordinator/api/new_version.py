@@ -41,7 +41,7 @@ async def roll(context: Context, group_id: str, asked: Asked, *, dry_run: bool, 
 
 def with_version(context: Context, group: Group, status: int) -> Response[GroupView]:
     """The answer that shows a group."""
-    view = group_view(context.ledger.state, group, context.loss_window)
+    view = group_view(context.ledger.state, group, context.loss_window, context.traffic())
     return Response(view, status_code=status, headers={"etag": f'"{group.version}"'})
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from coordinator.state import history
 from coordinator.state.model import (
@@ -27,10 +27,13 @@ from proto_schemas.rest import (
     RouteView,
     SummaryView,
     TopologyView,
+    TrafficView,
     UpdateView,
     WorkerView,
 )
 from proto_schemas.subjects import EXTERNAL, Subjects
+
+T = TypeVar("T")
 
 WAITING: Final = "the leader has not chosen a worker yet: it will within seconds, or say here why not"
 """The reason of a placement that is pending and has no other."""
@@ -95,9 +98,16 @@ def worker_view(state: State, worker: Worker, observed: Observed) -> WorkerView:
 
 LossWindows = Callable[[str | None, str | None], int | None]
 """Worker and pipeline id to the seconds whose events would be lost with the copy; None: not known."""
+Traffic = Callable[[str | None, str | None], TrafficView | None]
+"""Worker and pipeline id to the events of the copy; None: not known."""
 
 
-def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None) -> GroupView:
+def group_view(
+    state: State,
+    group: Group,
+    losses: LossWindows = lambda *_: None,
+    traffic: Traffic = lambda *_: None,
+) -> GroupView:
     """One group with its placements, in the order of its spec."""
     name = group.spec.name
     placements = state.placements.get(name, {})
@@ -116,13 +126,16 @@ def group_view(state: State, group: Group, losses: LossWindows = lambda *_: None
         delivery=group.spec.delivery,
         strategy=group.spec.strategy,
         update=_update_view(state, group),
-        loss_windows=_loss_windows(placements, losses),
+        loss_windows=_known(placements, losses),
+        traffic=_known(placements, traffic),
     )
 
 
-def _loss_windows(placements: Mapping[str, Placement], losses: LossWindows) -> dict[str, int]:
-    found = {name: losses(each.worker_id, each.pipeline_id) for name, each in placements.items()}
-    return {name: window for name, window in found.items() if window is not None}
+def _known(
+    placements: Mapping[str, Placement], ask: Callable[[str | None, str | None], T | None]
+) -> dict[str, T]:
+    found = {name: ask(each.worker_id, each.pipeline_id) for name, each in placements.items()}
+    return {name: known for name, known in found.items() if known is not None}
 
 
 def history_view(group: Group) -> HistoryView:

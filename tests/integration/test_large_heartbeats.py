@@ -221,7 +221,7 @@ async def test_lost_parts_keep_a_worker_alive_and_its_copies_known(
         for last, then in zip(heard(stage), before, strict=True):
             assert (last.seq, last.count) == (whole, then.count) and last.pipelines is then.pipelines
             assert last.at > then.at
-        assert w.acks[-1][0] > whole, "its lease goes on"
+        await until(lambda: w.acks[-1][0] > whole, what="its lease goes on")
         w.losing.begin()
         await beaten(stage, w, running[:-1])
         for node, earlier in zip(stage.nodes.values(), given_up, strict=True):

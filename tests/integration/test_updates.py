@@ -209,6 +209,7 @@ async def test_a_dry_run_a_version_that_was_not_looked_at_and_bad_programs_chang
         await put(client, {"name": "a", "source": "stream Out = In.wher(x)"})
     assert refused.value.status == 422 and refused.value.diagnostics
     after = await get(client, "/pipeline-groups/g")
-    assert after | {"loss_windows": {}} == before | {"loss_windows": {}}, "but for what workers measure"
+    measured: dict[str, Any] = {"loss_windows": {}, "traffic": {}}
+    assert after | measured == before | measured, "but for what workers measure"
     again = await asyncio.to_thread(varpulis, "deploy", str(path), "--name", "g", *flags, cwd=tmp_path)
     assert again.returncode == 1 and "update it" in again.stderr

@@ -20,7 +20,14 @@ from tests.unit.cli.test_watch import worker
 
 
 def placement(name: str, status: str = "running", on: str | None = "w1", **more: Any) -> dict[str, Any]:
-    base = {"epoch": 3, "version": 1, "moving": None, "reason": None, "worker_id": on}
+    base = {
+        "pipeline_id": f"{name}-1",
+        "epoch": 3,
+        "version": 1,
+        "moving": None,
+        "reason": None,
+        "worker_id": on,
+    }
     return {**base, "pipeline_name": name, "status": status, **more}
 
 
@@ -41,7 +48,13 @@ def raft(*nodes: dict[str, Any], leader: str | None = "c1") -> dict[str, Any]:
 
 
 def group(*placements: dict[str, Any], update: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"name": "doors", "placements": list(placements), "loss_windows": {"doors": 4}, "update": update}
+    return {
+        "name": "doors",
+        "placements": list(placements),
+        "loss_windows": {"doors": 4},
+        "traffic": {"doors": {"events_in": 7, "events_out": 1}},
+        "update": update,
+    }
 
 
 WELL = Look(
@@ -71,7 +84,22 @@ def test_a_rate_is_the_difference_between_two_looks_over_the_time_between_them()
     sample = sampled(counted(WELL, 100.0, w1=50, w2=0), counted(WELL, 104.0, w1=90, w2=20))
     assert {one["id"]: one["events_per_sec"] for one in sample["workers"]} == {"w1": 10.0, "w2": 5.0}
     assert sample["events_per_sec"] == 15.0
-    assert sample["pipelines"][0]["worker_events_per_sec"] == 10.0
+    (doors,) = sample["pipelines"]
+    assert doors["events_per_sec"] == 0.0, "none of what the worker handled was for it"
+
+
+def test_the_rate_of_a_pipeline_is_that_of_its_present_copy() -> None:
+    later = replace(
+        WELL,
+        at=104.0,
+        groups=[{**WELL.groups[0], "traffic": {"doors": {"events_in": 27, "events_out": 1}}}],
+    )
+    (doors,) = sampled(WELL, later)["pipelines"]
+    assert doors["events_per_sec"] == 5.0
+    other = {**placement("doors"), "pipeline_id": "another"}
+    moved = replace(later, groups=[{**later.groups[0], "placements": [other]}])
+    (doors,) = sampled(WELL, moved)["pipelines"]
+    assert doors["events_per_sec"] is None, "a new copy counts from 0"
 
 
 def test_one_look_gives_no_rate_and_a_worker_that_began_anew_is_not_compared_with_what_it_was() -> None:

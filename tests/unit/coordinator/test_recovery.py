@@ -8,7 +8,8 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.state.commands import DeleteGroup
 from coordinator.state.model import Phase
 from coordinator.state.views import group_status, group_view
-from proto_schemas.messages import Heartbeat, RunningPipeline, Undeploy
+from proto_schemas.messages import Heartbeat, PipelineMetrics, RunningPipeline, Undeploy
+from proto_schemas.rest import TrafficView
 from tests.unit.coordinator.stage import Stage, silent
 
 OLD = "went on from a checkpoint 2.0 s old; what came after it is lost"
@@ -95,10 +96,27 @@ async def test_loss_windows_are_those_of_the_pipelines_in_their_order(
     await asyncio.sleep(0)
 
 
-async def test_the_view_of_a_group_has_the_loss_window_of_each_copy() -> None:
+def test_what_copies_counted_is_theirs_only_where_each_of_them_told() -> None:
+    copies = [RunningPipeline(pipeline_id=f"p-{n}", group="g", name=n, epoch=1) for n in ("a", "b")]
+    counts = [PipelineMetrics(pipeline_name=n, events_in=n == "a", events_out=2) for n in ("a", "b")]
+    table = HeartbeatTable()
+    for at, (told, ids) in enumerate([(counts, {"p-a": 1, "p-b": 0}), (counts[:1], {}), (None, {})]):
+        beat = Heartbeat(events_processed=0, pipelines_running=2, pipelines=copies, pipeline_metrics=told)
+        table.heard("w1", beat, float(at))
+        heard = table.get("w1")
+        assert heard is not None
+        assert {name: each.events_in for name, each in heard.counted().items()} == ids
+
+
+async def test_the_view_of_a_group_has_the_loss_window_and_the_events_of_each_copy() -> None:
     world = await stage("w1")
     await world.settle()
     group = world.machine.state.groups["g"]
     shown = group_view(world.machine.state, group, lambda *copy: 5 if copy == ("w1", "p-1") else None)
-    assert shown.loss_windows == {"p": 5}
+    assert shown.loss_windows == {"p": 5} and shown.traffic == {}
+    events = TrafficView(events_in=3, events_out=2)
+    shown = group_view(
+        world.machine.state, group, traffic=lambda *copy: events if copy == ("w1", "p-1") else None
+    )
+    assert shown.traffic == {"p": events}
     assert group_view(world.machine.state, group).loss_windows == {}
