@@ -18,7 +18,7 @@ from cli.catalog import Command
 from cli.documents import FORMS, Stream, written
 from cli.errors import FAILED, WRONG_USAGE, CliError, UsageError
 from cli.interrupts import leave_at_once
-from cli.invocation import Invocation
+from cli.invocation import Invocation, printable
 from cli.parser import parse
 from cli.resolve import Settings
 from cli.settings import BY_KEY
@@ -48,7 +48,7 @@ def dispatch(arguments: list[str]) -> int:
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (details in {_write_crash()}): report it"
         word, code = "internal", FAILED
-    print(f"varpulis: {text}", file=sys.stderr, flush=True)
+    print(f"varpulis: {printable(text)}", file=sys.stderr, flush=True)
     form = _form_asked_for(arguments)
     if form and not (call and call.shown):
         document = {"error": text, "code": word}

@@ -227,8 +227,13 @@ def console_on_stdout(*, wide: bool = False) -> "Console":
     return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
+def printable(text: str) -> str:
+    """The text, with spaces for control characters other than line ends."""
+    return _CONTROL.sub(" ", text)
+
+
 def _cell(value: Any) -> str:
-    return _CONTROL.sub(" ", _words(value))
+    return printable(_words(value))
 
 
 def _words(value: Any) -> str:

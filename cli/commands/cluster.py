@@ -136,14 +136,12 @@ def rebalance(call: Invocation) -> int:
 
 
 def _raft(call: Invocation, client: ClusterClient) -> dict[str, Any]:
-    """Only the leader knows how far behind the others are, so it is asked as soon as somebody names it."""
+    """Only the leader knows how far behind the others are, so it is asked, through whoever answers us."""
     seen: dict[str, Any] = client.get("/raft")
-    urls = {node["id"]: node["url"] for node in seen["nodes"]}
-    leader = urls.get(seen["leader_id"])
-    if seen["leader_id"] == seen["this_node_id"] or leader is None:
+    if seen["leader_id"] in (None, seen["this_node_id"]):
         return seen
-    with call.client([leader], _LEADER_PATIENCE) as there, contextlib.suppress(CliError):
-        seen = there.get("/raft")
+    with call.client(client.urls, _LEADER_PATIENCE) as there, contextlib.suppress(CliError):
+        seen = there.get("/raft/leader")
     return seen
 
 

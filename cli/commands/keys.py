@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from cli.errors import OK, CliError, UsageError
-from cli.invocation import Invocation, Rows
+from cli.invocation import Invocation, Rows, utc
 from transport.keyring import new_key, write_secret
 
 ROLES: Final = ("worker", "viewer", "operator", "admin")
@@ -58,9 +58,9 @@ def list_keys(call: Invocation) -> int:
             key.get("worker", ""),
             key["status"],
             key["note"],
-            _date(key["created_at"]),
-            _date(key["expires_at"]),
-            _date(key.get("revoked_at")),
+            utc(key["created_at"]),
+            utc(key["expires_at"]),
+            utc(key.get("revoked_at")),
             key.get("replaced_by"),
         )
         for key in answer["keys"]
@@ -95,7 +95,7 @@ def show(call: Invocation) -> int:
     """One key, without its secret."""
     with call.connect() as client:
         key = client.get(f"/keys/{quote(call.arguments['id'], safe='')}")
-    facts = [(name.replace("_", " "), _date(of) if name.endswith("_at") else of) for name, of in key.items()]
+    facts = [(name.replace("_", " "), utc(of) if name.endswith("_at") else of) for name, of in key.items()]
     call.show(key, Rows(("KEY", key["id"]), [fact for fact in facts if fact[0] != "id"]))
     return OK
 
@@ -147,7 +147,3 @@ def _write(path: Path, text: str) -> None:
         raise CliError(f"{path} is there already: name another file, or remove it") from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}: name another file") from None
-
-
-def _date(at: int | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at / 1000)) if at else ""

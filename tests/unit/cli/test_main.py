@@ -184,3 +184,10 @@ def test_a_failure_after_the_result_adds_no_second_document(
     assert main(["version", "-o", "json"]) == 1
     out, err = capsys.readouterr()
     assert (json.loads(out), err) == ({"shown": True}, "varpulis: too late\n")
+
+
+def test_what_a_stranger_named_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a\x1b[2J.json"
+    assert main(["check", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "[2J.json" in said
