@@ -4,10 +4,10 @@ A run is a list: [stamp, time of its first event, due, places, position, partiti
 the step that it waits for (counted from 0; the number of steps when it waits for its time to be over), and a
 slot holds the event of one part of the sequence, the list of events of an `all` part, or null.
 
-Where a run waits, it stands in *places*: dicts from a key to the runs with that key, in the order in which
-they came there; one for each part that may take it on, and one for each negation that may end it. So an event
-looks only at runs that it can equal. Which keys these are, the generated code knows: `parks[position]` puts a
-run where it belongs.
+Where a run waits, it stands in *places*: dicts from a key to the runs with that key (the run itself, or, once
+there were several, a dict of them by stamp, in the order in which they came there). There is one place for
+each part that may take it on, and one for each negation that may end it. So an event looks only at runs that
+it can equal. Which keys these are, the generated code knows: `parks[position]` puts a run where it belongs.
 
 A run is over when its `due` has passed: the host's clock when it opened, plus the time of `.within` (where
 the host tells no clock, the latest event's time). What then is complete, because only a negation or further
@@ -32,7 +32,7 @@ MAX_TAKEN: Final = 1_000
 """Events that one `all` part of a run keeps."""
 
 Run = list[Any]
-Place = dict[Any, dict[int, Run]]
+Place = dict[Any, Run | dict[int, Run]]
 Parked = list[tuple[Place, Any]]
 
 _STAMP, _FIRST, _DUE, _PLACES, _POSITION, _KEY = range(HEADS)
@@ -78,13 +78,12 @@ class Runs(Keeper):
         if now is None and queue and queue[0][_DUE] < until - self._within:
             self._forget(until - self._within)
         queue.append(run)
-        self._stamps = run[_STAMP] = stamp = self._stamps + 1
+        self._stamps = run[_STAMP] = self._stamps + 1
         run[_PLACES] = ((place, key),)
-        there = place.get(key)
-        if there is None:
-            place[key] = {stamp: run}
+        if key in place:
+            _enter(place, key, run)
         else:
-            there[stamp] = run
+            place[key] = run
         if len(queue) - self._ended > self._limit:
             self._give_way()
 
@@ -105,57 +104,40 @@ class Runs(Keeper):
         self._stamps = stamp = self._stamps + 1
         run[_STAMP], run[_PLACES] = stamp, parked
         for place, key in parked:
-            there = place.get(key)
-            if there is None:
-                place[key] = {stamp: run}
-            else:
-                there[stamp] = run
+            _enter(place, key, run)
         if run[_POSITION] == self._last:
             heappush(self._ripe, (run[_FIRST] + self._within, stamp, run))
 
     def leave(self, run: Run) -> None:
         """The run waits nowhere."""
-        stamp = run[_STAMP]
         for place, key in run[_PLACES]:
-            there = place[key]
-            if len(there) == 1:
-                del place[key]
-            else:
-                del there[stamp]
+            _leave(place, key, run)
         run[_PLACES] = ()
 
     def leave_one(self, run: Run, place: Place) -> None:
         """The run waits there no more, and still elsewhere."""
-        stamp, rest = run[_STAMP], []
+        rest = []
         for parked in run[_PLACES]:
             if parked[0] is place:
-                there = place[parked[1]]
-                del there[stamp]
-                if not there:
-                    del place[parked[1]]
+                _leave(place, parked[1], run)
             else:
                 rest.append(parked)
         run[_PLACES] = rest
 
     def end(self, run: Run) -> None:
         """The run is complete, or will never be."""
-        stamp = run[_STAMP]
         for place, key in run[_PLACES]:
-            there = place[key]
-            if len(there) == 1:
-                del place[key]
-            else:
-                del there[stamp]
+            _leave(place, key, run)
         run[_STAMP], run[_PLACES] = 0, ()
         self._ended += 1
         self._tidy()
 
-    def end_at(self, run: Run, place: Place, key: Any, there: dict[int, Run]) -> None:
+    def end_at(self, run: Run, place: Place, key: Any, there: Run | dict[int, Run]) -> None:
         """`end` of a run that waits in this place alone, under this key: with those that are `there`."""
-        if len(there) == 1:
+        if there is run:
             del place[key]
         else:
-            del there[run[_STAMP]]
+            _leave(place, key, run)
         run[_STAMP], run[_PLACES] = 0, ()
         self._ended = ended = self._ended + 1
         if ended > 64:
@@ -314,6 +296,26 @@ class Runs(Keeper):
                 elif held is not None:
                     values += sum(map(len, held))
         return values
+
+
+def _enter(place: Place, key: Any, run: Run) -> None:
+    """One more that waits there."""
+    there = place.get(key)
+    if there is None:
+        place[key] = run
+    elif isinstance(there, dict):
+        there[run[_STAMP]] = run
+    else:
+        place[key] = {there[_STAMP]: there, run[_STAMP]: run}
+
+
+def _leave(place: Place, key: Any, run: Run) -> None:
+    """One that waits there no more."""
+    there = place[key]
+    if isinstance(there, dict):
+        del there[run[_STAMP]]
+    if there is run or not there:
+        del place[key]
 
 
 def bucket_of(value: Any) -> Any:

@@ -150,7 +150,7 @@ class _SequenceWriter:
         key = self._key(len(keyed))
         writer.add(f"there = place{number}{tag}.get({key})", depth)
         writer.add("if there is not None:", depth)
-        writer.add("for r in tuple(there.values()):", depth + 1)
+        writer.add("for r in (there,) if there.__class__ is list else tuple(there.values()):", depth + 1)
         inside = depth + 2
         writer.add(f"if ts - r[1] > {self._stage.within_ms}:\n    continue", inside)
         together = self._conditions(place, exact=len(keyed) == 1)
