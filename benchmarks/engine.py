@@ -67,6 +67,14 @@ PROGRAMS: dict[str, tuple[str, int]] = {
         stream Alert = Known.where(secs > 2).emit(badge: badge, secs: secs)""",
         800_000,
     ),
+    "twenty_streams": (  # over one type, each of which takes its twentieth
+        "\n".join(
+            f"stream S{n} = Door.where(held_ms >= {n * 10_000} and held_ms < {(n + 1) * 10_000})"
+            ".emit(badge: badge, secs: held_ms / 1000)"
+            for n in range(20)
+        ),
+        300_000,
+    ),
 }
 SMALL = PROGRAMS["where_emit"][0]
 SEQUENCE = "stream Pair = A as a -> B where k == a.k as b .within(1h).emit(k: a.k, v: b.v)"

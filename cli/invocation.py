@@ -89,7 +89,7 @@ class Invocation:
         """
         from cli.client import ClusterClient  # only those who ask pay for an HTTP client
 
-        key, tls = self.api_key(foreign=foreign), self._tls(urls)
+        key, tls = self.api_key(foreign=foreign), self.tls(urls)
         clear = [url for url in urls if key and url.startswith("http://") and not _LOOPBACK.match(url)]
         if clear:
             self.note(f"varpulis: the key goes to {clear[0]} in the clear: use https")
@@ -117,7 +117,12 @@ class Invocation:
         except ConfigError as error:
             raise UsageError(str(error)) from None
 
-    def _tls(self, urls: Sequence[str]) -> "ssl.SSLContext | None":
+    def tls(self, urls: Sequence[str]) -> "ssl.SSLContext | None":
+        """Whom we trust, and who we are, at these URLs; None where none of them is https.
+
+        Raises:
+            ConfigError: a file of the settings cannot be used.
+        """
         if not any(url.startswith("https://") for url in urls):
             return None
         from transport.tls import client_context

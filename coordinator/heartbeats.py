@@ -72,17 +72,18 @@ class _Parts:
         """One of its messages with the lists of all; None while some are missing."""
         if len(self.here) < self.of:
             return None
-        parts = [self.here[number][0] for number in range(self.of)]
-        counted = [metrics for _, metrics in (self.here[number] for number in range(self.of))]
-        copies = [copy for part in parts for copy in part.pipelines]
-        told = all(part.loss_windows is not None for part in parts)
-        windows = [secs for part in parts for secs in part.loss_windows or ()]
+        shares = [self.here[number] for number in range(self.of)]
+        copies = [copy for part, _ in shares for copy in part.pipelines]
+        told = all(part.loss_windows is not None for part, _ in shares)
+        windows = [secs for part, _ in shares for secs in part.loss_windows or ()]
+        counted = all(metrics is not None for _, metrics in shares)
+        metrics = [one for _, metrics in shares for one in metrics or ()]
         return replace_struct(
             heartbeat,
             part=None,
             pipelines=copies,
             loss_windows=windows if told else None,
-            pipeline_metrics=None if None in counted else [one for share in counted for one in share or ()],
+            pipeline_metrics=metrics if counted else None,
         )
 
 

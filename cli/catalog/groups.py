@@ -8,6 +8,12 @@ from cli.settings import CLIENT_KEYS
 _GROUP: Final = Argument("group", "name of the group", words="groups")
 _PIPELINE: Final = Argument("pipeline", "GROUP/PIPELINE", words="pipelines")
 _WHY: Final = Option("--why", "why, for the history of the group")
+_NEW_VERSION: Final = (
+    Option("--dry-run", "only show what would be done", bool, False),
+    Option("--if-version", "only if the group still has this version", int),
+    _WHY,
+)
+"""Of all that makes one."""
 
 COMMANDS: Final = (
     Command(
@@ -38,9 +44,7 @@ COMMANDS: Final = (
         CLIENT_KEYS,
         (_GROUP, FILE),
         (
-            Option("--dry-run", "only show what would be done", bool, False),
-            Option("--if-version", "only if the group still has this version", int),
-            _WHY,
+            *_NEW_VERSION,
             Option("--wait", "seconds to wait until the new version runs; 0: do not wait", float, 30.0),
         ),
         example="varpulis update doors deploy/examples/doors.vpl --dry-run",
@@ -79,9 +83,7 @@ COMMANDS: Final = (
         (_GROUP,),
         (
             Option("--to", "a version of its history; default: the last good one before the present", int),
-            Option("--dry-run", "only show what would be done", bool, False),
-            Option("--if-version", "only if the group still has this version", int),
-            _WHY,
+            *_NEW_VERSION,
             Option("--wait", "seconds to wait until that version runs; 0: do not wait", float, 30.0),
         ),
         example="varpulis group rollback doors --to 2 --why 'too many alarms'",
@@ -93,9 +95,7 @@ COMMANDS: Final = (
         CLIENT_KEYS,
         (_PIPELINE, Argument("replicas", "how many instances")),
         (
-            Option("--dry-run", "only show what would be done", bool, False),
-            Option("--if-version", "only if the group still has this version", int),
-            _WHY,
+            *_NEW_VERSION,
             Option("--wait", "seconds to wait until all of them run; 0: do not wait", float, 30.0),
         ),
         example="varpulis group scale orders/totals 3",

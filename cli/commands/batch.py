@@ -19,8 +19,6 @@ _MOST: Final = 10_000
 _BYTES: Final = 2 * 1024 * 1024
 """Of the text of one request, far below what a coordinator takes."""
 _ERRORS: Final = 20
-_NO_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""What JSON may hold as it is, and a reader of lines takes for the end of one."""
 _COUNTS: Final = ("events_sent", "events_failed", "processing_time_us")
 
 
@@ -59,7 +57,7 @@ def _parts(lines: Iterable[bytes], size: int) -> Iterator[tuple[str, int]]:
         if part and (len(part) == size or length + len(line) > _BYTES):
             yield "\n".join(part), len(part)
             part, length = [], 0
-        part.append(line.decode(errors="replace").strip().translate(_NO_BREAKS))
+        part.append(line.decode(errors="replace").strip())
         length += len(line)
     if part:
         yield "\n".join(part), len(part)

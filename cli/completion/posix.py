@@ -161,11 +161,7 @@ def zsh() -> str:
     known = levels()
     told = [
         _function("below_told", known, lambda level: level.below.items()),
-        _function(
-            "flags_told",
-            known,
-            lambda level: [(word, flag.help) for flag in level.flags for word in flag.words],
-        ),
+        _function("flags_told", known, _told_flags),
     ]
     return "\n".join(
         ("#compdef varpulis", "# varpulis: completion for zsh", *_tables(known), *told, _filled(_ZSH))

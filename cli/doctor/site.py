@@ -20,7 +20,6 @@ from cli.up import record
 from cli.up.record import Record
 from transport.config import NatsConfig
 from transport.errors import ConfigError
-from transport.tls import client_context
 
 SECTIONS: Final = ("coordinator", "worker")
 
@@ -118,11 +117,8 @@ class Site:
             return ""
 
     def _tls(self) -> ssl.SSLContext | None:
-        if not any(url.startswith("https://") for url in self.urls):
-            return None
-        ca, cert, key = (self.settings[f"client.tls_{name}"] for name in ("ca", "cert", "key"))
         try:
-            return client_context(ca=ca, cert=cert, key=key)
+            return self.call.tls(self.urls)
         except ConfigError as error:
             self.problems["tls"] = error
             return None

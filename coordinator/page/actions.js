@@ -107,14 +107,15 @@ export function deploy(reload) {
   ask("Deploy a group", body, "Deploy", async (error) => {
     found.replaceChildren();
     const group = groupOf(source.value, name.value.trim());
-    if (!(await sound(group, found, source))) {
+    const alone = group.pipelines[0]?.source === source.value;  // the field is the program, not JSON
+    if (!(await sound(group, found, alone ? source : null))) {
       error.textContent = "There are mistakes; nothing was deployed.";
       return false;
     }
     try {
       await post("/pipeline-groups?wait=0", group);
     } catch (problem) {
-      show(found, source, source.value, problem.diagnostics ?? []);
+      show(found, alone ? source : null, alone ? source.value : "", problem.diagnostics ?? []);
       throw problem;
     }
     reload();
@@ -140,14 +141,13 @@ function groupOf(text, name) {
 }
 
 /** Whether all programs of the group are; what is wrong is shown, program after program. */
-async function sound(group, found, source) {
-  const alone = group.pipelines.length === 1 && group.pipelines[0].source === source.value;
+async function sound(group, found, field) {
   let valid = true;
   for (const one of group.pipelines) {
     const checked = await post("/validate", { source: String(one?.source ?? "") });
     valid = valid && checked.valid;
-    if (!alone && checked.diagnostics.length) found.append(el("h3", {}, `Pipeline ${one?.name ?? "without a name"}`));
-    show(found, alone ? source : null, String(one?.source ?? ""), checked.diagnostics);
+    if (!field && checked.diagnostics.length) found.append(el("h3", {}, `Pipeline ${one?.name ?? "without a name"}`));
+    show(found, field, String(one?.source ?? ""), checked.diagnostics);
   }
   return valid;
 }
@@ -157,7 +157,7 @@ function show(found, field, text, diagnostics) {
   const lines = text.split("\n");
   found.append(...diagnostics.map((one) => el("div", { class: one.severity === "error" ? "error" : "warn" },
     el("strong", {}, `line ${one.line}, column ${one.column}: ${one.message}`), one.hint ? ` (${one.hint})` : "",
-    el("pre", {}, `${lines[one.line - 1] ?? ""}\n${" ".repeat(Math.max(one.column - 1, 0))}^`))));
+    text ? el("pre", {}, `${lines[one.line - 1] ?? ""}\n${" ".repeat(Math.max(one.column - 1, 0))}^`) : null)));
   const first = diagnostics.find((one) => one.severity === "error");
   if (!first || !field) return;
   const at = lines.slice(0, first.line - 1).reduce((sum, line) => sum + line.length + 1, 0) + first.column - 1;

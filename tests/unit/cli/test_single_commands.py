@@ -133,12 +133,13 @@ def test_a_program_is_checked_by_the_cluster_where_that_is_asked(
 def test_a_batch_goes_in_requests_of_its_size_and_the_counts_are_summed(
     coordinator: Coordinator, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    lines = ['{"event_type": "A"}', "", '{"event_type": "B"}', '{"event_type": "C"}']
+    last = '{"event_type": "C", "line": "one\u2028and\x85still one"}'
+    lines = ['{"event_type": "A"}', "", '{"event_type": "B"}', last]
     (tmp_path / "events.jsonl").write_text("\n".join(lines))
     coordinator.answer = json.dumps(COUNTS).encode()
     assert main(["inject-batch", "g", "events.jsonl", "--size", "2", "-o", "json"]) == 0
     texts = [body["events_text"] for _, _, body in coordinator.asked]
-    assert texts == ['{"event_type": "A"}\n{"event_type": "B"}', '{"event_type": "C"}']
+    assert texts == ['{"event_type": "A"}\n{"event_type": "B"}', last]
     assert {path for _, path, _ in coordinator.asked} == {"/pipeline-groups/g/inject-batch"}
     assert json.loads(capsys.readouterr().out)["events_sent"] == 2
 
