@@ -131,9 +131,10 @@ function groupOf(text, name) {
     } catch (problem) {
       throw new Error(`This begins like a group, and is no JSON: ${problem.message}`);
     }
-    if (!Array.isArray(group.pipelines)) throw new Error('A group has a list "pipelines", each with "name" and "source".');
-    const outside = group.pipelines.find((one) => one?.source_file !== undefined);
+    const pipelines = Array.isArray(group.pipelines) ? group.pipelines : [null];
+    const outside = pipelines.find((one) => one?.source_file !== undefined);
     if (outside) throw new Error(`Pipeline ${outside.name} names a file of yours, which this page cannot read: put its text into "source", or use varpulis deploy.`);
+    if (pipelines.some((one) => typeof one?.source !== "string")) throw new Error('A group has a list "pipelines", each with "name" and "source", a text.');
   }
   if (name) group.name = name;
   if (!group.name) throw new Error("Give the group a name.");
@@ -144,10 +145,10 @@ function groupOf(text, name) {
 async function sound(group, found, field) {
   let valid = true;
   for (const one of group.pipelines) {
-    const checked = await post("/validate", { source: String(one?.source ?? "") });
+    const checked = await post("/validate", { source: one.source });
     valid = valid && checked.valid;
-    if (!field && checked.diagnostics.length) found.append(el("h3", {}, `Pipeline ${one?.name ?? "without a name"}`));
-    show(found, field, String(one?.source ?? ""), checked.diagnostics);
+    if (!field && checked.diagnostics.length) found.append(el("h3", {}, `Pipeline ${one.name ?? "without a name"}`));
+    show(found, field, one.source, checked.diagnostics);
   }
   return valid;
 }

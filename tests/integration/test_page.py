@@ -108,7 +108,7 @@ def test_a_whole_group_is_deployed_with_its_routes_and_each_program_s_mistakes_a
     page.wait_for_selector("dialog .error >> text=is no JSON")
     page.fill("#group-source", json.dumps({"name": "chain", "pipelines": [None, 7]}))
     page.click("#confirm")
-    page.wait_for_selector("dialog .error >> text=GroupSpec")
+    page.wait_for_selector("dialog .error >> text=A group has a list")
     page.fill("#group-source", json.dumps(group))
     page.click("#confirm")
     page.wait_for_selector("#diagnostics h3 >> text=Pipeline second")

@@ -167,8 +167,6 @@ def test_a_batch_that_cannot_be_is_wrong_usage(
     assert says in capsys.readouterr().err and coordinator.asked == []
 
 
-def test_a_part_is_bounded_in_bytes_too_and_holds_no_line_break_but_its_own() -> None:
+def test_a_part_is_bounded_in_bytes_too() -> None:
     large = b'"' + b"x" * 1_500_000 + b'"'
     assert [count for _, count in _parts([large, large, b"{}"], 100)] == [1, 2]
-    ((text, count),) = _parts(['"a\u2028b"'.encode()], 100)
-    assert (text.splitlines(), count) == (['"a\\u2028b"'], 1)
