@@ -219,11 +219,27 @@ def _bytes(answer: Answer, url: str) -> bytes:
     return answer.body
 
 
+class _Document(dict[str, Any]):
+    """An answer; whoever looks for what is not in it learns that something else answers there."""
+
+    def __init__(self, found: dict[str, Any], url: str) -> None:
+        super().__init__(found)
+        self._url = url
+
+    def __missing__(self, name: str) -> Any:
+        raise CliError(
+            f"{self._url} answered without {name!r}: is a coordinator of this release at this URL? "
+            "Correct --url"
+        )
+
+
 def _document(answer: Answer, url: str) -> Any:
     try:
-        return msgspec.json.decode(answer.body)
+        return _Document(msgspec.json.decode(answer.body, type=dict[str, Any]), url)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise CliError(f"{url} answered no JSON: is a coordinator at this URL? Correct --url") from None
+        raise CliError(
+            f"{url} answered no JSON object: is a coordinator at this URL? Correct --url"
+        ) from None
 
 
 def _error(answer: Answer, url: str) -> ErrorReply:

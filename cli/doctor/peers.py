@@ -183,7 +183,8 @@ class Peers:
         try:
             answer = self._get(connections, peer, "/health")
             health = _document(answer)
-            if answer.status != 200 or not isinstance(health, dict):
+            knows_itself = isinstance(health, dict) and ("node_id" in health or "worker_id" in health)
+            if answer.status != 200 or not knows_itself:
                 peer.problem = f"answers HTTP {answer.status} and no health: is another server there?"
                 return
             peer.health = health

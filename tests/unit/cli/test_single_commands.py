@@ -170,3 +170,25 @@ def test_a_batch_that_cannot_be_is_wrong_usage(
 def test_a_part_is_bounded_in_bytes_too() -> None:
     large = b'"' + b"x" * 1_500_000 + b'"'
     assert [count for _, count in _parts([large, large, b"{}"], 100)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "command", [["top", "--every", "0.2"], ["topology"], ["whoami"], ["worker", "show", "w"]]
+)
+@pytest.mark.parametrize("answer", [b"{}", b"[1]", b"null", b"\xff"])
+def test_another_server_at_the_url_is_named_as_the_cause(
+    coordinator: Coordinator, capsys: pytest.CaptureFixture[str], command: list[str], answer: bytes
+) -> None:
+    coordinator.answer = answer
+    assert main([*command, "-o", "json"]) == 1
+    assert "is a coordinator" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[1]", b"null", b"\xff"])
+def test_the_doctor_says_that_another_server_is_there(
+    coordinator: Coordinator, capsys: pytest.CaptureFixture[str], answer: bytes
+) -> None:
+    coordinator.answer = answer
+    assert main(["doctor", "coordinators", "-o", "json"]) == 1
+    said = capsys.readouterr().out
+    assert "is another server there?" in said and "this check itself failed" not in said
