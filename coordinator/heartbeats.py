@@ -19,7 +19,7 @@ from typing import Final
 from msgspec.structs import replace as replace_struct
 
 from coordinator.loads import Load, first
-from proto_schemas.messages import Heartbeat, HeartbeatPart, PipelineMetrics, RunningPipeline
+from proto_schemas.messages import Heartbeat, HeartbeatPart, LastHeard, PipelineMetrics, RunningPipeline
 
 MAX_STRANGERS: Final = 10_000
 """Names tracked that no state here knows: as many as there may be workers, for to a coordinator that has not
@@ -108,6 +108,13 @@ class HeartbeatTable:
     def get(self, worker_id: str) -> Heard | None:
         """What was heard last; None when nothing was."""
         return self._heard.get(worker_id)
+
+    def last_heard(self, worker_id: str) -> LastHeard | None:
+        """Which heartbeat told last what it runs; None when none that has a number did."""
+        heard = self._heard.get(worker_id)
+        if heard is None or heard.incarnation is None or heard.seq is None:
+            return None
+        return LastHeard(incarnation=heard.incarnation, seq=heard.seq)
 
     def silent_since(self, at: float) -> Iterator[tuple[str, Heard]]:
         """Those last heard before a time, the longest silent first."""

@@ -45,7 +45,8 @@ QUEUE: Final = "coordinators"
 MAX_REGISTRATIONS: Final = 256
 """Registrations under way at once; one more is told to come back."""
 MAX_DIRECTIVES: Final = 1_000
-"""Copies that one answer tells a worker to end, for it is one message; the next ones tell of the others."""
+"""Copies that one answer tells a worker to end, for it is one message; the next ones tell of the others, and
+until then no lease is renewed."""
 
 _log = logging.getLogger(__name__)
 
@@ -276,20 +277,29 @@ class WorkerListener:
     def _ack(self, worker_id: str, heartbeat: Heartbeat) -> HeartbeatAck:
         worker = self._ledger.state.workers.get(worker_id)
         directives: list[Directive] = []
+        renews, judged = False, 0
         if worker is None:
             directives.append(Directive(do="register", reason="this cluster does not know you"))
         elif worker.incarnation != heartbeat.incarnation:
             directives.append(Directive(do="register", reason="you registered as another process"))
         else:
             reason = "it belongs elsewhere, or nowhere"
+            stale = self._loop.convergence.stale_copies(worker_id)
+            renews = len(stale) <= MAX_DIRECTIVES
+            heard = self._table.last_heard(worker_id)
+            judged = heard.seq if heard is not None else 0
             directives.extend(
                 Directive(do="undeploy", pipeline_id=copy.pipeline_id, reason=reason)
-                for copy in self._loop.convergence.stale_copies(worker_id)[:MAX_DIRECTIVES]
+                for copy in stale[:MAX_DIRECTIVES]
             )
             if self._loop.drains.has_nothing_to_wait_for(worker_id):
                 directives.append(Directive(do="leave", reason="nothing more will be moved"))
         return HeartbeatAck(
-            term=self._ledger.term, lease_secs=self._config.lease_secs, directives=directives or None
+            term=self._ledger.term,
+            lease_secs=self._config.lease_secs,
+            directives=directives or None,
+            judged=judged,
+            renews=renews,
         )
 
     # -- both

@@ -4,6 +4,7 @@ over NATS as a request to `cmd.{worker}.{command}`, over HTTP as `coordinator.wo
 Both fail alike, so that who commands need not know which it was.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ from proto_schemas.messages import (
     Inject,
     InjectBatch,
     Injected,
+    LastHeard,
     Ok,
     Present,
     Restore,
@@ -100,12 +102,19 @@ class NatsCarrier:
 class WorkerCommands:
     """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`.
 
-    `others`: carriers for workers that NATS does not reach. `fenced`: commands that a worker refused, as it
-    had seen a newer epoch or term.
+    `others`: carriers for workers that NATS does not reach. `heard`: which heartbeat of a worker came last.
+    `fenced`: commands that a worker refused, as it had seen a newer epoch or term.
     """
 
-    def __init__(self, nats: Requests, subjects: Subjects, *others: Carrier) -> None:
+    def __init__(
+        self,
+        nats: Requests,
+        subjects: Subjects,
+        *others: Carrier,
+        heard: Callable[[str], LastHeard | None] = lambda _: None,
+    ) -> None:
         self._nats = nats
+        self._heard = heard
         self._by_nats = NatsCarrier(nats, subjects)
         self._carriers: tuple[Carrier, ...] = (*others, self._by_nats)
         self.fenced = 0
@@ -117,6 +126,7 @@ class WorkerCommands:
 
     async def deploy(self, worker_id: str, message: Deploy, *, timeout: float = DEPLOY_TIMEOUT) -> Deployed:
         """Start a copy; with a request id used before, the first answer again."""
+        message = msgspec.structs.replace(message, heard=self._heard(worker_id))
         return await self._ask(worker_id, "deploy", message, Deployed, timeout)
 
     async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:

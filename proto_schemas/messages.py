@@ -139,11 +139,18 @@ class Directive(Message, frozen=True, kw_only=True):
 
 
 class HeartbeatAck(Message, frozen=True, kw_only=True):
-    """The leader's answer to a heartbeat that had a reply subject."""
+    """The leader's answer to a heartbeat that had a reply subject.
+
+    `judged`: the number of the heartbeat whose list of copies it is about: of one in parts, an earlier one;
+    0: of none. `renews`: false where the directives are not all there are, or the worker has to register
+    first: then no lease is renewed.
+    """
 
     term: int
     lease_secs: float
     directives: list[Directive] | None = None
+    judged: int | None = None
+    renews: bool = True
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -210,6 +217,13 @@ class Partition(Message, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
+class LastHeard(Message, frozen=True, kw_only=True):
+    """A heartbeat, by the number its worker gave it."""
+
+    incarnation: str
+    seq: int
+
+
 class Deploy(Fence, frozen=True, kw_only=True):
     """`cmd.{worker}.deploy`.
 
@@ -220,6 +234,10 @@ class Deploy(Fence, frozen=True, kw_only=True):
     the line of copies that this one belongs to, or all instances that share without a key; None: this copy
     hears everything. `hold`: make the copy and put it out of the way, for a move: it takes no events before
     `hold`, puts nothing out before `restore`, and leaves a copy of an older epoch alone; status `held`.
+
+    `heard`: the newest heartbeat of this worker that had come when the command was sent. The worker knows
+    when it sent that one, so how old the command is at most. Where that is more than its lease, or it cannot
+    tell, the copy puts nothing out until an answer to a heartbeat that lists it leaves it alone.
     """
 
     name: Name
@@ -236,6 +254,7 @@ class Deploy(Fence, frozen=True, kw_only=True):
     restore_from: str | None = None
     life: Count | None = None
     checkpoint_secs: float | None = None
+    heard: LastHeard | None = None
 
 
 class Deployed(Message, frozen=True, kw_only=True):

@@ -589,12 +589,15 @@ class RebalanceView(View, frozen=True, kw_only=True):
 
 
 class Acknowledged(View, frozen=True, kw_only=True):
-    """Answer to `POST /workers/{id}/heartbeat`; `lease_secs` is null while no lease is granted."""
+    """Answer to `POST /workers/{id}/heartbeat`; `lease_secs` is null while no lease is granted. `judged` and
+    `renews` as in `HeartbeatAck`."""
 
     acknowledged: bool
     term: int | None
     lease_secs: float | None
     directives: list[Directive] | None = None
+    judged: int | None = None
+    renews: bool = True
 
 
 class Removed(View, frozen=True, kw_only=True):

@@ -128,25 +128,29 @@ class Worker:
         self.host.watchdog.start()
         cleanup.callback(self.host.watchdog.stop)
         cleanup.push_async_callback(self.host.stop)
-        handlers = {**Commands(self.host).handlers, "hello": self._present}
-        dispatcher = Dispatcher(handlers, self.host.locate, self.host.epoch_of)
-        connection: Callable[[], Iterator[Metric]]
-        commands: HttpCarrier | None = None
-        if bus is not None and control is not None:
+        key = ""
+        if control is not None:
             self._link = NatsLink(control, subjects, config.worker_id)
-            connection = partial(of_nats, bus)
         else:
-            rest, commands = self._rest(cleanup, dispatcher)
-            self._link = rest
-            connection = partial(of_rest, rest, commands)
-        self._membership = Membership(
+            file = config.worker_key_file
+            key = read_key(file) if file is not None else secrets.token_urlsafe(32)
+            self._link = self._rest_link(cleanup, key)
+        member = self._membership = Membership(
             config, self._link, self.host, self._lease, lambda: config.address or self._url
         )
+        handlers = {**Commands(self.host, member).handlers, "hello": self._present}
+        dispatcher = Dispatcher(handlers, self.host.locate, self.host.epoch_of, lambda: member.term)
+        connection: Callable[[], Iterator[Metric]]
+        commands: HttpCarrier | None = None
+        if bus is not None:
+            connection = partial(of_nats, bus)
+        else:
+            assert isinstance(self._link, RestLink)
+            commands = HttpCarrier(dispatcher, key)
+            connection = partial(of_rest, self._link, commands)
 
         lag = LoopLag()
-        collector = WorkerCollector(
-            self.host, dispatcher, self._membership, connection, self._lease_open, lag
-        )
+        collector = WorkerCollector(self.host, dispatcher, member, connection, self._lease_open, lag)
         app = HealthApp(self.health, collector, commands)
         server = HttpServer(
             app,
@@ -205,18 +209,13 @@ class Worker:
         cleanup.push_async_callback(bus.close, CLOSE_WAIT)
         return bus
 
-    def _rest(
-        self, cleanup: contextlib.AsyncExitStack, dispatcher: Dispatcher
-    ) -> tuple[RestLink, HttpCarrier]:
+    def _rest_link(self, cleanup: contextlib.AsyncExitStack, key: str) -> RestLink:
         config = self.config
-        file = config.worker_key_file
-        key = read_key(file) if file is not None else secrets.token_urlsafe(32)
         http = HttpClient(client_context(ca=config.tls_ca) if config.tls_ca else None)
         cleanup.push_async_callback(http.close)
-        link = RestLink(
+        return RestLink(
             http, config.coordinator_urls, config.worker_id, api_key=config.api_key, worker_key=key
         )
-        return link, HttpCarrier(dispatcher, key)
 
     async def run_until(self, stopping: "asyncio.Task[Any]") -> None:
         """Work until `stopping` is done.

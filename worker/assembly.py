@@ -19,7 +19,7 @@ from worker.connectors.registry import ConnectorRegistry
 from worker.delivery.assembly import give_feed, is_streamed
 from worker.inputs import Inputs, Line
 from worker.intake import Intake
-from worker.lease import Lease
+from worker.lease import Permit
 from worker.pipeline import Pipeline
 from worker.relay import Relay
 from worker.routes import OutputRoutes, RouteSink, lines_of, needs_nats
@@ -30,7 +30,7 @@ async def assemble(
     wanted: Deploy,
     bus: NatsTransport | None,
     subjects: Subjects,
-    lease: Lease,
+    permit: Permit,
     site: Site,
     limits: Limits | None = None,
     watchdog: Watchdog | None = None,
@@ -77,7 +77,7 @@ async def assemble(
         connectors,
         Inputs(bus, connectors, program.sources, lines),
         RouteSink(bus, outputs) if outputs and bus is not None else None,
-        lease,
+        permit,
         intake=intake or None,
         relay=Relay(bus, subjects, group, base) if bus is not None else None,
         held=wanted.hold,

@@ -31,6 +31,7 @@ from proto_schemas.messages import (
 from transport.turns import TURN_SECS, give_way
 from worker import checkpoints, handover, takeover
 from worker.cut import SMALL, CutFailed
+from worker.membership import Membership
 from worker.payload import PayloadError, read_event
 from worker.pipeline import KEEPS, Output, Pipeline, State, now_ms
 from worker.pipelines import PipelineHost
@@ -46,10 +47,11 @@ Handler = Callable[[Any], Awaitable[Answer]]
 
 
 class Commands:
-    """The handlers, over the pipelines of one worker."""
+    """The handlers, over the pipelines of one worker, which is a member."""
 
-    def __init__(self, host: PipelineHost) -> None:
+    def __init__(self, host: PipelineHost, member: Membership) -> None:
         self._host = host
+        self._member = member
         self.handlers: Mapping[str, Handler] = {
             "deploy": self.deploy,
             "undeploy": self.undeploy,
@@ -62,7 +64,13 @@ class Commands:
         }
 
     async def deploy(self, request: Deploy) -> Deployed:
-        pipeline = await self._host.deploy(request)
+        pipeline = await self._host.deploy(request, self._member.sent_at(request.heard))
+        await self._member.vouch(pipeline.permit)
+        if self._host.find(pipeline.id) is None:
+            raise WireError(
+                ErrorCode.STALE_EPOCH,
+                f"pipeline {pipeline.id} was ended while it started: read the state again before you send",
+            )
         begun = pipeline.begun or None
         return Deployed(
             id=pipeline.id, name=pipeline.name, status=pipeline.state, begun=begun, divides=request.hold

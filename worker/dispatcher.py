@@ -9,8 +9,9 @@ they are applied:
 3. A `request_id` seen before gets the first answer again, also while the first is still at work. Refusals
    that may pass (`retryable`) are not kept: the same request may then succeed. Kept are `MAX_KEPT` answers
    and `MAX_KEPT_BYTES`; the oldest go first.
-4. The fence (`worker.fence`): a command older than one seen is refused. One for a copy is measured by the
-   epoch of that copy: beside the copy that is to take over, the old one still takes commands.
+4. The fence (`worker.fence`): a command older than one seen is refused, also one of an older term than that
+   of the leader who answered us last. One for a copy is measured by the epoch of that copy: beside the copy
+   that is to take over, the old one still takes commands.
 5. Commands for one pipeline run in the order they came; those for different pipelines side by side.
 
 A handler that raises what it should not costs one answer (`internal`, with an id that stands in the log).
@@ -58,7 +59,9 @@ class Dispatcher:
         handlers: Mapping[str, Handler],
         locate: Locate,
         epoch_of: Callable[[str], int | None] = lambda _: None,
+        term: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._term = term
         self._handlers = handlers
         self._locate = locate
         self._epoch_of = epoch_of
@@ -144,6 +147,7 @@ class Dispatcher:
     async def _carry_out(self, command: str, request: Any) -> bytes:
         pipeline = _pipeline_of(request, self._locate)
         if isinstance(request, Fence):
+            self._fence.term = max(self._fence.term, self._term())
             own = self._epoch_of(getattr(request, "pipeline_id", ""))
             if own is None:
                 self._fence.check(request.term, request.epoch, pipeline)

@@ -7,13 +7,15 @@
   the lease counts from there. What carries them, and when one counts as gone out, is the link's
   (`worker.link`, `worker.rest_link`).
 - An answer of an older term than one seen is a deposed leader's, and ignored. Directives are followed
-  before the lease is renewed, so a copy that must go is gone before outputs may leave again.
+  before the lease is renewed, so a copy that must go is gone before outputs may leave again; an answer that
+  has not room for all, or comes from who does not know us, renews nothing.
 - A heartbeat under its own id but of a newer incarnation ends this one (`worker.identity`).
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import secrets
 import time
@@ -24,11 +26,11 @@ from typing import Final
 import psutil
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, Register
+from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, LastHeard, Register
 from transport.errors import NatsTransportError
 from worker.config import WorkerConfig
 from worker.identity import Superseded, new_incarnation
-from worker.lease import Lease
+from worker.lease import Lease, Permit
 from worker.link import Ears, Link
 from worker.pipeline import now_ms
 from worker.pipelines import PipelineHost
@@ -44,6 +46,8 @@ ATTEMPTS: Final = 8
 """Attempts to register that are known again; one may be asked about after the next was made."""
 REMEMBERED: Final = 64
 """Heartbeats whose answer is still understood."""
+VOUCH_WAIT: Final = 1.0
+"""Seconds in which the leader is to leave a new copy alone, before its deploy is answered all the same."""
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +88,7 @@ class Membership:
         self._accepted = asyncio.Event()
         self._register_now = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._answered = asyncio.Event()
         self._leaving = False
         self.dismissed = False
         self._successor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -220,6 +225,22 @@ class Membership:
         self.heartbeats += 1
         self._lease.went_out(sent_at)
 
+    def sent_at(self, heard: LastHeard | None) -> float | None:
+        """When a heartbeat was sent that somebody heard, in monotonic seconds; None when nobody knows."""
+        return (
+            self._sent.get(heard.seq) if heard is not None and heard.incarnation == self.incarnation else None
+        )
+
+    async def vouch(self, permit: Permit) -> None:
+        """Tell the leader at once of a copy that may be one of yesterday, and wait for his word, at most
+        `VOUCH_WAIT`; the copy is gone then, or may put out, or has to wait for the answer to a later
+        heartbeat."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(VOUCH_WAIT):
+                while not permit.is_sure(time.monotonic()):
+                    self._beat_now.set()
+                    await self._answered.wait()
+
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(
             events_processed=self._host.events_in,
@@ -272,8 +293,13 @@ class Membership:
         self.acknowledged += 1
         for directive in ack.directives or ():
             await self._follow(directive)
-        self._lease.acknowledged(sent_at, ack.lease_secs, now)
+        if not ack.renews:
+            return
+        judged_at = self._sent.get(ack.judged, -math.inf) if ack.judged is not None else None
+        self._lease.acknowledged(sent_at, ack.lease_secs, now, judged_at)
         self._check_event_secs()
+        self._answered.set()
+        self._answered = asyncio.Event()
 
     def _check_event_secs(self) -> None:
         """Say, once, that an event may take longer than the lease lasts."""

@@ -38,7 +38,7 @@ from worker.cut import CutFailed
 from worker.held import Held, Witness
 from worker.inputs import Inputs
 from worker.intake import Intake
-from worker.lease import Lease
+from worker.lease import Permit
 from worker.payload import PayloadError, parse_event
 from worker.relay import Relay
 from worker.routes import RouteSink
@@ -123,7 +123,7 @@ class Pipeline:
         connectors: ConnectorRegistry,
         inputs: Inputs,
         route_sink: RouteSink | None,
-        lease: Lease,
+        permit: Permit,
         *,
         intake: Intake | None = None,
         relay: Relay | None = None,
@@ -173,7 +173,7 @@ class Pipeline:
         self._restored: Counter[str] = Counter()
         self._now = 0
         self._ticks = 0
-        self._lease = lease
+        self.permit = permit
         self.resumes = connectors.resumes(program.sources)
         """A source of it has a position: where it begins, not where it can be put while it runs."""
         self._sinks: list[Sink | None] = [route_sink]  # sink id -1, the last one, is the routes
@@ -233,7 +233,7 @@ class Pipeline:
     async def _pass_on(self, owner: int, event_type: str, fields: dict[str, Any], ts: int) -> None:
         if self.relay is None:
             self.dropped["no_relay"] += 1
-        elif not self._lease.is_open(time.monotonic()):
+        elif not self.permit.is_open(time.monotonic()):
             self.dropped["lease_expired"] += 1
         else:
             try:
@@ -269,8 +269,8 @@ class Pipeline:
         return None
 
     def may_put_out(self) -> bool:
-        """The lease of the worker allows it now."""
-        return self._lease.is_open(time.monotonic())
+        """The lease of the worker, and what is known of this copy, allow it now."""
+        return self.permit.is_open(time.monotonic())
 
     async def send(self, output: Output) -> None:
         """Send one output to its sink; raises `OutputDropped`, or what the sink raises."""

@@ -34,7 +34,7 @@ from worker.connectors.base import ConnectorError, Site
 from worker.cut import CutFailed
 from worker.delivery.assembly import check_worker
 from worker.delivery.counts import Counts
-from worker.lease import Lease
+from worker.lease import Lease, Permit
 from worker.pipeline import KEEPS, Pipeline, State, now_ms
 from worker.store.archive import Archive
 from worker.store.base import Fenced, StoreDown
@@ -203,8 +203,9 @@ class PipelineHost:
 
     # --- deploying
 
-    async def deploy(self, wanted: Deploy) -> Pipeline:
-        """Run what `wanted` describes, or find that it runs already.
+    async def deploy(self, wanted: Deploy, heard_at: float | None = None) -> Pipeline:
+        """Run what `wanted` describes, or find that it runs already. `heard_at`: when the heartbeat was sent
+        that its sender had heard, in monotonic seconds.
 
         Raises:
             WireError: `unavailable` (draining), `conflict`, `parse_error` with diagnostics, `bad_request`,
@@ -229,19 +230,20 @@ class PipelineHost:
             )
         self._starting += 1
         try:
-            pipeline = await self._start(wanted, old)
+            pipeline = await self._start(wanted, old, Permit(self._lease, heard_at))
         finally:
             self._starting -= 1
         self._pipelines[pipeline.id] = copies[key] = pipeline
+        pipeline.permit.listed(time.monotonic())
         log.info("deployed pipeline=%s group=%s epoch=%d", pipeline.id, pipeline.group, pipeline.epoch)
         return pipeline
 
-    async def _start(self, wanted: Deploy, old: Pipeline | None) -> Pipeline:
+    async def _start(self, wanted: Deploy, old: Pipeline | None, permit: Permit) -> Pipeline:
         pipeline = await assemble(
             wanted,
             self._bus,
             self._subjects,
-            self._lease,
+            permit,
             self._site,
             self._limits,
             self.watchdog,

@@ -98,7 +98,11 @@ class RestLink:
                 return
             if number == 0 and answer.lease_secs is not None and answer.term is not None:
                 word = HeartbeatAck(
-                    term=answer.term, lease_secs=answer.lease_secs, directives=answer.directives
+                    term=answer.term,
+                    lease_secs=answer.lease_secs,
+                    directives=answer.directives,
+                    judged=answer.judged,
+                    renews=answer.renews,
                 )
                 await self._ears.acknowledged(seq, word)
 

@@ -6,6 +6,7 @@ answers. What a worker that speaks REST says there, the leader relays to the oth
 
 from typing import Annotated, Final
 
+import msgspec
 from litestar import delete, get, post
 from litestar.params import FromPath, QueryParameter
 
@@ -89,12 +90,9 @@ async def heartbeat(request: AnyRequest, context: Given, worker_id: FromPath[str
     if worker.carrier == REST:
         await context.listener.relay(worker_id, message)
     ack = context.listener.answer(worker_id, message)
-    return Acknowledged(
-        acknowledged=True,
-        term=context.ledger.term,
-        lease_secs=ack.lease_secs if ack is not None else None,
-        directives=ack.directives if ack is not None else None,
-    )
+    if ack is None:
+        return Acknowledged(acknowledged=True, term=context.ledger.term, lease_secs=None)
+    return Acknowledged(acknowledged=True, **msgspec.structs.asdict(ack))
 
 
 def _refuse_older(

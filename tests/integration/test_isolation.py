@@ -36,10 +36,12 @@ ENDLESS = "\n".join(
     [
         'fn g0(x: str) -> str:\n    replace(replace(x, "a", "b"), "b", "a")',
         *(f"fn g{n}(x: str) -> str:\n    g{n - 1}(g{n - 1}(x))" for n in range(1, 9)),
-        "stream Long = In.emit(n: n, long: len(g8(g8(g8(g8(text)))))) ",
+        "stream Long = In.emit(n: n, "
+        + ", ".join(f"x{n}: len(g8(g8(g8(g8(text)))))" for n in range(4))
+        + ")",
     ]
 )
-"""Some microseconds for a short text, and two seconds for a long one."""
+"""A millisecond for a short text, and eight seconds for a long one."""
 LONG = "a" * 900_000
 SHORT = "a"
 ROUTES = [
@@ -123,7 +125,7 @@ async def test_an_event_that_takes_too_long_is_cut_off_while_neighbours_and_leas
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     async with (
-        coordinated(nats_server, lease_secs=1.5) as coordinator,
+        coordinated(nats_server, lease_secs=6) as coordinator,
         running(nats_server, tmp_path, event_secs=0.2) as worker,
         bare_client(nats_server) as client,
     ):

@@ -8,9 +8,11 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,6 +33,7 @@ from tests.unit.worker.support import (
 )
 from transport.config import NatsConfig
 from worker.app import Worker, WorkerConfig, WorkerIdInUse, serve
+from worker.pipeline import Pipeline
 from worker.pipelines import PipelineHost
 
 ROOT = Path(__file__).parents[2]
@@ -314,6 +317,104 @@ async def test_a_thawed_worker_drops_what_it_would_have_put_out_until_it_is_ackn
         await client.publish(subject, b'{"event_type":"In","n":2}')
         await until(lambda: heard.messages, what="the next output")
     assert heard.fields == [{"n": 2}]
+
+
+async def test_a_copy_of_a_deploy_of_unknown_age_puts_nothing_out_until_the_leader_leaves_it_alone(
+    nats_server: NatsServer, tmp_path: Path, carrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.membership.VOUCH_WAIT", 0.2)
+    async with (
+        coordinated(nats_server, carrier=carrier, lease_secs=30) as coordinator,
+        running(nats_server, tmp_path, carrier=carrier, by=coordinator) as worker,
+        commanding(nats_server, worker) as client,
+    ):
+
+        async def deploy(name: str, **heard: Any) -> Pipeline:
+            message = {"name": name, "source": PASS, "group": "g", "epoch": 1, **heard}
+            return worker.host.get((await command(client, "deploy", message))["id"])
+
+        await until(lambda: worker._lease.granted, what="the lease")
+        coordinator.answers = False
+        last = {key: coordinator.heartbeats[-1][key] for key in ("incarnation", "seq")}
+        known = await deploy("known", heard=last)
+        unknown = await deploy("unknown")
+        another = await deploy("another", heard={**last, "incarnation": "another"})
+        assert worker.health()["lease_open"]
+        assert [each.may_put_out() for each in (known, unknown, another)] == [True, False, False]
+        coordinator.directives = [{"do": "undeploy", "pipeline_id": another.id}]
+        coordinator.answers = True
+        await until(unknown.may_put_out, what="the leader has left it alone")
+        assert worker.host.find(another.id) is None
+        assert (await deploy("fourth")).may_put_out(), "the answer to a deploy waits for that"
+
+
+async def test_a_deploy_that_the_leader_ends_while_it_starts_is_refused(
+    nats_server: NatsServer, tmp_path: Path, carrier: str
+) -> None:
+    async with (
+        coordinated(nats_server, carrier=carrier, lease_secs=30) as coordinator,
+        running(nats_server, tmp_path, carrier=carrier, by=coordinator) as worker,
+        commanding(nats_server, worker) as client,
+    ):
+        await until(lambda: worker._lease.granted, what="the lease")
+        coordinator.answers = False
+        deploying = asyncio.create_task(command(client, "deploy", {"name": "p", "source": PASS}))
+        await until(lambda: worker.host.pipelines, what="the copy")
+        coordinator.directives = [{"do": "undeploy", "pipeline_id": worker.host.pipelines[0].id}]
+        coordinator.answers = True
+        assert (await deploying)["code"] == "stale_epoch"
+
+
+async def test_an_answer_that_renews_nothing_leaves_a_shut_worker_shut(
+    nats_server: NatsServer, tmp_path: Path, carrier: str
+) -> None:
+    async with (
+        coordinated(nats_server, carrier=carrier, lease_secs=30) as coordinator,
+        running(nats_server, tmp_path, carrier=carrier, by=coordinator) as worker,
+    ):
+        await until(lambda: worker._lease.granted, what="the lease")
+        worker._lease.cut_off(time.monotonic())
+        coordinator.more = {"renews": False}
+        before = len(coordinator.heartbeats)
+        await until(lambda: len(coordinator.heartbeats) > before + 3, what="answered heartbeats")
+        assert not worker.health()["lease_open"]
+        coordinator.more = {}
+        await until(lambda: worker.health()["lease_open"], what="an answer that does")
+
+
+async def test_a_deploy_that_waited_in_the_socket_of_a_frozen_worker_never_speaks_beside_its_successor(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """The leader gave the pipeline to another worker meanwhile, and another leader renews the lease."""
+    out = {"from_pipeline": "p", "to_pipeline": "q", "event_types": ["*"], "nats_subject": "out"}
+    deploy = {"name": "p", "source": PASS, "group": "g", "routes": [out], "epoch": 13, "term": 1}
+    subject = "varpulis.cluster.pipeline.g.x.p"
+    async with (
+        coordinated(nats_server, lease_secs=1.5, interval=1.0) as coordinator,
+        bare_client(nats_server) as client,
+        process(nats_server.url, tmp_path) as child,
+    ):
+        heard = await collect(client, "out")
+        await until(lambda: len(coordinator.heartbeats) > 1, timeout=30, what="acknowledged heartbeats")
+        child.send_signal(signal.SIGSTOP)
+        coordinator.end_all = True
+        last = {key: coordinator.heartbeats[-1][key] for key in ("incarnation", "seq")}
+        waiting = asyncio.create_task(command(client, "deploy", {**deploy, "heard": last}))
+        await asyncio.sleep(1.7)  # the lease runs out: it is real time that must pass
+
+        async def published() -> None:
+            number = 0
+            while True:
+                await client.publish(subject, f'{{"event_type":"In","n":{number}}}'.encode())
+                number += 1
+                await asyncio.sleep(0.001)
+
+        publishing = asyncio.create_task(published())
+        child.send_signal(signal.SIGCONT)
+        assert (await waiting)["code"] == "stale_epoch"
+        publishing.cancel()
+        await client.flush()
+    assert heard.messages == []
 
 
 async def test_sigterm_drains_and_exits_with_zero(nats_server: NatsServer, tmp_path: Path) -> None:

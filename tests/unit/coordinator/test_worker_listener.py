@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from coordinator import nats_handlers
 from coordinator.config import CoordinatorConfig
 from coordinator.nats_handlers import WorkerListener
 from coordinator.security.door import Door
@@ -14,7 +15,14 @@ from coordinator.state.commands import MarkWorker
 from coordinator.state.model import WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import encode
-from proto_schemas.messages import Heartbeat, HeartbeatAck, RunningPipeline
+from proto_schemas.messages import (
+    Deploy,
+    Heartbeat,
+    HeartbeatAck,
+    HeartbeatPart,
+    LastHeard,
+    RunningPipeline,
+)
 from proto_schemas.subjects import Subjects
 from tests.unit.coordinator.stage import Stage
 from transport.nats import Message
@@ -87,7 +95,7 @@ async def test_a_heartbeat_renews_the_lease_and_tells_of_stale_copies_only() -> 
     await stage.settle()
     ears = Ears(stage)
     ack = await ears.hear(stage.copy("g", "p"))
-    assert ack == HeartbeatAck(term=1, lease_secs=2.4)
+    assert ack == HeartbeatAck(term=1, lease_secs=2.4, judged=1)
     ack = await ears.hear(
         stage.copy("g", "p"), RunningPipeline(pipeline_id="old", group="g", name="p", epoch=77)
     )
@@ -102,6 +110,50 @@ async def test_who_is_not_registered_is_told_to_register(worker: str, incarnatio
     ack = await Ears(stage).hear(worker=worker, incarnation=incarnation)
     assert ack is not None and ack.directives is not None
     assert [each.do for each in ack.directives] == ["register"]
+    assert (ack.renews, ack.judged) == (False, 0), "whatever it runs, nobody has looked at that"
+
+
+async def test_an_answer_that_has_not_room_for_all_stale_copies_renews_no_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nats_handlers, "MAX_DIRECTIVES", 2)
+    stage = Stage()
+    await stage.join("w1")
+    ears = Ears(stage)
+    copies = [RunningPipeline(pipeline_id=f"old-{n}", group="g", name=f"p{n}", epoch=7) for n in range(3)]
+    ack = await ears.hear(*copies)
+    assert ack is not None and not ack.renews and len(ack.directives or ()) == 2
+    ack = await ears.hear(*copies[2:])
+    assert ack is not None and ack.renews and len(ack.directives or ()) == 1
+
+
+async def test_of_a_heartbeat_in_parts_the_answer_is_about_the_last_whole_one() -> None:
+    stage = Stage()
+    await stage.join("w1")
+    ears = Ears(stage)
+    await ears.hear()
+    part = Heartbeat(
+        events_processed=0,
+        pipelines_running=1,
+        incarnation="i1",
+        seq=2,
+        part=HeartbeatPart(number=0, of=2, pipelines=[]),
+    )
+    ack = await ears.raw("varpulis.cluster.heartbeat.w1", encode(part))
+    assert ack is not None and ack.renews and ack.judged == 1
+
+
+async def test_a_deploy_tells_which_heartbeat_of_its_worker_was_heard_last() -> None:
+    stage = Stage()
+    await stage.join("w1")
+    commands = WorkerCommands(stage.workers, Subjects(), heard=stage.table.last_heard)
+    await commands.deploy("w1", Deploy(name="p", source="-"))
+    ears = Ears(stage)
+    for _ in range(3):
+        await ears.hear()
+    await commands.deploy("w1", Deploy(name="p", source="-"))
+    first, second = (deploy for _, deploy in stage.workers.deploys())
+    assert first.heard is None and second.heard == LastHeard(incarnation="i1", seq=3)
 
 
 async def test_an_unhealthy_worker_gets_no_new_lease_while_its_pipelines_may_move() -> None:

@@ -161,6 +161,8 @@ class Played:
         directives: sent with the next answer, once.
         lease_secs: None plays a seed coordinator, which only listens.
         answers: whether it grants the lease now.
+        more: further fields of each answer.
+        end_all: it wants nothing to run that a heartbeat lists.
     """
 
     def __init__(self, *, lease_secs: float | None = None, interval: float = 0.05) -> None:
@@ -171,6 +173,8 @@ class Played:
         self.registrations: list[Any] = []
         self.heartbeats: list[Any] = []
         self.directives: list[dict[str, Any]] = []
+        self.more: dict[str, Any] = {}
+        self.end_all = False
 
     def register(self, request: Any) -> dict[str, Any]:
         """Note a registration; the answer."""
@@ -186,7 +190,11 @@ class Played:
         self.heartbeats.append(heartbeat)
         if self.lease_secs is None or not self.answers:
             return None
-        answer = {"term": self.term, "lease_secs": self.lease_secs, "directives": self.directives}
+        if self.end_all:
+            ids = [each["pipeline_id"] for each in heartbeat["pipelines"]]
+            self.directives = [{"do": "undeploy", "pipeline_id": each} for each in ids]
+        word = {"term": self.term, "lease_secs": self.lease_secs, "directives": self.directives}
+        answer = {**word, **self.more}
         self.directives = []
         return answer
 

@@ -16,7 +16,7 @@ from worker import cut as cuts
 from worker.checkpointer import Checkpointer
 from worker.connectors.registry import ConnectorRegistry
 from worker.inputs import Inputs
-from worker.lease import Lease
+from worker.lease import Lease, Permit
 from worker.pipeline import Pipeline, State
 from worker.safety import Safety
 from worker.store.archive import Archive
@@ -37,7 +37,7 @@ def pipeline(epoch: int = 1, source: str = SUM, *, life: int = 1, secs: float | 
         connectors,
         Inputs(None, connectors, program.sources, ()),
         None,
-        Lease(),
+        Permit(Lease()),
         life=life,
         checkpoint_secs=secs,
     )

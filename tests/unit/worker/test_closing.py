@@ -8,7 +8,7 @@ from proto_schemas.messages import Deploy
 from proto_schemas.subjects import Subjects
 from worker.assembly import assemble
 from worker.connectors.base import Site
-from worker.lease import Lease
+from worker.lease import Lease, Permit
 from worker.pipeline import Pipeline
 
 START = 1_700_000_000_000
@@ -18,7 +18,7 @@ KEYS = 30_000
 async def made(window: str, keys: int = KEYS) -> Pipeline:
     """A pipeline with an open window for each of so many keys, a hundred of which were opened in a ms."""
     source = f"stream Out = In.partition_by(k).window({window}).aggregate(n: count()).emit(n: n)"
-    pipeline = await assemble(Deploy(name="p", source=source), None, Subjects(), Lease(), Site())
+    pipeline = await assemble(Deploy(name="p", source=source), None, Subjects(), Permit(Lease()), Site())
     for number in range(keys):
         now = START + number // 100
         pipeline.process("In", {"k": number}, now, now)
@@ -66,7 +66,7 @@ async def test_windows_that_were_due_at_any_time_in_the_past_are_all_closed() ->
 
 async def test_a_timer_makes_up_for_no_rounds_that_nobody_waited_for() -> None:
     source = "stream Beat = timer(1s).emit(at: 1)"
-    pipeline = await assemble(Deploy(name="p", source=source), None, Subjects(), Lease(), Site())
+    pipeline = await assemble(Deploy(name="p", source=source), None, Subjects(), Permit(Lease()), Site())
     assert not pipeline.is_due(START)
     await pipeline.tick(START + 3_600_000)
     assert pipeline.events_out == 1

@@ -231,6 +231,14 @@ async def test_a_command_older_than_one_seen_is_refused_by_both_numbers(stage: S
     assert (await stage.send("undeploy", {"pipeline_id": "p-1"}))["ok"]
 
 
+async def test_a_command_of_an_older_term_than_the_leader_who_answered_last_is_refused() -> None:
+    stage = Stage()
+    stage.dispatcher = Dispatcher({"deploy": stage.deploy}, stage.locate, term=lambda: 4)
+    deploy = {"name": "p", "source": "", "group": "g", "epoch": 9}
+    assert (await stage.send("deploy", {**deploy, "term": 3}))["code"] == "stale_epoch"
+    assert (await stage.send("deploy", {**deploy, "term": 4}))["status"] == "running"
+
+
 async def test_an_answer_too_large_to_send_is_an_error_and_not_silence(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """The gate in front of the outputs, on a virtual clock (the first argument of every call)."""
 
-from worker.lease import Lease
+import pytest
+
+from worker.lease import Lease, Permit
 
 SECS = 2.4
 
@@ -100,3 +102,72 @@ def test_where_no_lease_is_granted_a_lost_connection_means_nothing() -> None:
     lease = Lease()
     lease.cut_off(1.0)
     assert lease.is_open(1.0)
+
+
+def test_a_copy_whose_deploy_is_of_now_may_put_out_at_once_and_for_good() -> None:
+    lease = granted(0.0)
+    permit = Permit(lease, heard_at=0.0)
+    assert permit.is_open(1.0)
+    permit.listed(1.0)
+    for second in range(1, 100):
+        lease.went_out(float(second))
+        assert permit.is_open(second + 0.5), "without any answer, as the others"
+
+
+@pytest.mark.parametrize("heard_at", [0.0, None])
+def test_a_copy_whose_deploy_may_be_older_than_the_lease_waits_until_the_leader_leaves_it_alone(
+    heard_at: float | None,
+) -> None:
+    """The worker was frozen from 1 to 10, and a heartbeat had gone out before the copy was made."""
+    lease = granted(0.0)
+    lease.went_out(10.0)
+    permit = Permit(lease, heard_at)
+    permit.listed(10.1)
+    lease.acknowledged(10.0, SECS, 10.2)
+    assert lease.is_open(10.3) and not permit.is_open(10.3), "what was answered does not list it"
+    lease.went_out(10.4)
+    assert not permit.is_open(10.5)
+    lease.acknowledged(10.4, SECS, 10.6)
+    assert permit.is_open(10.7) and permit.is_sure(1e9)
+
+
+def test_a_copy_that_was_made_while_the_worker_froze_waits_too() -> None:
+    lease = granted(0.0)
+    permit = Permit(lease, heard_at=0.0)
+    assert permit.is_open(0.5)
+    lease.went_out(10.0)
+    lease.acknowledged(10.0, SECS, 10.1)
+    assert not permit.is_open(10.2), "nor before heartbeats list it"
+    permit.listed(10.2)
+    assert not permit.is_open(10.3)
+    lease.acknowledged(10.4, SECS, 10.5)
+    assert permit.is_open(10.6)
+
+
+def test_an_answer_about_an_earlier_list_of_copies_vouches_for_none_made_since() -> None:
+    lease = granted(0.0)
+    permit = Permit(lease)
+    permit.listed(1.0)
+    lease.acknowledged(1.2, SECS, 1.3, judged_at=0.9)
+    assert lease.is_open(1.4) and not permit.is_open(1.4)
+    lease.acknowledged(1.4, SECS, 1.5, judged_at=1.2)
+    assert permit.is_open(1.6)
+
+
+def test_a_deploy_sent_before_the_connection_was_lost_is_not_of_now() -> None:
+    """Who finds nobody at our commands does not wait for our lease."""
+    lease = granted(0.0)
+    lease.cut_off(0.2)
+    lease.acknowledged(0.3, SECS, 0.4)
+    before, since = Permit(lease, heard_at=0.1), Permit(lease, heard_at=0.3)
+    for permit in (before, since):
+        permit.listed(0.5)
+    assert not before.is_open(0.6) and since.is_open(0.6)
+
+
+def test_where_no_lease_is_granted_every_copy_puts_out() -> None:
+    lease = Lease()
+    permit = Permit(lease)
+    assert permit.is_open(1.0)
+    permit.listed(1.0)
+    assert permit.is_open(2.0)
