@@ -267,13 +267,14 @@ def test_a_key_is_asked_for_and_each_role_is_told_what_it_may_not(tmp_path: Path
         made = httpx.post(
             f"{cluster.urls[0]}{API_BASE}/keys", json={"role": "viewer"}, headers={"x-api-key": admin}
         ).json()
+        page.clock.install()
         page.goto(cluster.urls[0])
         page.wait_for_selector("#key-field")
         page.fill("#key-field", "wrong")
         page.click("#confirm")
         page.wait_for_selector("#connection >> text=asks for an API key")
         page.keyboard.press("Escape")
-        page.wait_for_timeout(2_500)  # more than a poll
+        page.clock.run_for(60_000)
         assert not page.evaluate("document.getElementById('dialog').open"), (
             "who does not want to is not asked again"
         )
