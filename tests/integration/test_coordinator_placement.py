@@ -1,6 +1,7 @@
 """Three coordinators on a real nats-server place pipelines on workers that speak the raw wire."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import nats
@@ -210,7 +211,8 @@ async def test_a_seed_worker_that_answers_undeploys_with_a_plain_error_does_not_
             return (await stage.ask("GET", "/pipeline-groups/g")).status_code == 404
 
         await until(gone, what="the group is gone")
-        assert 2 <= len(worker.told("undeploy")) <= 6
+        told = Counter(each["term"] for each in worker.told("undeploy"))
+        assert told.total() >= 2 and max(told.values()) <= 6, "by each leader"
 
 
 async def test_a_registration_is_answered_once_and_a_bad_one_says_what_is_wrong(
