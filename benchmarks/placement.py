@@ -15,8 +15,10 @@ from msgspec.structs import replace
 from coordinator.state.apply import apply
 from coordinator.state.commands import Command, CreateGroup, Place, RegisterWorker
 from coordinator.state.constraints import Wants
-from coordinator.state.model import Phase, Placed, State
+from coordinator.state.model import State
 from coordinator.state.rebalance import plan
+from coordinator.state.records import Phase
+from coordinator.state.results import Placed
 from coordinator.state.strategy import Room
 from proto_schemas.partition import Owners
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec

@@ -16,9 +16,12 @@ import google_crc32c
 
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart, encode_command
-from coordinator.state.model import Done, Group, Phase, Placement, Remembered, State, Worker
+from coordinator.state.model import State
+from coordinator.state.records import Phase, Placement, Worker
 from coordinator.state.restore import PART_BYTES, parts_of
+from coordinator.state.results import Done, Remembered
 from coordinator.state.snapshot import frames, read
+from coordinator.state.versions import Group
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 TARGET_MS = 300

@@ -24,7 +24,8 @@ from coordinator.config import CoordinatorConfig
 from coordinator.security import keys
 from coordinator.state.apply import apply
 from coordinator.state.commands import CreateKey
-from coordinator.state.model import KeyRole, State
+from coordinator.state.model import State
+from coordinator.state.records import KeyRole
 from proto_schemas.rest import API_BASE
 from tests.support.nats_server import NatsServer
 from transport.config import NatsConfig

@@ -38,8 +38,9 @@ from coordinator.security.files import KeyFiles
 from coordinator.security.proof import Proof
 from coordinator.security.sealing import Sealer
 from coordinator.state.commands import Announce, StartMigration
-from coordinator.state.model import Cause, Event, KeyRole, Started
 from coordinator.state.rebalance import Move
+from coordinator.state.records import Cause, Event, KeyRole
+from coordinator.state.results import Started
 from coordinator.streams import Streams
 from coordinator.webhook import Webhook
 from coordinator.worker_commands import WorkerCommands

@@ -11,7 +11,8 @@ from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security.sealing import Sealer, redact
 from coordinator.state.commands import ResealConnector
-from coordinator.state.model import Connector, State
+from coordinator.state.model import State
+from coordinator.state.records import Connector
 from proto_schemas.connectors import check_connector, is_reference, secret_names
 from proto_schemas.errors import WireError
 from proto_schemas.messages import ConnectorParams

@@ -15,7 +15,7 @@ import logging
 from typing import Any, Final
 
 from coordinator.log import line
-from coordinator.state.model import Group
+from coordinator.state.versions import Group
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.subjects import EXTERNAL, Subjects

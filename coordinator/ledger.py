@@ -21,7 +21,9 @@ from coordinator.log import line
 from coordinator.machine import ClusterMachine, decode_result
 from coordinator.security.actor import signed
 from coordinator.state.commands import Command, encode_command
-from coordinator.state.model import AnyResult, Event, Refused, State
+from coordinator.state.model import State
+from coordinator.state.records import Event
+from coordinator.state.results import AnyResult, Refused
 from proto_schemas.errors import ErrorCode, WireError
 from raft.errors import CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
 from transport import tracing

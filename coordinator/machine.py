@@ -14,7 +14,9 @@ import msgspec
 
 from coordinator.state.apply import apply
 from coordinator.state.commands import FORMAT, decode_command, format_of
-from coordinator.state.model import AnyResult, Event, Refused, State
+from coordinator.state.model import State
+from coordinator.state.records import Event
+from coordinator.state.results import AnyResult, Refused
 from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import ErrorCode
 from raft.errors import EntryTooNew

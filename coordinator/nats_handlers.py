@@ -33,7 +33,7 @@ from coordinator.log import line
 from coordinator.security.door import Door
 from coordinator.security.proof import Proof
 from coordinator.state.commands import RegisterWorker
-from coordinator.state.model import NATS, REST, WorkerStatus
+from coordinator.state.records import NATS, REST, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered

@@ -25,7 +25,9 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.state import trail
-from coordinator.state.model import MAX_AUDIT, Event, State
+from coordinator.state.limits import MAX_AUDIT
+from coordinator.state.model import State
+from coordinator.state.records import Event
 from proto_schemas.errors import ErrorCode, WireError
 
 MAX_CLIENTS: Final = 200

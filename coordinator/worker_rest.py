@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from coordinator.state.model import REST, Worker
+from coordinator.state.records import REST, Worker
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Register
 from proto_schemas.worker_rest import KEY_HEADER, WORKER_KEY_HEADER, to_request

@@ -25,7 +25,7 @@ from coordinator.state.commands import (
     ReportRunning,
     encode_command,
 )
-from coordinator.state.model import WorkerStatus
+from coordinator.state.records import WorkerStatus
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.support.pipelines import echo_program
 from tests.unit.coordinator.stage import Stage

@@ -3,7 +3,10 @@
 from typing import Final
 
 from coordinator.state.commands import Announce, encode_command
-from coordinator.state.model import Done, Group, Phase, Placement, Remembered, State, Worker
+from coordinator.state.model import State
+from coordinator.state.records import Phase, Placement, Worker
+from coordinator.state.results import Done, Remembered
+from coordinator.state.versions import Group
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 RECORDS: Final = 10_000

@@ -18,7 +18,8 @@ from coordinator.api.context import (
 from coordinator.api.programs import QUEUE_GROUP, sharers_by_key
 from coordinator.security.sealing import REDACTED, SealError
 from coordinator.state.commands import DeleteConnector, SaveConnector
-from coordinator.state.model import Connector, State
+from coordinator.state.model import State
+from coordinator.state.records import Connector
 from proto_schemas.connectors import secret_names
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import ConnectorList, ConnectorSpec, ConnectorView, Deleted

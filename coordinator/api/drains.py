@@ -13,7 +13,8 @@ from litestar.params import FromPath
 from coordinator.api import once
 from coordinator.api.context import AnyRequest, Context, Given, not_found, read_optional_body, request_id
 from coordinator.state.commands import CordonWorker, EndDrain, StartDrain
-from coordinator.state.model import Cause, Drain, DrainPhase, Started
+from coordinator.state.records import Cause, Drain, DrainPhase
+from coordinator.state.results import Started
 from coordinator.state.views import drain_view
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import Cordoned, DrainRequest, DrainView

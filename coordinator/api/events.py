@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 
 from coordinator.api.context import Given, Limit
 from coordinator.state import trail
-from coordinator.state.model import Event
+from coordinator.state.records import Event
 from proto_schemas.rest import EventList, EventView, Pagination
 
 Since = Annotated[

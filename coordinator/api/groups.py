@@ -25,8 +25,8 @@ from coordinator.api.new_version import DryRun, Rolled, roll, with_version
 from coordinator.api.programs import Programs, check_group, undivided
 from coordinator.api.shape import check_shape
 from coordinator.state.commands import CreateGroup, DeleteGroup, RollbackGroup, ScaleGroup, UpdateGroup
-from coordinator.state.model import Group
 from coordinator.state.next_version import scaled
+from coordinator.state.versions import Group
 from coordinator.state.views import group_status, group_view, history_view
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError

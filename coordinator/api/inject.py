@@ -26,7 +26,7 @@ from coordinator.api import stored
 from coordinator.api.context import AnyRequest, Context, Given, client_key, not_found, read_body
 from coordinator.api.leader import DEADLINE
 from coordinator.api.routing import Chooser, Copy, fields_of, running_copy, takers
-from coordinator.state.model import Group
+from coordinator.state.versions import Group
 from proto_schemas.codec import decode_fields, encode_fields
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError

@@ -25,8 +25,8 @@ from coordinator.ledger import now_ms
 from coordinator.security.actor import acting
 from coordinator.security.keys import Key, digest, new_key
 from coordinator.state.commands import CreateKey, RevokeKey
-from coordinator.state.model import ApiKey, KeyRole
 from coordinator.state.names import fault_of_binding
+from coordinator.state.records import ApiKey, KeyRole
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import KeyCreated, KeyList, KeyRequest, KeyView, Revoked, RotateRequest, Whoami
 

@@ -19,7 +19,8 @@ from coordinator.api.context import (
     request_id,
 )
 from coordinator.state.commands import StartMigration
-from coordinator.state.model import Cause, Started
+from coordinator.state.records import Cause
+from coordinator.state.results import Started
 from coordinator.state.views import migration_view
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import MigrateRequest, MigrationList, MigrationStarted, MigrationView

@@ -13,10 +13,11 @@ from litestar.params import QueryParameter
 from coordinator.api.context import Context, not_found
 from coordinator.state.change import Refusal
 from coordinator.state.commands import RollbackGroup, ScaleGroup, UpdateGroup
-from coordinator.state.model import Group, State, UpdatePhase
+from coordinator.state.model import State
 from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
 from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
+from coordinator.state.versions import Group, UpdatePhase
 from coordinator.state.views import group_view
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import ROLLBACK_ASKED, GroupView, PlannedChange, UpdatePlan

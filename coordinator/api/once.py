@@ -15,7 +15,7 @@ from litestar import Response
 
 from coordinator.api.context import AnyRequest, Context, client_key, whole_body
 from coordinator.state.commands import Note
-from coordinator.state.model import Noted
+from coordinator.state.results import Noted
 from proto_schemas.errors import ErrorCode, WireError
 
 

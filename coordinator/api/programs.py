@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from coordinator.api.shape import check_shape, refuse
 from coordinator.declared import faults, secrets_written
-from coordinator.state.model import Connector, Group
+from coordinator.state.records import Connector
+from coordinator.state.versions import Group
 from proto_schemas.delivery import unfit
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
 from proto_schemas.rest import GroupSpec, PipelineSpec

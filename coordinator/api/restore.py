@@ -31,8 +31,9 @@ from litestar.params import QueryParameter
 
 from coordinator.api.context import AnyRequest, Context, Given, Wait, request_id, whole_body
 from coordinator.state.commands import BeginRestore, CommitRestore, PutPart
-from coordinator.state.model import MAX_COPY, Restored
+from coordinator.state.limits import MAX_COPY
 from coordinator.state.restore import PART_BYTES, TAKEN, parts_of
+from coordinator.state.results import Restored
 from coordinator.state.snapshot import as_newest
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.rest import RestoreResult

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
-from coordinator.state.model import Group, Phase, State
+from coordinator.state.model import State
+from coordinator.state.records import Phase
+from coordinator.state.versions import Group
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.matching import matches
 from proto_schemas.partition import Owners, instance_names

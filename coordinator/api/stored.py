@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from coordinator.api.context import Context
 from coordinator.api.routing import takers
-from coordinator.state.model import Group
+from coordinator.state.versions import Group
 from proto_schemas.codec import encode_fields
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.matching import matches

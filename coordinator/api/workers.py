@@ -24,7 +24,7 @@ from coordinator.api.context import (
 from coordinator.nats_handlers import register
 from coordinator.security.actor import acting
 from coordinator.state.commands import RemoveWorker
-from coordinator.state.model import NATS, REST, WorkerStatus
+from coordinator.state.records import NATS, REST, WorkerStatus
 from coordinator.state.views import worker_view
 from coordinator.worker_rest import check_registration
 from proto_schemas.errors import ErrorCode, WireError

@@ -15,7 +15,7 @@ so:
 - a copy in another line than its placement's, likewise: a move was given up, the line is left to its target,
   and the copy, which could not be told then, begins the new one;
 - the copy a migration makes is wanted on its target, though it is not the placement yet;
-- strays (see `state.model`) on workers that can be asked: ended;
+- strays (see `coordinator.state.model`) on workers that can be asked: ended;
 - an epoch above all we ever gave: the copy outlived the logs of its coordinators, and our counter is raised.
 
 A copy without a group or epoch was not deployed by a coordinator of ours and is left alone. Seed workers
@@ -38,8 +38,9 @@ from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON, ReportRunning
 from coordinator.state.members import newest_epoch
-from coordinator.state.model import Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import State
 from coordinator.state.next_version import line_for
+from coordinator.state.records import Phase, Placement, Worker, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 
 UNTIL_HEARD = 1.0

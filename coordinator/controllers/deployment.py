@@ -47,9 +47,12 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import AnyResult, Group, Placed, State, Stray, Worker, WorkerStatus
+from coordinator.state.model import State
 from coordinator.state.next_version import line_for
+from coordinator.state.records import Stray, Worker, WorkerStatus
+from coordinator.state.results import AnyResult, Placed
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
+from coordinator.state.versions import Group
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError

@@ -36,8 +36,9 @@ from coordinator.state.commands import (
     FailDivision,
     FinishDivision,
 )
-from coordinator.state.model import Division, Group, Part, WorkerStatus
+from coordinator.state.records import WorkerStatus
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
+from coordinator.state.versions import Division, Group, Part
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, HandedOver, Hold, Restore

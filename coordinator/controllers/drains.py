@@ -20,7 +20,8 @@ from coordinator.controllers.deployment import Deployment, Target
 from coordinator.ledger import Ledger, now_ms
 from coordinator.state.commands import EndDrain, ExplainDrain, StartDrain, StartMigration
 from coordinator.state.constraints import Wants
-from coordinator.state.model import Cause, Drain, DrainPhase, Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Cause, Drain, DrainPhase, Phase, Placement, Worker, WorkerStatus
 from coordinator.state.strategy import Room, takes_new
 from proto_schemas.errors import ErrorCode, WireError
 

@@ -21,7 +21,8 @@ from coordinator.controllers.actions import Actions
 from coordinator.heartbeats import SUSPECT_INTERVALS, Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MarkWorker
-from coordinator.state.model import State, Worker, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Worker, WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from transport.durations import Durations
 

@@ -47,7 +47,8 @@ from coordinator.state.commands import (
     FinishMigration,
     MigrationCommand,
 )
-from coordinator.state.model import Cause, Migration, MovePhase, State, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Cause, Migration, MovePhase, WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, HandedOver, Hold, Restore

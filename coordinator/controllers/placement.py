@@ -24,7 +24,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON
 from coordinator.state.constraints import Wants
-from coordinator.state.model import Phase, Placement, Worker, WorkerStatus
+from coordinator.state.records import Phase, Placement, Worker, WorkerStatus
 from coordinator.state.strategy import DEFAULT, Room, twins_of
 from proto_schemas.messages import RunningPipeline
 from transport.durations import LATENCY_BOUNDS as BOUNDS

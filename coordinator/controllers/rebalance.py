@@ -18,8 +18,9 @@ from typing import Final
 from coordinator.controllers.actions import Actions
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
-from coordinator.state.model import Phase, State
+from coordinator.state.model import State
 from coordinator.state.rebalance import GAIN, TOLERANCE, Move, plan
+from coordinator.state.records import Phase
 from coordinator.state.strategy import takes_new
 from proto_schemas.errors import ErrorCode, WireError
 

@@ -28,8 +28,10 @@ from coordinator.state.commands import (
     StartMigration,
     UpdateCommand,
 )
-from coordinator.state.model import Cause, Group, Phase, State, Update, UpdatePhase
+from coordinator.state.model import State
+from coordinator.state.records import Cause, Phase
 from coordinator.state.updates import moves_of, waits_for
+from coordinator.state.versions import Group, Update, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
 from transport.durations import Durations
 

@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 from coordinator.metrics.families import PREFIX, count, counter, durations, gauge, histograms, level, named
 from coordinator.metrics.raft import of_raft
 from coordinator.metrics.sources import HttpCounts, Sources
-from coordinator.state.model import Phase, State, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Phase, WorkerStatus
 from coordinator.state.scaling import ADVICE
 from transport import tracing
 

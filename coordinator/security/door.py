@@ -33,8 +33,10 @@ from coordinator.security import keys, roles
 from coordinator.security.actor import acting, acts
 from coordinator.security.throttle import Throttle
 from coordinator.state.commands import MAX_REASON, Command, NoteIntrusion
-from coordinator.state.model import AnyResult, ApiKey, KeyRole, State
+from coordinator.state.model import State
 from coordinator.state.names import fault_in_name, fault_in_voice
+from coordinator.state.records import ApiKey, KeyRole
+from coordinator.state.results import AnyResult
 from proto_schemas.errors import ErrorCode, WireError
 
 HEADER: Final = "x-api-key"

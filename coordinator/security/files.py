@@ -14,7 +14,7 @@ from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.security import keys
 from coordinator.state.commands import CreateKey
-from coordinator.state.model import KeyRole
+from coordinator.state.records import KeyRole
 from transport.errors import ConfigError
 from transport.keyring import read_secret
 

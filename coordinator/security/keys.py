@@ -16,7 +16,8 @@ import re
 import secrets
 from typing import Final, NamedTuple
 
-from coordinator.state.model import ApiKey, KeyRole, State
+from coordinator.state.model import State
+from coordinator.state.records import ApiKey, KeyRole
 
 SALT_BYTES: Final = 16
 _KEY: Final = re.compile(r"vk_([a-z0-9]{4,32})_([A-Za-z0-9_-]{43,86})")

@@ -23,8 +23,9 @@ anything, and this keeps out mistakes only.
 from typing import Protocol
 
 from coordinator.security.door import Door
-from coordinator.state.model import NATS, State
+from coordinator.state.model import State
 from coordinator.state.names import displaced
+from coordinator.state.records import NATS
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Present, Register
 from transport.errors import NatsTransportError

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from coordinator.state.model import KeyRole
+from coordinator.state.records import KeyRole
 from proto_schemas.rest import API_BASE
 
 _RANK: Final[Mapping[KeyRole, int]] = {KeyRole.VIEWER: 1, KeyRole.OPERATOR: 2, KeyRole.ADMIN: 3}

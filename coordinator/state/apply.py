@@ -60,7 +60,10 @@ from coordinator.state.commands import (
     UpdateGroup,
     encode_command,
 )
-from coordinator.state.model import MAX_REMEMBERED, AnyResult, Event, Noted, Refused, Remembered, State
+from coordinator.state.limits import MAX_REMEMBERED
+from coordinator.state.model import State
+from coordinator.state.records import Event
+from coordinator.state.results import AnyResult, Noted, Refused, Remembered
 from proto_schemas.errors import ErrorCode
 
 

@@ -6,7 +6,9 @@ A handler first checks everything and then changes; so `refuse` leaves the state
 from typing import Generic, NoReturn, TypeVar
 
 from coordinator.state.commands import Command
-from coordinator.state.model import MAX_AUDIT, MAX_STRAYS, Event, Placement, State, Stray
+from coordinator.state.limits import MAX_AUDIT, MAX_STRAYS
+from coordinator.state.model import State
+from coordinator.state.records import Event, Placement, Stray
 from coordinator.state.trail import number
 from proto_schemas.errors import ErrorCode
 

@@ -4,7 +4,9 @@ from msgspec.structs import replace
 
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import DeleteConnector, ResealConnector, SaveConnector
-from coordinator.state.model import MAX_CONNECTORS, Connector, Done, Result
+from coordinator.state.limits import MAX_CONNECTORS
+from coordinator.state.records import Connector
+from coordinator.state.results import Done, Result
 from proto_schemas.errors import ErrorCode
 
 

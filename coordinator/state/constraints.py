@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from coordinator.state.model import REST, Group, Worker
+from coordinator.state.records import REST, Worker
+from coordinator.state.versions import Group
 from proto_schemas.rest import Constraint
 
 _encode: Final = msgspec.msgpack.Encoder().encode

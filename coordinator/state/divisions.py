@@ -31,24 +31,12 @@ from coordinator.state.commands import (
     UpdateGroup,
 )
 from coordinator.state.constraints import Wants
-from coordinator.state.model import (
-    HOLDING,
-    NATS,
-    Division,
-    Done,
-    Edition,
-    Group,
-    Part,
-    Phase,
-    Placement,
-    Result,
-    Revision,
-    State,
-    Update,
-    UpdatePhase,
-)
+from coordinator.state.model import State
+from coordinator.state.records import HOLDING, NATS, Phase, Placement
+from coordinator.state.results import Done, Result
 from coordinator.state.strategy import Room
 from coordinator.state.update_plan import choose
+from coordinator.state.versions import Division, Edition, Group, Part, Revision, Update, UpdatePhase
 from proto_schemas.errors import ErrorCode
 from proto_schemas.partition import instance_names
 from proto_schemas.rest import GroupSpec, PipelineSpec

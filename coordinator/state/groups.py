@@ -6,8 +6,12 @@ from coordinator.state import history
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import CreateGroup, DeleteGroup
 from coordinator.state.constraints import Wants
-from coordinator.state.model import HOLDING, MAX_GROUPS, Done, Group, Phase, Result, State
+from coordinator.state.limits import MAX_GROUPS
+from coordinator.state.model import State
+from coordinator.state.records import HOLDING, Phase
+from coordinator.state.results import Done, Result
 from coordinator.state.strategy import Room, takes_new
+from coordinator.state.versions import Group
 from proto_schemas.errors import ErrorCode
 
 

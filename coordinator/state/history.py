@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from coordinator.state.change import refuse
-from coordinator.state.model import Edition, Group, Revision
+from coordinator.state.versions import Edition, Group, Revision
 from proto_schemas.errors import ErrorCode
 
 MAX_EDITIONS: Final = 5

@@ -41,23 +41,21 @@ from coordinator.state.commands import (
     StartMigration,
 )
 from coordinator.state.constraints import Wants, met, words
-from coordinator.state.model import (
-    MAX_JOBS,
+from coordinator.state.limits import MAX_JOBS
+from coordinator.state.model import State
+from coordinator.state.next_version import line_for
+from coordinator.state.records import (
     Cause,
-    Done,
     Drain,
     DrainPhase,
     Migration,
     MovePhase,
     Phase,
     Placement,
-    Result,
-    Started,
-    State,
     Worker,
     WorkerStatus,
 )
-from coordinator.state.next_version import line_for
+from coordinator.state.results import Done, Result, Started
 from coordinator.state.strategy import Room, twins_of
 from coordinator.state.update_plan import choose
 from proto_schemas.errors import ErrorCode

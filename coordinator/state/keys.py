@@ -9,7 +9,10 @@ from msgspec.structs import replace
 
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import CreateKey, RevokeKey
-from coordinator.state.model import MAX_KEYS, ApiKey, Done, KeyRole, Result, State
+from coordinator.state.limits import MAX_KEYS
+from coordinator.state.model import State
+from coordinator.state.records import ApiKey, KeyRole
+from coordinator.state.results import Done, Result
 from proto_schemas.errors import ErrorCode
 
 

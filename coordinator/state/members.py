@@ -14,20 +14,11 @@ from coordinator.state.commands import (
     RegisterWorker,
     RemoveWorker,
 )
-from coordinator.state.model import (
-    HOLDING,
-    MAX_FOREIGN_EPOCH,
-    MAX_WORKERS,
-    Done,
-    Joined,
-    Phase,
-    Placement,
-    Result,
-    State,
-    Worker,
-    WorkerStatus,
-)
+from coordinator.state.limits import MAX_FOREIGN_EPOCH, MAX_WORKERS
+from coordinator.state.model import State
 from coordinator.state.names import displaced, fault_in_name
+from coordinator.state.records import HOLDING, Phase, Placement, Worker, WorkerStatus
+from coordinator.state.results import Done, Joined, Result
 from proto_schemas.errors import ErrorCode
 from proto_schemas.messages import RunningPipeline
 

@@ -12,7 +12,8 @@ Where no keys are asked for, none of this holds, and an id that was registered t
 the time comes with the question, so every replica says the same.
 """
 
-from coordinator.state.model import REST, ApiKey, State, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import REST, ApiKey, WorkerStatus
 from proto_schemas.matching import matches
 from proto_schemas.subjects import check_id
 

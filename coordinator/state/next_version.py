@@ -6,8 +6,10 @@ from coordinator.state import history
 from coordinator.state.change import refuse
 from coordinator.state.commands import RollbackGroup, ScaleGroup, UpdateGroup
 from coordinator.state.divisions import divided, divided_in
-from coordinator.state.model import Edition, Group, Phase, Placement, State, Update, UpdatePhase
+from coordinator.state.model import State
+from coordinator.state.records import Phase, Placement
 from coordinator.state.revisions import fault_of, fresh_in, splits_or_joins
+from coordinator.state.versions import Edition, Group, Update, UpdatePhase
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode
 from proto_schemas.rest import MAX_WHY, GroupSpec

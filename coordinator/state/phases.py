@@ -22,7 +22,7 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import Phase
+from coordinator.state.records import Phase
 
 TRANSITIONS: Final[dict[Phase, dict[type[PlacementCommand], Phase | None]]] = {
     Phase.PENDING: {

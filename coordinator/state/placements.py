@@ -15,9 +15,10 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import Done, Phase, Placed, Placement, Result
 from coordinator.state.next_version import line_for
 from coordinator.state.phases import TRANSITIONS
+from coordinator.state.records import Phase, Placement
+from coordinator.state.results import Done, Placed, Result
 from proto_schemas.errors import ErrorCode
 
 P = TypeVar("P", bound=PlacementCommand)

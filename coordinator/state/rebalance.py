@@ -30,7 +30,8 @@ from typing import Final, Literal, NamedTuple
 
 from coordinator.state.constraints import Wants
 from coordinator.state.flow import Network
-from coordinator.state.model import Phase, State, Worker
+from coordinator.state.model import State
+from coordinator.state.records import Phase, Worker
 from coordinator.state.strategy import takes_new, twins_of
 
 TOLERANCE: Final = 0.2

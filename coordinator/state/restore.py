@@ -47,22 +47,10 @@ from msgspec.structs import replace
 from coordinator.state import jobs, updates
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart
-from coordinator.state.model import (
-    HOLDING,
-    MAX_COPY,
-    MAX_REMEMBERED,
-    MAX_STRAYS,
-    MAX_WORKERS,
-    Done,
-    MovePhase,
-    Placement,
-    Restored,
-    Result,
-    State,
-    Unpacked,
-    Upload,
-    WorkerStatus,
-)
+from coordinator.state.limits import MAX_COPY, MAX_REMEMBERED, MAX_STRAYS, MAX_WORKERS
+from coordinator.state.model import State, Unpacked
+from coordinator.state.records import HOLDING, MovePhase, Placement, Upload, WorkerStatus
+from coordinator.state.results import Done, Restored, Result
 from coordinator.state.snapshot import check_counts, read_on
 from proto_schemas.errors import ErrorCode
 

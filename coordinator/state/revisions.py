@@ -8,7 +8,7 @@ many others there are.
 
 from typing import Any
 
-from coordinator.state.model import Group
+from coordinator.state.versions import Group
 from proto_schemas.messages import Instance, Partition, Route
 from proto_schemas.rest import PipelineSpec
 from proto_schemas.subjects import EXTERNAL

@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.state.model import Phase, State
+from coordinator.state.model import State
+from coordinator.state.records import Phase
 from coordinator.state.strategy import takes_new
 
 UP: Final = "scale_up"

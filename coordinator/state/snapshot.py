@@ -29,22 +29,21 @@ from typing import Any, Final
 
 import msgspec
 
-from coordinator.state.model import (
+from coordinator.state.model import State, Unpacked
+from coordinator.state.records import (
     ApiKey,
     Connector,
     Drain,
     Event,
-    Group,
     Migration,
     Placement,
-    Remembered,
-    State,
     Stray,
-    Unpacked,
     Upload,
     Worker,
 )
+from coordinator.state.results import Remembered
 from coordinator.state.trail import number_all
+from coordinator.state.versions import Group
 
 FORMAT: Final = 3
 FRAME_ITEMS: Final = 200

@@ -32,7 +32,8 @@ from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
 from coordinator.state.constraints import NOTHING, Wants, met, words
-from coordinator.state.model import State, Worker, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Worker, WorkerStatus
 
 DEFAULT: Final = "least_loaded"
 

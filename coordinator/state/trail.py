@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from coordinator.state.model import MAX_AUDIT, Event
+from coordinator.state.limits import MAX_AUDIT
+from coordinator.state.records import Event
 
 
 def number(trail: Sequence[Event], at: int) -> int:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from coordinator.state.constraints import Wants
-from coordinator.state.model import Group, State
+from coordinator.state.model import State
 from coordinator.state.strategy import Room, twins_of
+from coordinator.state.versions import Group
 
 
 class Step(NamedTuple):

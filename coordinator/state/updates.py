@@ -39,21 +39,11 @@ from coordinator.state.commands import (
     UpdateCommand,
     UpdateGroup,
 )
-from coordinator.state.model import (
-    HOLDING,
-    Cause,
-    Done,
-    Group,
-    Migration,
-    MovePhase,
-    Phase,
-    Placement,
-    Result,
-    State,
-    Update,
-    UpdatePhase,
-)
+from coordinator.state.model import State
 from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
+from coordinator.state.records import HOLDING, Cause, Migration, MovePhase, Phase, Placement
+from coordinator.state.results import Done, Result
+from coordinator.state.versions import Group, Update, UpdatePhase
 from proto_schemas.errors import ErrorCode
 from proto_schemas.rest import ROLLBACK_ASKED
 

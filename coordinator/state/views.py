@@ -6,17 +6,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from coordinator.state import history
-from coordinator.state.model import (
-    Drain,
-    Group,
-    Migration,
-    Phase,
-    Placement,
-    State,
-    Worker,
-    WorkerStatus,
-)
+from coordinator.state.model import State
+from coordinator.state.records import Drain, Migration, Phase, Placement, Worker, WorkerStatus
 from coordinator.state.updates import waits_for
+from coordinator.state.versions import Group
 from proto_schemas.rest import (
     DrainView,
     EditionView,

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from coordinator.state.model import KeyRole
+from coordinator.state.records import KeyRole
 from tests.fuzz.driver import Found, fuzz
 from tests.fuzz.stage import Stage, a_cluster
 from tests.support.nats_server import NatsServer

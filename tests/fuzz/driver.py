@@ -25,7 +25,7 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
 
 from coordinator.security import roles
-from coordinator.state.model import KeyRole
+from coordinator.state.records import KeyRole
 from proto_schemas.rest import API_BASE
 
 WAIT: Final = 0.1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.security.keys import new_key, parse_key
-from coordinator.state.model import KeyRole
+from coordinator.state.records import KeyRole
 from proto_schemas.rest import API_BASE
 from tests.fuzz.driver import Care
 from tests.support.cluster import environment

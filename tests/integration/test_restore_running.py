@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.client import ClusterClient
-from coordinator.state.model import Event
+from coordinator.state.records import Event
 from coordinator.state.snapshot import frames, read
 from raft.backup import load, pack
 from raft.generation import Generation

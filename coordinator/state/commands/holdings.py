@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from coordinator.state.commands.base import Command
-from coordinator.state.model import KeyRole
+from coordinator.state.records import KeyRole
 
 MAX_NOTE: Final = 16_000
 

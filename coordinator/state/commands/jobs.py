@@ -2,7 +2,7 @@
 
 from coordinator.state.commands.base import Command, Reason
 from coordinator.state.commands.placements import PlacementCommand
-from coordinator.state.model import Cause, DrainPhase, MovePhase
+from coordinator.state.records import Cause, DrainPhase, MovePhase
 
 
 class StartMigration(PlacementCommand, frozen=True, kw_only=True):

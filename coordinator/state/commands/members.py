@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from coordinator.state.commands.base import Command, Reason
-from coordinator.state.model import NATS, WorkerStatus
+from coordinator.state.records import NATS, WorkerStatus
 from proto_schemas.messages import RunningPipeline
 
 

@@ -4,7 +4,8 @@ import random
 from typing import Any
 
 from coordinator.state.commands import StartDrain, StartMigration
-from coordinator.state.model import Cause, Migration, Started
+from coordinator.state.records import Cause, Migration
+from coordinator.state.results import Started
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.messages import Heartbeat
 from proto_schemas.subjects import Subjects

@@ -11,7 +11,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import Command, CreateGroup, RegisterWorker
-from coordinator.state.model import Phase, Placement
+from coordinator.state.records import Phase, Placement
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.messages import Deploy, Deployed, Heartbeat, Ok, RunningPipeline, Undeploy
 from proto_schemas.rest import GroupSpec, PipelineSpec

@@ -13,7 +13,10 @@ from coordinator.security.actor import signed
 from coordinator.security.door import FAILURES_AT_ONCE, Door
 from coordinator.state.apply import apply
 from coordinator.state.commands import Command, CreateKey, RevokeKey, decode_command, encode_command
-from coordinator.state.model import MAX_KEYS, AnyResult, ApiKey, KeyRole, Refused, State
+from coordinator.state.limits import MAX_KEYS
+from coordinator.state.model import State
+from coordinator.state.records import ApiKey, KeyRole
+from coordinator.state.results import AnyResult, Refused
 from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import ErrorCode, WireError
 

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator.api.programs import check_group, diagnose, sharers_by_key
-from coordinator.state.model import Connector, Group
+from coordinator.state.records import Connector
+from coordinator.state.versions import Group
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Route
 from proto_schemas.rest import GroupSpec, PipelineSpec

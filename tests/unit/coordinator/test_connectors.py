@@ -10,7 +10,9 @@ from coordinator.connectors import check, for_worker, shown, to_reseal
 from coordinator.security.sealing import Sealer, SealError, key_ids
 from coordinator.state.apply import apply
 from coordinator.state.commands import CreateGroup, DeleteConnector, RegisterWorker, SaveConnector
-from coordinator.state.model import Connector, Done, Refused, State
+from coordinator.state.model import State
+from coordinator.state.records import Connector
+from coordinator.state.results import Done, Refused
 from proto_schemas.connectors import TYPES, secret_names
 from proto_schemas.messages import ConnectorParams, Deploy
 from proto_schemas.rest import GroupSpec, PipelineSpec

@@ -9,7 +9,7 @@ from msgspec import structs
 from coordinator.controllers.actions import LONGEST_PAUSE, Actions
 from coordinator.controllers.relapses import CALM
 from coordinator.state.commands import MAX_REASON, DeleteGroup, LetGo, Place
-from coordinator.state.model import Phase, WorkerStatus
+from coordinator.state.records import Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import RunningPipeline
 from raft.errors import Unavailable

@@ -18,10 +18,12 @@ from coordinator.state.commands import (
     StartMigration,
     UpdateGroup,
 )
-from coordinator.state.model import Cause, Division, Done, Phase, Refused, UpdatePhase
 from coordinator.state.next_version import updated
+from coordinator.state.records import Cause, Phase
+from coordinator.state.results import Done, Refused
 from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
+from coordinator.state.versions import Division, UpdatePhase
 from coordinator.state.views import history_view
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.unit.coordinator.test_updates import group, put, running, spec

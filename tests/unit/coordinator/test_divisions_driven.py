@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from coordinator.state.commands import CreateGroup, UpdateGroup
-from coordinator.state.model import Group, Phase, UpdatePhase
+from coordinator.state.records import Phase
+from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore, Undeploy
 from proto_schemas.partition import instance_names

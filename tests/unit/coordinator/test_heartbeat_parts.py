@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.heartbeats import HeartbeatTable
-from coordinator.state.model import Phase
+from coordinator.state.records import Phase
 from proto_schemas.messages import MAX_PARTS, Heartbeat, HeartbeatPart, PipelineMetrics, RunningPipeline
 from tests.unit.coordinator.stage import Stage
 from tests.unit.coordinator.test_worker_listener import Ears

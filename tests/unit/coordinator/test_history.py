@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from coordinator.state import snapshot
 from coordinator.state.commands import CreateGroup, DeleteConnector, RollbackGroup, SaveConnector, UpdateGroup
 from coordinator.state.history import MAX_BYTES, MAX_EDITIONS, known
-from coordinator.state.model import Done, Edition, Group, Refused, UpdatePhase
+from coordinator.state.results import Done, Refused
+from coordinator.state.versions import Edition, Group, UpdatePhase
 from coordinator.state.views import history_view
 from proto_schemas.rest import MAX_WHY, ROLLBACK_ASKED, GroupSpec
 from tests.unit.coordinator.test_updates import end, fail, group, phase, put, roll, running, spec

@@ -22,18 +22,8 @@ from coordinator.state.commands import (
     StartDrain,
     StartMigration,
 )
-from coordinator.state.model import (
-    Cause,
-    Done,
-    Drain,
-    DrainPhase,
-    Migration,
-    MovePhase,
-    Phase,
-    Refused,
-    Started,
-    WorkerStatus,
-)
+from coordinator.state.records import Cause, Drain, DrainPhase, Migration, MovePhase, Phase, WorkerStatus
+from coordinator.state.results import Done, Refused, Started
 from coordinator.state.strategy import Room
 from tests.unit.coordinator.worlds import World, refused
 

@@ -10,7 +10,8 @@ from coordinator.ledger import Ledger
 from coordinator.log import line
 from coordinator.machine import ClusterMachine
 from coordinator.state.commands import Announce, DeleteGroup, LetGo
-from coordinator.state.model import Done, State
+from coordinator.state.model import State
+from coordinator.state.results import Done
 from proto_schemas.errors import WireError
 from raft.errors import CommandTooLarge, NotLeader, OutcomeUnknown, RaftError, Unavailable
 from tests.unit.coordinator.stage import SoloLog

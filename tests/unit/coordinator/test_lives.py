@@ -6,7 +6,8 @@ from typing import Any
 from coordinator.controllers.actions import LONGEST_PAUSE, Actions, Key
 from coordinator.ledger import now_ms
 from coordinator.state.commands import DeleteGroup, RaiseEpochs
-from coordinator.state.model import MAX_FOREIGN_EPOCH, Phase
+from coordinator.state.limits import MAX_FOREIGN_EPOCH
+from coordinator.state.records import Phase
 from coordinator.state.views import group_view
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Deploy, RunningPipeline

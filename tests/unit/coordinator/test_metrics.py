@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.metrics import HttpCounts, Sources, exposition
 from coordinator.metrics.families import MAX_NAMED, OTHER, named
-from coordinator.state.model import WorkerStatus
+from coordinator.state.records import WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Undeploy

@@ -15,7 +15,7 @@ from coordinator.state.commands import (
     StartDrain,
     StartMigration,
 )
-from coordinator.state.model import Cause, DrainPhase, MovePhase, Phase, WorkerStatus
+from coordinator.state.records import Cause, DrainPhase, MovePhase, Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore
 from tests.unit.coordinator.moving import Moving, only_live, running

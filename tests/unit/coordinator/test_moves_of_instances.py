@@ -12,7 +12,9 @@ from coordinator.state.commands import (
     StartDrain,
     StartMigration,
 )
-from coordinator.state.model import Cause, MovePhase, Refused, Started, State
+from coordinator.state.model import State
+from coordinator.state.records import Cause, MovePhase
+from coordinator.state.results import Refused, Started
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Restore
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec

@@ -13,8 +13,9 @@ from coordinator.security.proof import Proof
 from coordinator.security.throttle import MOST
 from coordinator.state.apply import apply
 from coordinator.state.commands import MarkWorker, RegisterWorker, RevokeKey
-from coordinator.state.model import REST, Event, Joined, KeyRole, Refused, WorkerStatus
 from coordinator.state.names import fault_in_name, fault_in_voice, fault_of_binding
+from coordinator.state.records import REST, Event, KeyRole, WorkerStatus
+from coordinator.state.results import Joined, Refused
 from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Capacity, Present, Register

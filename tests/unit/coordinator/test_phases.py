@@ -11,8 +11,9 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import Done, Phase, Placed, WorkerStatus
 from coordinator.state.phases import TRANSITIONS
+from coordinator.state.records import Phase, WorkerStatus
+from coordinator.state.results import Done, Placed
 from tests.unit.coordinator.worlds import World, command_for, in_phase, refused
 
 KINDS: list[type[PlacementCommand]] = [Place, ReportRunning, ReportFailed, Displace, Explain, LetGo]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from coordinator.state.constraints import Wants
-from coordinator.state.model import Cause, Group, Migration, Phase, Placement, State, Worker, WorkerStatus
+from coordinator.state.model import State
 from coordinator.state.rebalance import HOT, Board, Move, plan, survey
+from coordinator.state.records import Cause, Migration, Phase, Placement, Worker, WorkerStatus
+from coordinator.state.versions import Group
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
 
 ZONES = ("eu", "us")

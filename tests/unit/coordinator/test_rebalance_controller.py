@@ -6,8 +6,8 @@ import pytest
 
 from coordinator.controllers.rebalance import MOST, SETTLE, Rebalance
 from coordinator.state.commands import MarkWorker
-from coordinator.state.model import WorkerStatus
 from coordinator.state.rebalance import Move
+from coordinator.state.records import WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
 from tests.unit.coordinator.stage import Stage
 

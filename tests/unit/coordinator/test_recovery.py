@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.state.commands import DeleteGroup
-from coordinator.state.model import Phase
+from coordinator.state.records import Phase
 from coordinator.state.views import group_status, group_view
 from proto_schemas.messages import Heartbeat, PipelineMetrics, RunningPipeline, Undeploy
 from proto_schemas.rest import TrafficView

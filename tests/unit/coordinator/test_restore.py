@@ -35,25 +35,13 @@ from coordinator.state.commands import (
     UpdateGroup,
     encode_command,
 )
-from coordinator.state.model import (
-    MAX_COPY,
-    MAX_STRAYS,
-    Cause,
-    Done,
-    KeyRole,
-    MovePhase,
-    Phase,
-    Placed,
-    Placement,
-    Refused,
-    Restored,
-    Started,
-    State,
-    UpdatePhase,
-    WorkerStatus,
-)
+from coordinator.state.limits import MAX_COPY, MAX_STRAYS
+from coordinator.state.model import State
+from coordinator.state.records import Cause, KeyRole, MovePhase, Phase, Placement, WorkerStatus
 from coordinator.state.restore import PATIENCE_MS
+from coordinator.state.results import Done, Placed, Refused, Restored, Started
 from coordinator.state.snapshot import frames
+from coordinator.state.versions import UpdatePhase
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.unit.coordinator.worlds import World
 

@@ -3,7 +3,7 @@
 import google_crc32c
 
 from coordinator.state.commands import BeginRestore, CommitRestore, DeleteGroup, PutPart, RaiseEpochs
-from coordinator.state.model import Phase, WorkerStatus
+from coordinator.state.records import Phase, WorkerStatus
 from coordinator.state.restore import PART_BYTES
 from coordinator.state.snapshot import frames
 from tests.unit.coordinator.stage import Stage

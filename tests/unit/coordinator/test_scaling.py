@@ -12,18 +12,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from coordinator.scaling import Scaling
-from coordinator.state.model import (
-    Cause,
-    Drain,
-    Group,
-    Migration,
-    Phase,
-    Placement,
-    State,
-    Worker,
-    WorkerStatus,
-)
+from coordinator.state.model import State
+from coordinator.state.records import Cause, Drain, Migration, Phase, Placement, Worker, WorkerStatus
 from coordinator.state.scaling import DOWN, HOLD, UP, Advisor, Need, Thresholds, need
+from coordinator.state.versions import Group
 from coordinator.webhook import Webhook
 from proto_schemas.rest import GroupSpec, PipelineSpec
 from tests.support.poll import until

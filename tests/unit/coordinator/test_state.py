@@ -19,7 +19,10 @@ from coordinator.state.commands import (
     decode_command,
     encode_command,
 )
-from coordinator.state.model import MAX_AUDIT, Done, Phase, Refused, State, WorkerStatus
+from coordinator.state.limits import MAX_AUDIT
+from coordinator.state.model import State
+from coordinator.state.records import Phase, WorkerStatus
+from coordinator.state.results import Done, Refused
 from coordinator.state.snapshot import frames, read
 from coordinator.state.views import group_view
 from proto_schemas.messages import RunningPipeline

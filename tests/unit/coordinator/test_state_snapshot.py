@@ -10,32 +10,26 @@ from hypothesis import strategies as st
 
 from coordinator.machine import ClusterMachine
 from coordinator.state import snapshot
-from coordinator.state.model import (
+from coordinator.state.model import State, Unpacked
+from coordinator.state.records import (
     ApiKey,
     Cause,
     Connector,
-    Done,
     Drain,
-    Edition,
     Event,
-    Group,
     KeyRole,
     Migration,
     Phase,
-    Placed,
     Placement,
-    Refused,
-    Remembered,
-    Revision,
-    State,
     Stray,
-    Unpacked,
     Upload,
     Worker,
     WorkerStatus,
 )
+from coordinator.state.results import Done, Placed, Refused, Remembered
 from coordinator.state.snapshot import FRAME_BYTES, FRAME_ITEMS, frames, read
 from coordinator.state.trail import number_all
+from coordinator.state.versions import Edition, Group, Revision
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
 NAMES = st.text("abcxyz-_0123", min_size=1, max_size=8)

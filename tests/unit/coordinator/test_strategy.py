@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from coordinator.state.commands import CordonWorker, StartMigration
 from coordinator.state.constraints import NOTHING, Wants
-from coordinator.state.model import Cause, State, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Cause, WorkerStatus
 from coordinator.state.strategy import Room
 from proto_schemas.rest import Constraint
 from tests.unit.coordinator.worlds import World

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from coordinator.state.apply import apply
 from coordinator.state.commands import Announce
-from coordinator.state.model import MAX_AUDIT, Event, State
+from coordinator.state.limits import MAX_AUDIT
+from coordinator.state.model import State
+from coordinator.state.records import Event
 from coordinator.state.snapshot import frames, read
 from coordinator.state.trail import after, complete_since, matches, newest, number, number_all
 

@@ -23,20 +23,13 @@ from coordinator.state.commands import (
     StartMigration,
     UpdateGroup,
 )
-from coordinator.state.model import (
-    Cause,
-    Done,
-    Group,
-    MovePhase,
-    Phase,
-    Refused,
-    Started,
-    UpdatePhase,
-)
 from coordinator.state.next_version import updated
+from coordinator.state.records import Cause, MovePhase, Phase
+from coordinator.state.results import Done, Refused, Started
 from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.updates import MAX_FAILURES, waits_for
+from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.messages import Route
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.worlds import World, refused

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from coordinator.controllers.moves import OPEN_PATIENCE
 from coordinator.controllers.updates import AT_ONCE, GRACE, PATIENCE
 from coordinator.state.commands import CreateGroup, DeleteGroup, StartMigration, UpdateGroup
-from coordinator.state.model import Cause, Group, Phase, UpdatePhase
+from coordinator.state.records import Cause, Phase
+from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Restore, Undeploy
 from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec

@@ -12,7 +12,7 @@ from coordinator.nats_handlers import WorkerListener
 from coordinator.security.door import Door
 from coordinator.security.proof import Proof
 from coordinator.state.commands import MarkWorker
-from coordinator.state.model import WorkerStatus
+from coordinator.state.records import WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import encode
 from proto_schemas.messages import (

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.state.commands import CreateGroup, RegisterWorker, StartMigration
 from coordinator.state.constraints import Wants
-from coordinator.state.model import NATS, REST, Cause
+from coordinator.state.records import NATS, REST, Cause
 from coordinator.worker_commands import WorkerCommands
 from coordinator.worker_rest import RestCarrier, check_registration
 from proto_schemas.errors import ErrorCode, WireError

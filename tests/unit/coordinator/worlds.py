@@ -17,7 +17,9 @@ from coordinator.state.commands import (
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import Done, Joined, Phase, Placed, Placement, Refused, State, WorkerStatus
+from coordinator.state.model import State
+from coordinator.state.records import Phase, Placement, WorkerStatus
+from coordinator.state.results import Done, Joined, Placed, Refused
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.rest import GroupSpec, PipelineSpec
 
