@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import httpx
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import Cluster, poll
 
 TARGET_MEDIAN_S: Final = 0.6

@@ -21,7 +21,7 @@ from coordinator.state.records import Phase
 from coordinator.state.results import Placed
 from coordinator.state.strategy import Room
 from proto_schemas.partition import Owners
-from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 
 STRATEGIES: Final = ("least_loaded", "round_robin", "spread", "spread:zone", "binpack")
 TARGET: Final = 5.0

@@ -22,7 +22,7 @@ from coordinator.state.restore import PART_BYTES, parts_of
 from coordinator.state.results import Done, Remembered
 from coordinator.state.snapshot import frames, read
 from coordinator.state.versions import Group
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 TARGET_MS = 300
 WORKERS = 100

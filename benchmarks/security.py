@@ -26,7 +26,7 @@ from coordinator.state.apply import apply
 from coordinator.state.commands import CreateKey
 from coordinator.state.model import State
 from coordinator.state.records import KeyRole
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from transport.config import NatsConfig
 from transport.keyring import new_key

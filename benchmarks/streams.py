@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from benchmarks.failover import REGISTER, registration
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import Cluster
 
 _SETTLE_S: Final = 1.0

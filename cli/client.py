@@ -19,7 +19,7 @@ import msgspec
 from cli.errors import CliError
 from cli.http import Answer, Connections, Exchange, NoAnswer, NotListening, Progress
 from proto_schemas.errors import Diagnostic, ErrorReply
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 if TYPE_CHECKING:
     import ssl

@@ -14,7 +14,7 @@ import msgspec
 from cli.errors import UsageError
 from proto_schemas.codec import decode
 from proto_schemas.errors import WireError
-from proto_schemas.rest import GroupSpec
+from proto_schemas.rest.groups import GroupSpec
 
 
 def read_group(path: Path, name: str | None = None) -> dict[str, Any]:

@@ -8,5 +8,6 @@
                                                \\
                                             worker_commands: `cmd.{worker}.deploy` ...
 
-Read `state/model.py` and `state/records.py`, then `state/phases.py`, then `controllers/loop.py`. `app.py` puts the parts together.
+Read `state/model.py` and `state/records.py`, then `state/phases.py`, then `controllers/loop.py`. `app.py`
+puts the parts together.
 """

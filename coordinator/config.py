@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from coordinator.state.scaling import Thresholds
-from proto_schemas.rest import STRATEGY_PATTERN
+from proto_schemas.rest.groups import STRATEGY_PATTERN
 from proto_schemas.subjects import DEFAULT_PREFIX, Subjects, check_id
 from raft.config import RaftConfig
 from raft.errors import ConfigInvalid

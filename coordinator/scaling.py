@@ -10,7 +10,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
 from coordinator.state.scaling import HOLD, Advice, Advisor, Need, Thresholds, need
-from proto_schemas.rest import ScalingView
+from proto_schemas.rest.cluster import ScalingView
 
 EVERY: Final = 1.0
 _log = logging.getLogger(__name__)

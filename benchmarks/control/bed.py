@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from benchmarks.control.fleet import Fleet, Simulated
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import Cluster
 from tests.support.pipelines import echo_program
 

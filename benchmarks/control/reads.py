@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.control.bed import SETTLE, Bed, bed, workers
 from benchmarks.raft.figures import at_least, milliseconds
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 TARGET: Final = 3_000.0
 GROUPS: Final = 100

@@ -26,7 +26,7 @@ from coordinator.state.commands import (
     encode_command,
 )
 from coordinator.state.records import WorkerStatus
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.support.pipelines import echo_program
 from tests.unit.coordinator.stage import Stage
 

@@ -7,7 +7,7 @@ from coordinator.state.model import State
 from coordinator.state.records import Phase, Placement, Worker
 from coordinator.state.results import Done, Remembered
 from coordinator.state.versions import Group
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 RECORDS: Final = 10_000
 

@@ -14,7 +14,7 @@ from cli.demo.group import reasons
 from cli.errors import FAILED, OK, UsageError
 from cli.group_file import read_group
 from cli.invocation import Invocation, Rows, utc
-from proto_schemas.rest import MAX_WHY, ROLLBACK_ASKED
+from proto_schemas.rest.groups import MAX_WHY, ROLLBACK_ASKED
 
 
 def deploy(call: Invocation) -> int:

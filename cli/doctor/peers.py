@@ -18,7 +18,7 @@ import msgspec
 
 from cli.errors import CliError
 from cli.http import Answer, Connections, NoAnswer, NotListening
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 PATIENCE: Final = 2.0
 """Seconds for one answer."""

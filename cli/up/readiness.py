@@ -20,7 +20,8 @@ from cli.errors import CliError
 from cli.http import Connections, NoAnswer, NotListening
 from cli.up.processes import last_line
 from cli.up.record import Process
-from proto_schemas.rest import API_BASE, WorkerList
+from proto_schemas.rest.base import API_BASE
+from proto_schemas.rest.workers import WorkerList
 
 Progress = Callable[[str], None]
 Children = Mapping[str, "subprocess.Popen[bytes]"]

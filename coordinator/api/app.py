@@ -39,7 +39,7 @@ from coordinator.security import roles
 from coordinator.security.door import HEADER
 from coordinator.security.origin import SameOrigin
 from proto_schemas.errors import WireError
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from transport import tracing
 from transport.limits import RequestLimits
 

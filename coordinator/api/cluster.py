@@ -5,15 +5,9 @@ from litestar import get, post
 from coordinator.api.context import AnyRequest, Context, Given, read_body
 from coordinator.api.programs import diagnose
 from coordinator.state.views import summary_view, topology_view
-from proto_schemas.rest import (
-    RaftPeer,
-    RaftView,
-    ScalingView,
-    SummaryView,
-    TopologyView,
-    ValidateRequest,
-    ValidateResponse,
-)
+from proto_schemas.rest.cluster import ScalingView, SummaryView, TopologyView
+from proto_schemas.rest.groups import ValidateRequest, ValidateResponse
+from proto_schemas.rest.raft import RaftPeer, RaftView
 
 
 @get("/topology")

@@ -22,7 +22,8 @@ from coordinator.state.model import State
 from coordinator.state.records import Connector
 from proto_schemas.connectors import secret_names
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import ConnectorList, ConnectorSpec, ConnectorView, Deleted
+from proto_schemas.rest.base import Deleted
+from proto_schemas.rest.connectors import ConnectorList, ConnectorSpec, ConnectorView
 
 
 @post("/connectors", opt={"body": ConnectorSpec})

@@ -17,7 +17,8 @@ from coordinator.state.records import Cause, Drain, DrainPhase
 from coordinator.state.results import Started
 from coordinator.state.views import drain_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import Cordoned, DrainRequest, DrainView
+from proto_schemas.rest.jobs import DrainRequest, DrainView
+from proto_schemas.rest.workers import Cordoned
 
 _NONE: Final = "none"
 

@@ -9,7 +9,8 @@ from litestar.params import QueryParameter
 from coordinator.api.context import Given, Limit
 from coordinator.state import trail
 from coordinator.state.records import Event
-from proto_schemas.rest import EventList, EventView, Pagination
+from proto_schemas.rest.base import Pagination
+from proto_schemas.rest.cluster import EventList, EventView
 
 Since = Annotated[
     int,

@@ -30,7 +30,7 @@ from coordinator.state.versions import Group
 from coordinator.state.views import group_status, group_view, history_view
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import (
+from proto_schemas.rest.groups import (
     GroupList,
     GroupSpec,
     GroupView,

@@ -31,7 +31,7 @@ from proto_schemas.codec import decode_fields, encode_fields
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import BatchInjected, Inject, InjectBatch, Injected
-from proto_schemas.rest import (
+from proto_schemas.rest.events import (
     InjectBatchRequest,
     InjectBatchResponse,
     InjectRequest,

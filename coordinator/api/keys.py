@@ -28,7 +28,7 @@ from coordinator.state.commands import CreateKey, RevokeKey
 from coordinator.state.names import fault_of_binding
 from coordinator.state.records import ApiKey, KeyRole
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import KeyCreated, KeyList, KeyRequest, KeyView, Revoked, RotateRequest, Whoami
+from proto_schemas.rest.keys import KeyCreated, KeyList, KeyRequest, KeyView, Revoked, RotateRequest, Whoami
 
 Force = Annotated[bool, QueryParameter(name="force", description="also the last admin key")]
 

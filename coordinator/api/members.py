@@ -22,7 +22,7 @@ from coordinator.api import once
 from coordinator.api.context import DEFAULT_WAIT, AnyRequest, Context, Given, Wait, read_body
 from coordinator.api.leader import LOOK_AGAIN, to_leader
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import GenerationView, MemberRequest, TransferRequest, TransferResult
+from proto_schemas.rest.raft import GenerationView, MemberRequest, TransferRequest, TransferResult
 from proto_schemas.subjects import check_id
 from raft.errors import ChangeRefused, NotLeader, OutcomeUnknown, RaftError, TransferRefused, Unavailable
 

@@ -23,7 +23,7 @@ from coordinator.state.records import Cause
 from coordinator.state.results import Started
 from coordinator.state.views import migration_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import MigrateRequest, MigrationList, MigrationStarted, MigrationView
+from proto_schemas.rest.jobs import MigrateRequest, MigrationList, MigrationStarted, MigrationView
 
 
 @post(

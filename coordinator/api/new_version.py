@@ -20,7 +20,7 @@ from coordinator.state.update_plan import plan
 from coordinator.state.versions import Group, UpdatePhase
 from coordinator.state.views import group_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import ROLLBACK_ASKED, GroupView, PlannedChange, UpdatePlan
+from proto_schemas.rest.groups import ROLLBACK_ASKED, GroupView, PlannedChange, UpdatePlan
 
 DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say what would be done")]
 Asked = UpdateGroup | RollbackGroup | ScaleGroup

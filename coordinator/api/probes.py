@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from coordinator.api.context import Given, version
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import HealthView
+from proto_schemas.rest.base import HealthView
 
 Leader = Annotated[bool, QueryParameter(name="leader", description="200 only on the leader")]
 

@@ -13,7 +13,7 @@ from coordinator.state.records import Connector
 from coordinator.state.versions import Group
 from proto_schemas.delivery import unfit
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from vpl import Diagnostic as Finding
 from vpl import Program, VplError, check_source, compile_source
 from vpl.division import Undivided

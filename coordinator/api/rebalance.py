@@ -13,7 +13,7 @@ from litestar.params import QueryParameter
 from coordinator.api import once
 from coordinator.api.context import AnyRequest, Given
 from coordinator.state.rebalance import Move
-from proto_schemas.rest import MoveView, RebalanceView
+from proto_schemas.rest.jobs import MoveView, RebalanceView
 
 DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say what would be moved")]
 

@@ -36,7 +36,7 @@ from coordinator.state.restore import PART_BYTES, TAKEN, parts_of
 from coordinator.state.results import Restored
 from coordinator.state.snapshot import as_newest
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import RestoreResult
+from proto_schemas.rest.raft import RestoreResult
 from raft.backup import BackupInfo, checksum, unpack
 
 PATH: Final = "/snapshot"

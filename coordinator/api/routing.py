@@ -20,7 +20,7 @@ from coordinator.state.versions import Group
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.matching import matches
 from proto_schemas.partition import Owners, instance_names
-from proto_schemas.rest import PipelineSpec
+from proto_schemas.rest.groups import PipelineSpec
 from proto_schemas.subjects import EXTERNAL
 
 

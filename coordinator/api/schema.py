@@ -44,7 +44,7 @@ from coordinator.security import roles
 from coordinator.security.door import HEADER
 from proto_schemas.errors import ErrorReply
 from proto_schemas.json_schema import components
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 Operation = dict[str, Any]
 

@@ -11,7 +11,7 @@ from proto_schemas import matching
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.partition import instance_names, longest_name
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from proto_schemas.subjects import EXTERNAL, check_id, check_publishable
 
 MAX_INSTANCES: Final = 10_000

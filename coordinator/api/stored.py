@@ -17,7 +17,7 @@ from coordinator.state.versions import Group
 from proto_schemas.codec import encode_fields
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.matching import matches
-from proto_schemas.rest import InjectBatchResponse, InjectRequest, InjectResponse, InjectResult
+from proto_schemas.rest.events import InjectBatchResponse, InjectRequest, InjectResponse, InjectResult
 from proto_schemas.subjects import EXTERNAL
 from transport.jetstream import Stored
 

@@ -14,7 +14,7 @@ from coordinator.api.context import AnyRequest, Context, Given
 from coordinator.security.actor import acting
 from coordinator.state.views import summary_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.rest import LiveSummary, StreamEvent
+from proto_schemas.rest.cluster import LiveSummary, StreamEvent
 
 RATE_OVER: Final = 5
 """Looks, a second apart, that the rate is taken over: heartbeats come once a second and not in step."""

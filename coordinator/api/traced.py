@@ -5,7 +5,7 @@ Not for probes, heartbeats and streams: those are asked for all the time, or for
 
 from typing import Any, Final
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from transport import tracing
 
 _UNTRACED: Final = ("/heartbeat", "/stream")

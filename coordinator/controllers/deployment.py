@@ -58,7 +58,7 @@ from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
 from proto_schemas.partition import share_name
-from proto_schemas.rest import PipelineSpec
+from proto_schemas.rest.groups import PipelineSpec
 from transport import tracing
 from transport.durations import Durations
 from transport.errors import ErrorKind, NatsTransportError

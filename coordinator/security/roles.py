@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from coordinator.state.records import KeyRole
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 _RANK: Final[Mapping[KeyRole, int]] = {KeyRole.VIEWER: 1, KeyRole.OPERATOR: 2, KeyRole.ADMIN: 3}
 _VIEW, _OPERATE, _ADMIN = KeyRole.VIEWER, KeyRole.OPERATOR, KeyRole.ADMIN

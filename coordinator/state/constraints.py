@@ -20,7 +20,7 @@ import msgspec
 
 from coordinator.state.records import REST, Worker
 from coordinator.state.versions import Group
-from proto_schemas.rest import Constraint
+from proto_schemas.rest.groups import Constraint
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 

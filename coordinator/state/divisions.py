@@ -39,7 +39,7 @@ from coordinator.state.update_plan import choose
 from coordinator.state.versions import Division, Edition, Group, Part, Revision, Update, UpdatePhase
 from proto_schemas.errors import ErrorCode
 from proto_schemas.partition import instance_names
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 
 def divided_in(group: Group, spec: GroupSpec) -> PipelineSpec | None:

@@ -12,7 +12,7 @@ from coordinator.state.revisions import fault_of, fresh_in, splits_or_joins
 from coordinator.state.versions import Edition, Group, Update, UpdatePhase
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode
-from proto_schemas.rest import MAX_WHY, GroupSpec
+from proto_schemas.rest.groups import MAX_WHY, GroupSpec
 
 
 def updated(state: State, command: UpdateGroup) -> Group | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from coordinator.state.versions import Group
 from proto_schemas.messages import Instance, Partition, Route
-from proto_schemas.rest import PipelineSpec
+from proto_schemas.rest.groups import PipelineSpec
 from proto_schemas.subjects import EXTERNAL
 
 

@@ -45,7 +45,7 @@ from coordinator.state.records import HOLDING, Cause, Migration, MovePhase, Phas
 from coordinator.state.results import Done, Result
 from coordinator.state.versions import Group, Update, UpdatePhase
 from proto_schemas.errors import ErrorCode
-from proto_schemas.rest import ROLLBACK_ASKED
+from proto_schemas.rest.groups import ROLLBACK_ASKED
 
 MAX_FAILURES: Final = 5
 """Migrations of one instance that may fail for reasons that are not the program's."""

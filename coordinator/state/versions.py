@@ -15,7 +15,7 @@ import msgspec
 
 from coordinator.state.records import Record
 from proto_schemas.partition import instance_names
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 
 class UpdatePhase(StrEnum):

@@ -10,20 +10,17 @@ from coordinator.state.model import State
 from coordinator.state.records import Drain, Migration, Phase, Placement, Worker, WorkerStatus
 from coordinator.state.updates import waits_for
 from coordinator.state.versions import Group
-from proto_schemas.rest import (
-    DrainView,
+from proto_schemas.rest.cluster import RouteView, SummaryView, TopologyView
+from proto_schemas.rest.groups import (
     EditionView,
     GroupView,
     HistoryView,
-    MigrationView,
     PlacementView,
-    RouteView,
-    SummaryView,
-    TopologyView,
     TrafficView,
     UpdateView,
-    WorkerView,
 )
+from proto_schemas.rest.jobs import DrainView, MigrationView
+from proto_schemas.rest.workers import WorkerView
 from proto_schemas.subjects import EXTERNAL, Subjects
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.chaos import groups
 from tests.chaos.fleet import Copy, Fleet
 from tests.chaos.groups import Spec

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.linked import Cluster
 
 _LOOK_EVERY: Final = 1.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.chaos.groups import Spec
 from tests.support.linked import Cluster
 

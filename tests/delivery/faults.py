@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from cli.drills.proof import GROUP
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.chaos.fleet import Fleet
 from tests.support.linked import Cluster
 from tests.support.poll import until

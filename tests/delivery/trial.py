@@ -12,7 +12,7 @@ import msgspec
 
 from cli.drills import proof as group
 from cli.drills.sender import Sender
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from proto_schemas.subjects import EXTERNAL, Subjects
 from tests.chaos.fleet import AS_SHIPPED as WORKER
 from tests.chaos.fleet import Fleet

@@ -26,7 +26,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 
 from coordinator.security import roles
 from coordinator.state.records import KeyRole
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 WAIT: Final = 0.1
 """Seconds that a valid request says it waits, so that it is over soon."""

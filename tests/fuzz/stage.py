@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from coordinator.security.keys import new_key, parse_key
 from coordinator.state.records import KeyRole
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.fuzz.driver import Care
 from tests.support.cluster import environment
 from tests.support.coordinators import Coordinators

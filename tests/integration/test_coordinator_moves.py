@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.coordinator.fake_worker import SeedWorker

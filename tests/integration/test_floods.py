@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from coordinator.security import keys
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.coordinator.three import Three, group, three

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from tests.unit.coordinator.three import Three
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from litestar.routes import HTTPRoute
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.coordinator.fake_worker import FakeWorker

@@ -17,7 +17,7 @@ import pytest
 from nats.aio.client import Client
 
 from coordinator.app import Coordinator
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.certificates import Authority
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until

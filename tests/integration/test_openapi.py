@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from coordinator.state.records import KeyRole
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.fuzz.driver import Care, Found, fuzz
 from tests.fuzz.stage import Stage, a_cluster
 from tests.support.nats_server import NatsServer

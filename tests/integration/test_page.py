@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import Cluster, poll
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]

@@ -15,7 +15,7 @@ import pytest
 
 from cli.metrics_page import COORDINATORS, WORKERS, families
 from cli.up.ports import free_port_range
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import ROOT, Cluster, poll
 
 DEPLOY = ROOT / "deploy" / "prometheus"

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import environment
 from tests.support.coordinators import Coordinators
 from tests.support.nats_server import NatsServer

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from cli.catalog import COMMANDS
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import Cluster, varpulis
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]

@@ -12,7 +12,7 @@ import httpx
 from coordinator import streams
 from coordinator.app import Coordinator
 from coordinator.state.limits import MAX_AUDIT
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
 from tests.unit.coordinator.fake_worker import FakeWorker

@@ -6,7 +6,7 @@ import httpx
 import psutil
 import pytest
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import Cluster, varpulis
 
 pytestmark = pytest.mark.processes

@@ -14,7 +14,8 @@ import msgspec
 
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Register
-from proto_schemas.rest import API_BASE, Removed, WorkerView
+from proto_schemas.rest.base import API_BASE
+from proto_schemas.rest.workers import Removed, WorkerView
 
 EVERY: Final = 6
 _LATER: Final = 0.05

@@ -14,7 +14,8 @@ import httpcore
 import msgspec
 
 from proto_schemas.errors import ErrorCode, ErrorReply
-from proto_schemas.rest import API_BASE, WorkerList, WorkerView
+from proto_schemas.rest.base import API_BASE
+from proto_schemas.rest.workers import WorkerList, WorkerView
 
 DEADLINE: Final = 4.0
 """Seconds for one request, from its call to the end of its answer."""

@@ -23,7 +23,7 @@ import psutil
 from cli.client import ClusterClient
 from cli.up import processes, record
 from cli.up.ports import free_port_range
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_TIMEOUT = 120.0

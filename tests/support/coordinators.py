@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import httpx
 
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.cluster import environment, varpulis
 from tests.support.poll import until
 from tests.support.ports import free_port

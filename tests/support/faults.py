@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from cli.drills.link import Direction
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.linked import Cluster
 from tests.support.node import Node
 

@@ -15,7 +15,7 @@ import httpcore
 import msgspec
 
 from cli.drills.link import Link
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node
 from tests.support.poll import until

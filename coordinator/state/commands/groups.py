@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from coordinator.state.commands.base import Command, Reason
-from proto_schemas.rest import GroupSpec, Why
+from proto_schemas.rest.groups import GroupSpec, Why
 
 
 class CreateGroup(Command, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from cli.demo.group import spec
 from cli.demo.trades import EVENT_TYPE, Figures, figures, trade
 from cli.up.screen import Ticker
 from proto_schemas.codec import decode, encode, encode_fields
-from proto_schemas.rest import GroupSpec
+from proto_schemas.rest.groups import GroupSpec
 from vpl import Program, compile_source
 
 URL = "nats://127.0.0.1:4999"

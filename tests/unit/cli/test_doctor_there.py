@@ -20,7 +20,7 @@ from cli.doctor.site import Site
 from cli.doctor.software import versions
 from cli.invocation import Invocation
 from cli.resolve import Settings
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.ports import free_port
 from tests.unit.cli.stand_in import Coordinator, served
 

@@ -16,7 +16,7 @@ from litestar import Litestar
 from cli.catalog import COMMANDS
 from cli.main import main
 from coordinator.api import schema
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from raft.backup import pack
 from raft.generation import Generation
 from tests.unit.cli.stand_in import Coordinator, served

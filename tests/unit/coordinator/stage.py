@@ -14,7 +14,7 @@ from coordinator.state.commands import Command, CreateGroup, RegisterWorker
 from coordinator.state.records import Phase, Placement
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.messages import Deploy, Deployed, Heartbeat, Ok, RunningPipeline, Undeploy
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from proto_schemas.subjects import Subjects
 from transport.errors import ErrorKind, NatsTransportError
 

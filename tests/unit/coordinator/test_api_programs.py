@@ -10,7 +10,7 @@ from coordinator.state.records import Connector
 from coordinator.state.versions import Group
 from proto_schemas.errors import WireError
 from proto_schemas.messages import Route
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 PREFIX = "plant.seven"
 

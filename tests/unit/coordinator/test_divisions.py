@@ -25,7 +25,7 @@ from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.versions import Division, UpdatePhase
 from coordinator.state.views import history_view
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.unit.coordinator.test_updates import group, put, running, spec
 from tests.unit.coordinator.worlds import World
 

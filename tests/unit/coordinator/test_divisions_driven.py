@@ -11,7 +11,7 @@ from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore, Undeploy
 from proto_schemas.partition import instance_names
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving
 
 NO = WireError(ErrorCode.CONFLICT, "no")

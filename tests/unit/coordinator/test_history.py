@@ -12,7 +12,7 @@ from coordinator.state.history import MAX_BYTES, MAX_EDITIONS, known
 from coordinator.state.results import Done, Refused
 from coordinator.state.versions import Edition, Group, UpdatePhase
 from coordinator.state.views import history_view
-from proto_schemas.rest import MAX_WHY, ROLLBACK_ASKED, GroupSpec
+from proto_schemas.rest.groups import MAX_WHY, ROLLBACK_ASKED, GroupSpec
 from tests.unit.coordinator.test_updates import end, fail, group, phase, put, roll, running, spec
 from tests.unit.coordinator.worlds import World
 

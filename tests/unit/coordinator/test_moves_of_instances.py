@@ -17,7 +17,7 @@ from coordinator.state.records import Cause, MovePhase
 from coordinator.state.results import Refused, Started
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Restore
-from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving
 from tests.unit.coordinator.worlds import World
 

@@ -13,7 +13,7 @@ from litestar.routes import HTTPRoute
 
 from coordinator.api import schema
 from coordinator.security import roles
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.unit.coordinator.test_roles import app as app
 from tests.unit.coordinator.test_roles import whole as whole
 

@@ -57,7 +57,7 @@ from coordinator.state.strategy import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
 from proto_schemas.messages import RunningPipeline
 from proto_schemas.partition import instance_names
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 GROUPS = st.sampled_from(["g", "h"])
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -13,7 +13,7 @@ from coordinator.state.model import State
 from coordinator.state.rebalance import HOT, Board, Move, plan, survey
 from coordinator.state.records import Cause, Migration, Phase, Placement, Worker, WorkerStatus
 from coordinator.state.versions import Group
-from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 
 ZONES = ("eu", "us")
 

@@ -9,7 +9,7 @@ from coordinator.state.commands import DeleteGroup
 from coordinator.state.records import Phase
 from coordinator.state.views import group_status, group_view
 from proto_schemas.messages import Heartbeat, PipelineMetrics, RunningPipeline, Undeploy
-from proto_schemas.rest import TrafficView
+from proto_schemas.rest.groups import TrafficView
 from tests.unit.coordinator.stage import Stage, silent
 
 OLD = "went on from a checkpoint 2.0 s old; what came after it is lost"

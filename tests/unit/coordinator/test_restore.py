@@ -42,7 +42,7 @@ from coordinator.state.restore import PATIENCE_MS
 from coordinator.state.results import Done, Placed, Refused, Restored, Started
 from coordinator.state.snapshot import frames
 from coordinator.state.versions import UpdatePhase
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.unit.coordinator.worlds import World
 
 PART = 200

@@ -15,7 +15,7 @@ from coordinator.api.cut_off import CutOff
 from coordinator.metrics import HttpCounts
 from coordinator.security import roles
 from coordinator.security.door import Door
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.unit.coordinator.test_api_keys import Book
 
 WIRE = """

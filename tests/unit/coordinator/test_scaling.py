@@ -17,7 +17,7 @@ from coordinator.state.records import Cause, Drain, Migration, Phase, Placement,
 from coordinator.state.scaling import DOWN, HOLD, UP, Advisor, Need, Thresholds, need
 from coordinator.state.versions import Group
 from coordinator.webhook import Webhook
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.support.poll import until
 from tests.unit.coordinator.stage import Stage
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coordinator.api.shape import MAX_INSTANCES, check_shape, cycle_in
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import WireError
-from proto_schemas.rest import GroupSpec
+from proto_schemas.rest.groups import GroupSpec
 
 
 def spec(*pipelines: dict[str, Any], routes: list[tuple[str, str]] | None = None, **more: Any) -> GroupSpec:

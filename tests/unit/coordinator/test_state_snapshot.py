@@ -30,7 +30,7 @@ from coordinator.state.results import Done, Placed, Refused, Remembered
 from coordinator.state.snapshot import FRAME_BYTES, FRAME_ITEMS, frames, read
 from coordinator.state.trail import number_all
 from coordinator.state.versions import Edition, Group, Revision
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 NAMES = st.text("abcxyz-_0123", min_size=1, max_size=8)
 TEXT = st.text(max_size=20)

@@ -11,7 +11,7 @@ from coordinator.state.constraints import NOTHING, Wants
 from coordinator.state.model import State
 from coordinator.state.records import Cause, WorkerStatus
 from coordinator.state.strategy import Room
-from proto_schemas.rest import Constraint
+from proto_schemas.rest.groups import Constraint
 from tests.unit.coordinator.worlds import World
 
 

@@ -12,7 +12,7 @@ from coordinator.state.records import Cause, Phase
 from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import CheckpointRequest, Deploy, Restore, Undeploy
-from proto_schemas.rest import Constraint, GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving, only_live
 
 ENDED = (UpdatePhase.DONE, UpdatePhase.ROLLED_BACK, UpdatePhase.FAILED)

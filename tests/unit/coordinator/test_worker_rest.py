@@ -11,7 +11,7 @@ from coordinator.worker_commands import WorkerCommands
 from coordinator.worker_rest import RestCarrier, check_registration
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import Capacity, Register, Route, Undeploy
-from proto_schemas.rest import GroupSpec, PipelineSpec
+from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from proto_schemas.subjects import Subjects
 from tests.unit.coordinator.stage import Stage
 from transport.errors import ErrorKind, NatsTransportError

@@ -12,7 +12,7 @@ import httpx
 
 from coordinator.app import Coordinator
 from coordinator.config import CoordinatorConfig
-from proto_schemas.rest import API_BASE
+from proto_schemas.rest.base import API_BASE
 from tests.support.poll import until
 from transport.config import NatsConfig
 
