@@ -72,6 +72,7 @@ def windows(draw: st.DrawFn) -> list[Stage]:
     size = draw(st.integers(1, 4))
     slide = draw(st.integers(1, size))
     length, gap = 10 * size, draw(st.integers(1, 60))
+    unordered, lateness = draw(st.integers(0, 90)), draw(st.integers(0, 90))
 
     def count(events: list[Event]) -> list[Result]:
         return stream_oracle.sliding_count(events, size, slide)
@@ -85,14 +86,19 @@ def windows(draw: st.DrawFn) -> list[Stage]:
     def sessions(events: list[Event]) -> list[Result]:
         return stream_oracle.sessions(events, gap)
 
+    def event_time(events: list[Event]) -> list[Result]:
+        return stream_oracle.event_time(events, length, 10 * slide, unordered, lateness)[0]
+
+    watermark = f".watermark(out_of_order: {unordered}ms).allowed_lateness({lateness}ms)"
     kinds = [
-        (f"{size}, sliding: {slide}", count),
-        (f"{length}ms, sliding: {10 * slide}ms", time),
-        (f"{length}ms", tumbling),
-        (f"session: {gap}ms", sessions),
+        ("", f"{size}, sliding: {slide}", count),
+        ("", f"{length}ms, sliding: {10 * slide}ms", time),
+        ("", f"{length}ms", tumbling),
+        ("", f"session: {gap}ms", sessions),
+        (watermark, f"{length}ms, sliding: {10 * slide}ms", event_time),
     ]
-    window, play = draw(st.sampled_from(kinds))
-    text = f".partition_by(k).window({window}).aggregate({stream_oracle.AGGREGATES})"
+    before, window, play = draw(st.sampled_from(kinds))
+    text = f"{before}.partition_by(k).window({window}).aggregate({stream_oracle.AGGREGATES})"
     stages = [Stage(text, play)]
     if draw(st.booleans()):
         condition = ast.Binary(
