@@ -120,7 +120,7 @@ async def _main(secrets: Path, hosts: Iterable[str]) -> None:
         await NatsTransport.connect(login(person, secrets, hosts), wait=10)
         for person in ("client", "observer", "operator")
     ]
-    await observer.listen(_SUBJECTS.pipeline("plain", "numbers", "kept"), heard)
+    await observer.listen(_SUBJECTS.pipeline("plain", "numbers", "kept"), heard, alone=True)
     await observer.flush()
     await asyncio.gather(_send(client), _store(client), _read(operator))
 
