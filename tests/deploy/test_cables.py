@@ -142,14 +142,15 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
 def test_a_leader_whose_cable_is_pulled_is_followed_by_another_and_follows_it_when_it_is_back(
     wired: Wired,
 ) -> None:
-    first = wired.leader()
+    first = COORDINATORS[0]  # whom every command asks before the others
+    if wired.leader() != first:
+        wired.ask("raft", "transfer", first)
     wired.network.pull(first)
     pulled = time.monotonic()
     wired.ask("deploy", str(DEPLOY / "examples" / "doors.vpl"))
     print(f"{time.monotonic() - pulled:.1f} s until another coordinator acknowledged a write")
-    second = wired.leader()
-    assert second != first
     assert time.monotonic() - pulled < WITHIN
+    assert wired.leader() != first
 
     own = ("--url", "https://127.0.0.1:9100", "--tls-ca", str(wired.ca), "--timeout", "2")
     key = ("--api-key-file", str(wired.topology.secrets / "admin.key"))
@@ -200,7 +201,8 @@ def test_what_ran_on_a_worker_whose_cable_is_pulled_runs_elsewhere_and_nothing_c
 def test_who_was_connected_to_a_nats_server_whose_cable_is_pulled_goes_on_with_another_one(
     wired: Wired,
 ) -> None:
-    victim = wired.server_of(wired.leader())
+    (worker,) = (name for name, has in wired.runs_on().items() if "plain/numbers" in has)
+    victim = wired.server_of(worker)
     wired.network.pull(victim)
     pulled = time.monotonic()
     wired.ask("deploy", str(DEPLOY / "examples" / "doors.vpl"), "--wait", "30")
