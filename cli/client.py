@@ -1,10 +1,11 @@
 """A client of the coordinators' REST API that survives the loss of any one of them.
 
 Every known coordinator is tried in turn, each for a few seconds: one that froze must not use up the time of
-the others. An answer that may change (`unavailable`, `not_leader`: an election is under way; `timeout`: it is
-not known what became of the write) is asked for again, with backoff, until the deadline; a write keeps its
-`Idempotency-Key` through all tries, so it is done once however often it is sent. When nobody listens at any
-URL, waiting would not help: that fails at once.
+the others. Whoever answered last comes first, so that one that is cut off costs a command those seconds
+once, and not for each of its requests. An answer that may change (`unavailable`, `not_leader`: an election
+is under way; `timeout`: it is not known what became of the write) is asked for again, with backoff, until
+the deadline; a write keeps its `Idempotency-Key` through all tries, so it is done once however often it is
+sent. When nobody listens at any URL, waiting would not help: that fails at once.
 """
 
 import random
@@ -73,6 +74,7 @@ class ClusterClient:
     ) -> None:
         self.urls = [url.rstrip("/") for url in urls]
         self.timeout = timeout
+        self._answered = ""
         self._connections = Connections(progress, tls)
         self._key = key
         self._exchange: Exchange = exchange or self._connections
@@ -140,7 +142,7 @@ class ClusterClient:
         pause, last, told = _FIRST_PAUSE, "", ""
         while True:
             listening = False
-            for url in self.urls:
+            for url in sorted(self.urls, key=lambda url: url != self._answered):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     within = f"--timeout {self.timeout:g} s" + (f" and --wait {wait:g} s" if wait else "")
@@ -148,7 +150,9 @@ class ClusterClient:
                         f"no coordinator could answer within {within}; the last said: {told or last}"
                     )
                 try:
-                    return (read or _document)(request.ask(self._exchange, url, left), url)
+                    answer = request.ask(self._exchange, url, left)
+                    self._answered = url
+                    return (read or _document)(answer, url)
                 except NotListening as error:
                     last = f"{url}: {error}"
                 except NoAnswer as error:

@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 
 from cli.errors import CliError, UsageError
 
+CONNECT_TIMEOUT: Final = 3.0
+"""Seconds for a connection and its TLS, however long the answer may take: a machine whose cable is pulled
+refuses nothing."""
 _BLOCK: Final = 1024 * 1024
 
 
@@ -72,7 +75,8 @@ class Connections:
         """Send one request.
 
         Args:
-            timeout: seconds, for the connection and for each silence of the server.
+            timeout: seconds for each silence of the server, and for the connection where that is less than
+                `CONNECT_TIMEOUT`.
 
         Raises:
             NotListening, NoAnswer: see there.
@@ -113,10 +117,11 @@ class Connections:
     def _connected(self, scheme: str, place: str, timeout: float) -> http.client.HTTPConnection:
         connection = self._open.get((scheme, place))
         if connection is None or _is_over(connection):
+            within = min(timeout, CONNECT_TIMEOUT)
             if scheme == "https":
-                connection = http.client.HTTPSConnection(place, timeout=timeout, context=self._tls)
+                connection = http.client.HTTPSConnection(place, timeout=within, context=self._tls)
             else:
-                connection = http.client.HTTPConnection(place, timeout=timeout)
+                connection = http.client.HTTPConnection(place, timeout=within)
             try:
                 connection.connect()
             except ssl.SSLError as error:

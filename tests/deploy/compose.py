@@ -1,6 +1,7 @@
 """`docker-compose.cluster.yml`, and its services as processes of this machine (see `place`)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from tests.deploy.credentials import DEPLOY
 from tests.deploy.dockerfile import stages
 from tests.deploy.fleet import Fleet
+from tests.deploy.namespaces import Network
 from tests.deploy.place import Place
 
 FILE = DEPLOY / "docker" / "docker-compose.cluster.yml"
@@ -17,6 +19,8 @@ _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 _IN_CONTAINER = ("/run/secrets", "/etc/nats", "/etc/prometheus", "/var/lib/varpulis", "/prometheus")
 _ENTRYPOINTS = {"prom/prometheus": ["prometheus", "--web.listen-address=0.0.0.0:9090"]}
 """Of images that are not ours; the address is the default."""
+VISITOR = "visitor"
+"""Who has a place beside the services: clients run there."""
 
 
 def document() -> dict[str, Any]:
@@ -72,42 +76,57 @@ def _service(name: str, spec: dict[str, Any], secrets: dict[str, Any]) -> Servic
 
 
 class Topology:
-    """The services of the file as processes.
+    """The services of the file as processes, and a place for a visitor, who is none of them.
 
     Args:
         directory: below it each service has its own.
         secrets: takes the place of the file's `./secrets`.
-        addresses: one for each service, as `place.loopback` gives them.
+        hosts: by what the visitor reaches each service: addresses, as `place.loopback` gives them; or in a
+            network their names.
+        network: they run in its namespaces, which `namespaces.Network` made for them and for `VISITOR`.
     """
 
-    def __init__(self, directory: Path, fleet: Fleet, secrets: Path, addresses: dict[str, str]) -> None:
-        self.fleet, self.secrets, self.addresses = fleet, secrets, addresses
+    def __init__(
+        self,
+        directory: Path,
+        fleet: Fleet,
+        secrets: Path,
+        hosts: dict[str, str],
+        network: Network | None = None,
+    ) -> None:
+        self.fleet, self.secrets, self.hosts = fleet, secrets, hosts
         self.services = services()
-        self._places = {
-            name: Place(directory / name, addresses[name], addresses, _IN_CONTAINER) for name in self.services
-        }
+
+        def place(name: str, paths: Sequence[str]) -> Place:
+            if network is not None:
+                return Place(directory / name, "", {}, paths, network.enter(name))
+            return Place(directory / name, hosts.get(name, ""), hosts, paths)
+
+        self.visitor = place(VISITOR, ())
+        self.visitor.root.mkdir(parents=True)
+        self.places = {name: place(name, _IN_CONTAINER) for name in self.services}
         for name, service in self.services.items():
             for target, source in service.mounts.items():
                 secret = source is not None and source.parent == FILE.parent / "secrets"
-                self._places[name].mount(target, secrets / source.name if source and secret else source)
+                self.places[name].mount(target, secrets / source.name if source and secret else source)
 
     def start(self, *names: str) -> None:
         """Start services that go on running."""
         for name in names:
-            service, place = self.services[name], self._places[name]
+            service, place = self.services[name], self.places[name]
             self.fleet.start(name, place.command(service.command), place.environment(service.environment))
 
     def run(self, name: str) -> None:
         """Run one that ends, to its end."""
         service = self.services[name]
-        done = self._places[name].run(service.command, service.environment)
+        done = self.places[name].run(service.command, service.environment)
         assert done.returncode == 0, f"{name}: {done.stderr}\n{self.fleet.logs()}"
 
     def healthy(self, name: str) -> bool:
         """Whether its health check, run beside it, says so."""
         service = self.services[name]
-        return self._places[name].run(service.health, service.environment).returncode == 0
+        return self.places[name].run(service.health, service.environment).returncode == 0
 
     def url(self, name: str) -> str:
-        """Of a coordinator, for a client."""
-        return f"https://{self.addresses[name]}:9100"
+        """Of a coordinator, for the visitor."""
+        return f"https://{self.hosts[name]}:9100"

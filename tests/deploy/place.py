@@ -3,7 +3,8 @@
 Each place has an address of its own on loopback, so every port stays what it is, and a directory of its own,
 in which lies what is mounted, where it is mounted. What names the one or the other (settings, command lines,
 files) is rewritten: `nats-0:4222` becomes `127.x.y.1:4222`, `/run/secrets` becomes `DIRECTORY/run/secrets`.
-Nothing else is changed.
+Nothing else is changed. In a network namespace (see `namespaces`) names and addresses stay what they are, and
+only paths are rewritten.
 """
 
 import random
@@ -27,15 +28,17 @@ class Place:
 
     Attributes:
         root: its directory.
-        address: its own.
-        names: what others are called, and their addresses.
+        address: its own on loopback; empty: `0.0.0.0` and `127.0.0.1` are its own there.
+        names: what others are called, and their addresses; none: they are known there.
         paths: those of its file system that mean something; what lies below them is in `root`.
+        enter: the command by which another one is run there.
     """
 
     root: Path
     address: str
     names: Mapping[str, str]
     paths: Sequence[str]
+    enter: Sequence[str] = ()
 
     def mount(self, target: str, source: Path | None) -> None:
         """Put a copy of a file where it is mounted, as it has to be here; None: an empty directory."""
@@ -53,14 +56,15 @@ class Place:
         """A setting, word or file, with addresses and paths as they are on this machine."""
         for name, address in self.names.items():
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}:(?=\d)", f"{address}:", text)
-        text = re.sub(r"(?<![\d.])(0\.0\.0\.0|127\.0\.0\.1)(?![\d.])", self.address, text)
+        if self.address:
+            text = re.sub(r"(?<![\d.])(0\.0\.0\.0|127\.0\.0\.1)(?![\d.])", self.address, text)
         for path in self.paths:
             text = re.sub(rf"(?<![\w./-]){path}(?=[/\s\"',]|$)", f"{self.root}{path}", text)
         return text
 
     def command(self, words: Sequence[str]) -> list[str]:
         """A command line whose first word is a program of the image."""
-        return [*_program(words[0]), *(self.here(word) for word in words[1:])]
+        return [*self.enter, *_program(words[0]), *(self.here(word) for word in words[1:])]
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """What a process here finds in its environment."""
@@ -89,6 +93,8 @@ def loopback(names: Sequence[str]) -> dict[str, str]:
 def _program(name: str) -> list[str]:
     if name == "varpulis":
         return [sys.executable, "-m", "cli.main"]
+    if name == "python":
+        return [sys.executable]
     if name == "nats-server":
         return [str(nats_server_binary())]
     found = shutil.which(name)

@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.deploy.cluster import COORDINATORS, NATS, PEOPLE, WORKERS, Cluster, login
 from tests.deploy.compose import Topology, services
 from tests.deploy.credentials import DEPLOY, made, needs_openssl
 from tests.deploy.fleet import Fleet
 from tests.deploy.place import loopback
 from tests.support.cluster import poll, varpulis
 from tests.support.poll import until
-from transport.config import NatsConfig
 from transport.nats import NatsTransport
 
 pytestmark = [
@@ -27,70 +27,6 @@ pytestmark = [
     needs_openssl,
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8"),
 ]
-NATS = ("nats-0", "nats-1", "nats-2")
-COORDINATORS = ("coordinator-0", "coordinator-1", "coordinator-2")
-WORKERS = ("worker-0", "worker-1")
-PEOPLE = ("operator", "observer", "client", "system")
-
-
-class Cluster:
-    """The topology with all of its services up, and a client of it."""
-
-    def __init__(self, topology: Topology, directory: Path) -> None:
-        self.topology, self.fleet, self.directory = topology, topology.fleet, directory
-        self.ca = topology.secrets / "ca.pem"
-
-    def up(self) -> None:
-        """In the order of `depends_on`, each tier healthy before the next."""
-        self.topology.start(*NATS)
-        self.healthy(*NATS)
-        self.topology.start(*COORDINATORS)
-        self.topology.run("prepare")
-        self.topology.start(*WORKERS)
-        self.healthy(*COORDINATORS, *WORKERS)
-
-    def healthy(self, *names: str) -> None:
-        """Wait until the health checks of these services say so."""
-        waiting = list(names)
-
-        def checked() -> bool:
-            waiting[:] = [name for name in waiting if not self.topology.healthy(name)]
-            for name in waiting:
-                assert self.fleet.runs(name), f"{name} ended:\n{self.fleet.log(name)[-3000:]}"
-            return not waiting
-
-        poll(checked, timeout=60, what=f"all of {', '.join(names)} are healthy\n{self.fleet.logs()}")
-
-    def ask(self, *arguments: str) -> str:
-        """What a command says, with the admin's key, over TLS, to whichever coordinator answers."""
-        urls = ",".join(self.topology.url(name) for name in COORDINATORS)
-        access = ("--url", urls, "--tls-ca", str(self.ca), "--timeout", "30")
-        key = ("--api-key-file", str(self.topology.secrets / "admin.key"))
-        done = varpulis(*arguments, *access, *key, cwd=self.directory)
-        assert done.returncode == 0, f"{done.stderr}\n{self.fleet.logs()}"
-        return done.stdout
-
-    def leader(self) -> str:
-        found: str = json.loads(self.ask("raft", "status", "-o", "json"))["leader_id"]
-        return found
-
-    def runs_on(self) -> dict[str, list[str]]:
-        workers = json.loads(self.ask("workers", "-o", "json"))["workers"]
-        return {each["id"]: each["assigned_pipelines"] for each in workers}
-
-    async def observer(self) -> NatsTransport:
-        """One who may hear events on NATS, and nothing else."""
-        keys = self.topology.secrets
-        config = NatsConfig(
-            servers=tuple(f"tls://{self.topology.addresses[name]}:4222" for name in NATS),
-            user="observer",
-            password=(keys / "observer.password").read_text().strip(),
-            tls_ca=str(self.ca),
-            tls_cert=str(keys / "observer.pem"),
-            tls_key=str(keys / "observer-key.pem"),
-            name="observer",
-        )
-        return await NatsTransport.connect(config)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     hosts = [f"{name}={addresses[name]}" for name in (*NATS, *COORDINATORS, *WORKERS)]
     secrets = made(tmp_path / "secrets", *hosts, *PEOPLE)
     with Fleet(tmp_path) as fleet:
-        cluster = Cluster(Topology(tmp_path / "containers", fleet, secrets, addresses), tmp_path)
+        cluster = Cluster(Topology(tmp_path / "containers", fleet, secrets, addresses))
         cluster.up()
         yield cluster
 
@@ -120,7 +56,7 @@ def test_who_shows_no_key_or_trusts_another_authority_gets_nothing(cluster: Clus
 )
 def test_prometheus_scrapes_all_five(cluster: Cluster) -> None:
     cluster.topology.start("prometheus")
-    own = f"http://{cluster.topology.addresses['prometheus']}:9090/api/v1/targets"
+    own = f"http://{cluster.topology.hosts['prometheus']}:9090/api/v1/targets"
 
     def all_scraped() -> bool:
         try:
@@ -136,7 +72,8 @@ async def test_the_cluster_of_the_compose_file_works_and_outlives_a_coordinator_
     cluster: Cluster,
 ) -> None:
     heard: list[bytes] = []
-    observer = await cluster.observer()
+    hosts = [cluster.topology.hosts[name] for name in NATS]
+    observer = await NatsTransport.connect(login("observer", cluster.topology.secrets, hosts))
     await observer.listen("varpulis.cluster.pipeline.payments.sums._external", lambda m: heard.append(m.data))
     await observer.flush()
     try:
@@ -167,7 +104,7 @@ async def test_the_cluster_of_the_compose_file_works_and_outlives_a_coordinator_
     finally:
         await observer.close()
 
-    said = "".join(path.read_text() for path in cluster.directory.glob("*.log"))
+    said = "".join(path.read_text() for path in cluster.fleet.directory.glob("*.log"))
     for path in (*cluster.topology.secrets.glob("*.password"), *cluster.topology.secrets.glob("*.key")):
         assert path.read_text().split()[-1] not in said, f"{path.name} is in a log"
 

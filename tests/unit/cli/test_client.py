@@ -64,6 +64,21 @@ def test_the_next_coordinator_is_asked_when_one_does_not_listen() -> None:
     assert coordinators.requests[1].url == f"{B}/api/v1/cluster/workers?limit=5"
 
 
+def test_who_answered_last_is_asked_first_and_the_others_when_it_does_not() -> None:
+    cut_off: list[Answer | Exception] = [NoAnswer("silent")]
+    coordinators = Coordinators(
+        a=cut_off, b=[says(200, {}), says(200, {}), NotListening("refused"), UNAVAILABLE]
+    )
+    client = coordinators.client(timeout=0.5)
+    client.get("/workers")
+    client.get("/workers")
+    assert hosts(coordinators) == ["a", "b", "b"]
+    cut_off[0] = says(200, {})
+    client.get("/workers")
+    client.get("/workers")
+    assert hosts(coordinators)[3:] == ["b", "a", "a"]
+
+
 def test_nobody_listening_fails_at_once_with_a_remedy() -> None:
     refused: list[Answer | Exception] = [NotListening("refused")]
     coordinators = Coordinators(a=refused, b=list(refused))
@@ -212,6 +227,15 @@ def test_a_port_where_nobody_listens_is_told_apart_from_a_silent_one(connections
         silent.listen()
         with pytest.raises(NoAnswer, match="timed out"):
             connections("GET", url, timeout=0.1)
+
+
+def test_a_connection_that_does_not_come_about_is_given_up_long_before_an_answer(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.http.CONNECT_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NotListening, match="timed out"):
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+        connections("GET", url, timeout=100)
 
 
 def test_an_answer_that_is_no_http_is_no_answer(connections: Connections) -> None:
