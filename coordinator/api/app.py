@@ -5,6 +5,8 @@ body and time (`transport.limits`), one form for every error, and a count of eve
 (never by path: that would be unbounded) and status.
 """
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Response, Router, get
@@ -108,12 +110,12 @@ async def enter(request: AnyRequest) -> Response[bytes] | None:
 
 @get("/openapi.json")
 async def openapi(request: AnyRequest, context: Given) -> dict[str, Any]:
-    """This API, described."""
+    """This API, described; made once, by a thread, for it would keep a leader from its heartbeats."""
     state = request.app.state
     if "document" not in state:
-        keys = context.door.required
-        state["document"] = document(request.app, title=_TITLE, version=version(), keys=keys)
-    described: dict[str, Any] = state["document"]
+        make = partial(document, request.app, title=_TITLE, version=version(), keys=context.door.required)
+        state["document"] = asyncio.create_task(asyncio.to_thread(make))
+    described: dict[str, Any] = await asyncio.shield(state["document"])
     return described
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until
-from tests.support.ports import free_port
+from tests.support.ports import closed_port, free_port
 
 pytestmark = pytest.mark.processes
 
@@ -95,8 +95,8 @@ async def test_a_coordinator_starts_serves_and_ends_in_order_and_comes_back(
 
 
 async def test_no_nats_server_is_one_line_with_url_and_remedy(tmp_path: Path) -> None:
-    port = free_port()
-    said = await refused(await launch("c0", f"nats://127.0.0.1:{port}", 0, tmp_path))
+    with closed_port() as port:
+        said = await refused(await launch("c0", f"nats://127.0.0.1:{port}", 0, tmp_path))
     assert str(port) in said
 
 

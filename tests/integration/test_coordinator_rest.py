@@ -387,9 +387,13 @@ async def test_machines_that_watch_find_what_they_look_for(nats_server: NatsServ
         create = document["paths"][API_BASE + GROUPS]["post"]
         assert create["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/GroupSpec")
         assert "PipelineSpec" in document["components"]["schemas"]
-        raft = (await stage.ask("GET", "/raft", node=stage.follower)).json()
-        assert {node["id"] for node in raft["nodes"]} == {"c0", "c1", "c2"}
-        assert raft["leader_id"] == stage.leader.config.node_id
+
+        async def follows() -> bool:
+            raft = (await stage.ask("GET", "/raft", node=stage.follower)).json()
+            assert {node["id"] for node in raft["nodes"]} == {"c0", "c1", "c2"}
+            return bool(raft["leader_id"] == stage.leader.config.node_id)
+
+        await until(follows, what="a follower names the leader")
 
 
 async def test_requests_at_once_do_not_disturb_each_other(nats_server: NatsServer, tmp_path: Path) -> None:
