@@ -155,7 +155,7 @@ def test_a_leader_whose_cable_is_pulled_is_followed_by_another_and_follows_it_wh
     own = ("--url", "https://127.0.0.1:9100", "--tls-ca", str(wired.ca), "--timeout", "2")
     key = ("--api-key-file", str(wired.topology.secrets / "admin.key"))
     orders = str(DEPLOY / "examples" / "orders.json")
-    alone = wired.topology.places[first].run(("varpulis", "deploy", orders, *own, *key), {})
+    alone = wired.topology.places[first].run(("varpulis", "deploy", orders, "--wait", "0", *own, *key), {})
     assert alone.returncode != 0, "a coordinator acknowledged a write that no other one knows of"
     assert not wired.topology.healthy(first)
     wired.pass_again()
