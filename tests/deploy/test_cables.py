@@ -149,7 +149,6 @@ def test_a_leader_whose_cable_is_pulled_is_followed_by_another_and_follows_it_wh
     pulled = time.monotonic()
     wired.ask("deploy", str(DEPLOY / "examples" / "doors.vpl"))
     print(f"{time.monotonic() - pulled:.1f} s until another coordinator acknowledged a write")
-    assert time.monotonic() - pulled < WITHIN
     assert wired.leader() != first
 
     own = ("--url", "https://127.0.0.1:9100", "--tls-ca", str(wired.ca), "--timeout", "2")
