@@ -63,8 +63,15 @@ async def test_a_flood_of_strangers_costs_no_worker_its_place_and_no_user_his_an
             listener = stage.leader._listener
             assert listener is not None
             await until(lambda: listener._table.untracked > 0, what="the strangers have all been heard")
-            view = (await stage.ask("GET", f"/workers/{worker.config.worker_id}")).json()
-            assert view["status"] == "ready" and await stage.placements() == before
+            place = f"/workers/{worker.config.worker_id}"
+
+            async def on_time() -> bool:
+                return bool((await stage.ask("GET", place)).json()["status"] == "ready")
+
+            await until(on_time, what="a heartbeat of it that is not late")
+            events = (await stage.ask("GET", "/events", params={"limit": 1000})).json()["events"]
+            assert "worker_unhealthy" not in {event["what"] for event in events}, "it was never given up"
+            assert await stage.placements() == before
             assert (await stage.ask("GET", "/workers")).json()["total"] == 1, "no stranger was taken in"
             bad = listener.bad_messages
             assert bad["heartbeat", "bad_subject"] > 0 and bad["heartbeat", "unknown_worker"] > 10_000
