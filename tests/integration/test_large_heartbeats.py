@@ -192,7 +192,7 @@ async def test_every_coordinator_hears_all_copies_of_a_large_worker(
             assert each.load is not None
         for node in stage.nodes.values():
             view = (await stage.ask("GET", "/workers/w?consistency=stale", node=node)).json()
-            assert (view["status"], view["pipelines_running"]) == ("ready", count)
+            assert view["status"] in {"ready", "suspect"} and view["pipelines_running"] == count
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)

