@@ -63,6 +63,25 @@ const ASK = {
       reload();
     });
   },
+  scale({ group, version, pipeline, replicas }, reload) {
+    const path = `/pipeline-groups/${encodeURIComponent(group)}/scale`, seen = { "if-match": `"${version}"` };
+    const field = el("input", { id: "replicas", type: "number", min: 1, step: 1, required: true, value: replicas, oninput: foresee });
+    const plan = el("div", { id: "plan", "aria-live": "polite" });
+    const asked = () => ({ pipeline, replicas: field.valueAsNumber });
+    let latest = 0;
+    async function foresee() {
+      const mine = ++latest;
+      const told = field.validity.valid ? await post(`${path}?dry_run=true`, asked(), seen).catch((problem) => problem) : null;
+      if (mine === latest) plan.replaceChildren(...foreseen(told));
+    }
+    const body = el("div", {}, paragraph("Copies beyond the first take their share of the events by the partition key."),
+      el("label", { for: "replicas" }, "Replicas"), field, plan);
+    ask(`Scale ${group}/${pipeline}`, body, "Scale", async () => {
+      await post(`${path}?wait=0`, asked(), seen);
+      reload();
+    });
+    foresee();
+  },
   teardown({ group, held }, reload) {
     ask(`Tear down ${group}`, paragraph(`Its ${held} pipelines stop, and their state and checkpoints are gone.`), "Tear down", async () => {
       await remove(`/pipeline-groups/${encodeURIComponent(group)}?wait=0`);
@@ -70,6 +89,16 @@ const ASK = {
     });
   },
 };
+
+/** What an update would do, in elements: what it leaves as it is, is not told. */
+function foreseen(plan) {
+  if (!plan) return [];
+  if (plan instanceof Error) return [el("p", { class: "error" }, plan.message)];
+  const changes = plan.changes.filter((one) => one.change !== "unchanged");
+  if (!changes.length) return [paragraph("Nothing would change.")];
+  const place = (one) => one.reason ?? (one.worker_id === null ? "" : `${one.change === "removed" ? "from" : "on"} ${one.worker_id}`);
+  return [el("ul", {}, changes.map((one) => el("li", {}, `${one.pipeline_name}: ${one.change} ${place(one)}`)))];
+}
 
 export async function rebalance(reload) {
   const plan = await post("/rebalance?dry_run=true").catch((problem) => ({ problem }));

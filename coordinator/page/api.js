@@ -24,8 +24,8 @@ export function headers(more = {}) {
   return key.get() ? { "x-api-key": key.get(), ...more } : more;
 }
 
-async function call(method, path, body) {
-  const more = method === "GET" ? {} : { "idempotency-key": crypto.randomUUID?.() ?? String(Math.random()).slice(2) };
+async function call(method, path, body, also = {}) {
+  const more = method === "GET" ? {} : { "idempotency-key": crypto.randomUUID?.() ?? String(Math.random()).slice(2), ...also };
   if (body !== undefined) more["content-type"] = "application/json";
   const answer = await fetch(BASE + path, {
     method, headers: headers(more), body: body === undefined ? undefined : JSON.stringify(body),
@@ -38,7 +38,7 @@ async function call(method, path, body) {
 
 export const get = (path) => call("GET", path);
 export const remove = (path) => call("DELETE", path);
-export const post = (path, body = {}) => call("POST", path, body);
+export const post = (path, body = {}, also = {}) => call("POST", path, body, also);
 
 export async function whoami() {
   const told = await get("/whoami");

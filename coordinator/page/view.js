@@ -68,13 +68,19 @@ function groups({ groups: all = [] }, control) {
   if (!all.length) return el("p", { class: "soft" }, "No group is deployed.");
   return all.map((group) => {
     const rows = group.placements.map((one) => el("tr", {},
-      cell(one.pipeline_name), cell(word(one.status)), cell(one.worker_id ?? ""), cell(one.epoch, "n"), cell(one.reason ?? "", "soft")));
+      cell(one.pipeline_name), cell(word(one.status)), cell(one.worker_id ?? ""), cell(one.epoch, "n"), cell(one.reason ?? "", "soft"),
+      cell(one.instance === 0 ? scale(group, one.instance_of, control) : "")));
     return el("article", { "aria-label": `group ${group.name}` },
       el("h3", {}, group.name, " ", word(group.status), el("span", { class: "soft" }, ` version ${group.version}, ${group.delivery.replaceAll("_", " ")} `),
         control("Tear down…", "admin", `tear down ${group.name}`, { kind: "teardown", group: group.name, held: rows.length })),
       graph(group),
-      table(["pipeline", "status", "worker", { text: "epoch", number: true }, "reason"], rows, `pipelines of ${group.name}`));
+      table(["pipeline", "status", "worker", { text: "epoch", number: true }, "reason", ""], rows, `pipelines of ${group.name}`));
   });
+}
+
+function scale(group, pipeline, control) {
+  const replicas = group.placements.filter((one) => one.instance_of === pipeline).length;
+  return control("Scale…", "operator", `scale ${group.name}/${pipeline}`, { kind: "scale", group: group.name, version: group.version, pipeline, replicas });
 }
 
 function trail({ events = [] }) {

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +13,49 @@ import httpx
 import pytest
 
 from proto_schemas.rest.base import API_BASE
-from tests.support.cluster import Cluster, poll
+from tests.support.certificates import Authority
+from tests.support.cluster import Cluster, environment, poll
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 MARKUP: Final = "<img src=x onerror=window.hit=1>"
+
+CONTRAST: Final = """() => {
+  const channels = (color) => (color.match(/[\\d.]+/g) ?? []).map(Number);
+  const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const color = channels(getComputedStyle(at).backgroundColor);
+      if (at instanceof SVGElement && at.parentElement.querySelector("rect"))
+        return channels(getComputedStyle(at.parentElement.querySelector("rect")).fill);
+      if (color.length && (color[3] ?? 1) > 0.5) return color;
+    }
+    return channels(getComputedStyle(document.body).backgroundColor);
+  };
+  let texts = 0;
+  const weak = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
+    if (!own || !node.checkVisibility?.() || node.closest("noscript, title, .skip")) continue;
+    texts += 1;
+    const style = getComputedStyle(node);
+    const ink = channels(node instanceof SVGElement ? style.fill : style.color);
+    const [high, low] = [light(ink), light(behind(node))].sort((a, b) => b - a);
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < 4.5) weak.push(`${node.outerHTML.slice(0, 80)}: ${ratio}`);
+  }
+  return [texts, weak];
+}"""
+"""How many texts are shown, and those whose contrast to what is behind them is below 4.5."""
+NAMELESS: Final = """() => [
+    ...document.querySelectorAll("button, input, textarea, a, [tabindex='0'], meter"),
+  ]
+  .filter((node) => !(node.getAttribute("aria-label") || node.labels?.length || node.textContent.trim()))
+  .map((node) => node.outerHTML.slice(0, 80))"""
+"""What can be reached, or is read aloud, and has no name."""
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +227,38 @@ def test_it_is_light_or_dark_as_the_reader_s_system_or_as_the_reader_says(
     assert page.evaluate(paper) == "rgb(255, 255, 255)", "it is remembered"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_and_every_control_has_a_name(cluster: Cluster, page: Any, scheme: str) -> None:
+    """The contrast that WCAG 2.2 asks of text (AA: 4.5 to 1), measured in the browser; and a name for each
+    thing that can be reached with the keyboard."""
+
+    def troubled(route: Any) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        told["workers"][0]["status"] = "unhealthy"
+        for group in told["groups"]:
+            group["placements"][0] |= {"status": "failed", "reason": "it fell"}
+        route.fulfill(response=answer, json=told)
+
+    with cluster.client() as client:
+        pipelines = [{"name": name, "source": "stream A = X.emit()"} for name in ("one", "two")]
+        client.post("/pipeline-groups", {"name": f"odd-{scheme}", "pipelines": pipelines}, wait=10)
+    page.route("**/topology*", troubled)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(follower(cluster))
+    page.wait_for_selector("#problems >> text=it fell")
+    page.wait_for_selector("#trail td")
+    page.wait_for_function("!document.getAnimations().length")
+    texts, weak = page.evaluate(CONTRAST)
+    assert texts > 50 and weak == []
+    page.click("#deploy")
+    texts, weak = page.evaluate(CONTRAST)
+    assert weak == []
+    assert page.evaluate(NAMELESS) == []
+    with cluster.client() as client:
+        client.delete(f"/pipeline-groups/odd-{scheme}")
+
+
 def test_a_drained_worker_gives_its_pipelines_away_and_says_so(cluster: Cluster, page: Any) -> None:
     pipelines = [{"name": f"p{n}", "source": "stream A = X.emit()"} for n in range(4)]
     with cluster.client() as client:
@@ -207,6 +279,29 @@ def test_a_drained_worker_gives_its_pipelines_away_and_says_so(cluster: Cluster,
     page.wait_for_selector("dialog li >> text=worker-1 to worker-0")
     page.click("#confirm")
     page.wait_for_selector("#trail >> text=worker-1 to worker-0, rebalance")
+
+
+def test_a_pipeline_gets_another_number_of_replicas_after_the_plan_was_shown(
+    cluster: Cluster, page: Any
+) -> None:
+    spec = {"name": "main", "source": "stream A = X.emit(x: x)", "partition_key": "x"}
+    with cluster.client() as client:
+        client.post("/pipeline-groups", {"name": "wide", "pipelines": [spec]}, wait=10)
+    page.goto(follower(cluster))
+    page.click("button[aria-label='Scale: scale wide/main']")
+    page.wait_for_selector("#plan >> text=Nothing would change.")
+    page.fill("#replicas", "3")
+    page.wait_for_selector("#plan li >> nth=2")
+    assert "main-1: added on worker-" in page.text_content("#plan")
+    page.fill("#replicas", "3000")
+    page.wait_for_selector("#plan .error")
+    page.fill("#replicas", "2")
+    page.wait_for_selector("#plan li >> nth=1")
+    with cluster.client() as client:
+        assert len(client.get("/pipeline-groups/wide")["placements"]) == 1, "nothing is done yet"
+    page.click("#confirm")
+    page.wait_for_selector("article[aria-label='group wide'] tbody tr:nth-child(2) >> text=running")
+    page.wait_for_selector("#trail >> text=group updated")
 
 
 def test_leadership_goes_to_the_coordinator_that_the_reader_names(cluster: Cluster, page: Any) -> None:
@@ -302,3 +397,33 @@ def test_a_key_is_asked_for_and_each_role_is_told_what_it_may_not(tmp_path: Path
         assert made["key"] not in page.url and all(made["key"] not in url for url in page.asked)
     finally:
         cluster.remove()
+
+
+def test_it_lives_over_tls(browser: Any, nats_server: NatsServer, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("server")
+    port = free_port()
+    command = [sys.executable, "-m", "cli.main", "coordinator", "--id", "c0", "--members", "c0"]
+    command += ["--cluster-id", "page", "--nats", nats_server.url, "--data-dir", str(tmp_path / "c0")]
+    command += ["--http-port", str(port), "--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
+    context = browser.new_context(ignore_https_errors=True)
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as coordinator:
+        try:
+            url = f"https://localhost:{port}"
+            poll(lambda: is_ready(url), timeout=60, what="a coordinator")
+            tab = context.new_page()
+            tab.set_default_timeout(20_000)
+            tab.goto(url)
+            tab.wait_for_selector("#connection >> text=live, from c0")
+            write_program(tab, "safe", "stream A = X.emit()")
+            tab.click("#confirm")
+            tab.wait_for_selector("dialog .error >> text=no worker is ready")
+        finally:
+            context.close()
+            coordinator.kill()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", verify=False, timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
