@@ -32,8 +32,9 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from coordinator.controllers.actions import Actions
-from coordinator.controllers.deployment import Deployment, Target
+from coordinator.controllers.deployment import Deployment
 from coordinator.controllers.relapses import Relapses
+from coordinator.controllers.target import Target
 from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON, ReportRunning
@@ -299,7 +300,9 @@ class Convergence:
         self._actions.hold(target.key, pause)
 
     def _end(self, worker: Worker, target: Target, copy: RunningPipeline) -> None:
-        self._once("copy", worker, copy, partial(self._do.undeploy, worker.id, target, copy.pipeline_id))
+        self._once(
+            "copy", worker, copy, partial(self._do.endings.undeploy, worker.id, target, copy.pipeline_id)
+        )
 
     def _once(
         self,
@@ -327,5 +330,6 @@ class Convergence:
                 key = ("copy", stray.worker_id, stray.pipeline_id)
                 failures = self._sweeps.failures(key)
                 self._sweeps.start(
-                    key, partial(self._do.clear_stray, stray, known=worker is not None, failures=failures)
+                    key,
+                    partial(self._do.endings.clear_stray, stray, known=worker is not None, failures=failures),
                 )

@@ -17,48 +17,36 @@ the action that committed the intent, and gets long to answer. When no answer co
 there to hear it, the placement fails with that reason and is placed elsewhere. The copy that may exist then
 has an id nobody knows: a late answer has lost its request and cannot be matched, and a seed worker does not
 list what it runs. The log and the audit trail say so; restarting that worker ends the copy.
-
-A worker that answers an undeploy with a refusal no repetition will change is believed after a few tries: the
-copy is given up, with the refusal in the log and the audit trail.
 """
 
 import contextlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
-from coordinator.connectors import for_worker
-from coordinator.controllers.actions import Key
+from coordinator.controllers.briefing import Briefing
+from coordinator.controllers.endings import Endings
+from coordinator.controllers.target import BY, DOUBT, UNREACHED, UNREACHED_UNTIL_DISPLACED, Target, why
 from coordinator.group_streams import GroupStreams
 from coordinator.ledger import Ledger
-from coordinator.log import line
 from coordinator.security.sealing import Sealer
 from coordinator.state.commands import (
     MAX_REASON,
     Displace,
     Explain,
-    ForgetStray,
-    LetGo,
     Place,
     PlacementCommand,
     RaiseEpochs,
     ReportFailed,
     ReportRunning,
 )
-from coordinator.state.model import State
-from coordinator.state.next_version import line_for
-from coordinator.state.records import Stray, Worker, WorkerStatus
+from coordinator.state.records import Worker, WorkerStatus
 from coordinator.state.results import AnyResult, Placed
-from coordinator.state.revisions import instance_of, partitions_of, routes_of
-from coordinator.state.versions import Group
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
-from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import ConnectorParams, Deploy, Restore, Undeploy
-from proto_schemas.partition import share_name
-from proto_schemas.rest.groups import PipelineSpec
+from proto_schemas.messages import Restore
 from transport import tracing
 from transport.durations import Durations
 from transport.errors import ErrorKind, NatsTransportError
@@ -68,75 +56,29 @@ ELSEWHERE: Final = frozenset(
 )
 """Answers to a deploy after which another worker, or another epoch, may do better."""
 
-LATER: Final = frozenset(
-    {ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, ErrorCode.RATE_LIMITED, ErrorCode.NOT_LEADER}
-)
-"""Refusals that may change, also when the peer does not say `retryable`."""
-
 NOT_SENT: Final = frozenset(
     {ErrorKind.NO_RESPONDERS, ErrorKind.CONGESTED, ErrorKind.TOO_LARGE, ErrorKind.BAD_SUBJECT}
 )
 """Failures after which the worker surely did not hear the command."""
 
-UNREACHED: Final = frozenset({ErrorKind.DISCONNECTED, ErrorKind.NO_RESPONDERS, ErrorKind.UNAUTHORIZED})
-"""Failures in which no worker was reached, as far as can be known. A copy that was made all the same is
-listed by the next heartbeat, and ended by the answer to it."""
-UNREACHED_UNTIL_DISPLACED: Final = 7
-"""So many of them in a row, some 3 to 6 s with the pauses between them: a new leader learns a worker's key
-within one heartbeat, and whose heartbeat is late is found unhealthy in that time."""
 AVOID_UNREACHED_FOR: Final = 30.0
 """Seconds a worker that could not be reached gets no pipeline to try it with, unless it registers anew."""
-
-FAILURES_UNTIL_GIVEN_UP: Final = 3
-"""After so many failures in a row a final refusal to undeploy is believed."""
 
 AVOID_FOR: Final = 5.0
 """Seconds a worker that refused a pipeline is not asked again for it."""
 AVOID_SILENT_FOR: Final = 60.0
 """The same for a seed worker that did not answer: each new deploy may leave another copy there."""
 
-LATEST: Final = "latest"
-"""From which checkpoint of its pipeline a copy begins that no other hands anything to."""
-
 RETRY_FAILED: Final = 5.0
 """Seconds until a failed pipeline is tried again; doubled by each attempt."""
 RETRY_FAILED_AT_MOST: Final = 60.0
 
-_BY: Final = "placement"
 _SEEN_EPOCH: Final = re.compile(r"older than epoch (\d{1,16})\b")
 """How our workers' `stale_epoch` names the epoch they have seen."""
 BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Of the durations that are counted, in seconds."""
 _MAX_BEGUN: Final = 10_000
-_DOUBT: Final = "a copy of unknown id may run there, restart that worker to end it"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One placement under one epoch. `life` is the `created_at` of its group: a group that is created again
-    under the name does not inherit the pauses of the first."""
-
-    group: str
-    pipeline: str
-    epoch: int
-    life: int = 0
-
-    @classmethod
-    def of(cls, state: State, group: str, pipeline: str, epoch: int) -> "Target":
-        """In the present life of the group; 0 when it has none."""
-        present = state.groups.get(group)
-        return cls(group, pipeline, epoch, present.created_at if present is not None else 0)
-
-    @property
-    def key(self) -> Key:
-        """What `Actions` knows it by: one action per pipeline and life, whatever its epoch."""
-        return ("pipeline", self.group, self.pipeline, str(self.life))
-
-    @property
-    def request_id(self) -> str:
-        """The same for each try to deploy this epoch."""
-        return f"{self.group}.{self.pipeline}.{self.epoch}"
 
 
 class WorkerRefused(Exception):
@@ -156,7 +98,8 @@ class ProgramRefused(Exception):
 class Deployment:
     """The steps. Each raises `WireError` or `NatsTransportError` when it is to be repeated after a pause.
 
-    `durations`: from when a worker was chosen, or this leader began with it, until the pipeline ran there.
+    `briefing`: what a copy is told; `endings`: how one is ended. `durations`: from when a worker was chosen,
+    or this leader began with it, until the pipeline ran there.
     """
 
     def __init__(
@@ -169,10 +112,11 @@ class Deployment:
     ) -> None:
         self._ledger = ledger
         self._commands = commands
-        self._sealer = sealer
         self._clock = clock
         self._streams = streams
         self._began: dict[str, float] = {}
+        self.briefing = Briefing(ledger, sealer)
+        self.endings = Endings(ledger, commands, streams)
         self.durations = Durations(BOUNDS)
 
     def forget(self) -> None:
@@ -198,7 +142,7 @@ class Deployment:
         `failures`: how often this failed already."""
         placement = self._ledger.state.placement(target.group, target.pipeline)
         try:
-            message = self.message(target, placement.queue) if placement is not None else None
+            message = self.briefing.message(target, placement.queue) if placement is not None else None
         except ValueError as error:
             await self.fail(target, str(error))
             raise ProgramRefused(str(error)) from None
@@ -247,56 +191,9 @@ class Deployment:
         if placement is not None and placement.epoch == target.epoch and placement.reason != reason:
             await self._propose(Explain, target, reason=reason)
 
-    async def remove(
-        self, target: Target, worker: Worker | None, pipeline_id: str | None, failures: int = 0
-    ) -> None:
-        """Undeploy and let go; a worker that cannot be asked is let go at once, or after some tries when only
-        its heartbeats come: its copy is remembered, they list it, and the answers to them end it. In a group
-        that stays the copy first handles what it was sent: others of its kind may go on. `failures`: how
-        often this failed already."""
-        group = self._ledger.state.groups.get(target.group)
-        drain = group is not None and not group.deleting
-        reachable = worker is not None and worker.status is not WorkerStatus.UNHEALTHY
-        reason = ""
-        if worker is not None and reachable and pipeline_id is not None:
-            try:
-                reason = await self._end_or_give_up(
-                    worker.id, target, pipeline_id, failures, drain=drain, forget=True
-                )
-            except NatsTransportError as error:
-                if error.kind not in UNREACHED or failures + 1 < UNREACHED_UNTIL_DISPLACED:
-                    raise
-                reachable, reason = False, why(worker.id, error)
-        elif worker is not None and worker.incarnation is None and pipeline_id is None:
-            reason = f"nobody heard what worker {worker.id} answered to its deploy: {_DOUBT}"
-        await self._propose(LetGo, target, confirmed=reachable, reason=reason)
-        present = self._ledger.state.groups.get(target.group)
-        gone = present is None or (group is not None and present.created_at != group.created_at)
-        if group is not None and gone and group.spec.delivery != AT_MOST_ONCE and self._streams is not None:
-            await self._streams.remove(target.group, group.created_at)
-
     async def fail(self, target: Target, reason: str) -> None:
         """Commit that its program will not run."""
         await self._propose(ReportFailed, target, reason=reason[:MAX_REASON])
-
-    async def undeploy(
-        self, worker_id: str, target: Target, pipeline_id: str, *, drain: bool = False, forget: bool = False
-    ) -> None:
-        """End a copy, with `drain` after it has handled what was sent to it until now, with `forget` its
-        checkpoints, too; the answer "not found" is as good."""
-        message = Undeploy(
-            pipeline_id=pipeline_id,
-            drain=drain,
-            forget=forget,
-            term=self._ledger.term,
-            epoch=target.epoch,
-            request_id=f"{target.request_id}.undeploy.{pipeline_id}",
-        )
-        try:
-            await self._commands.undeploy(worker_id, message)
-        except WireError as error:
-            if error.code not in (ErrorCode.PIPELINE_NOT_FOUND, ErrorCode.NOT_FOUND):
-                raise
 
     async def have_stream(self, target: Target) -> None:
         """Have the stream of its group, if that needs one; raises `unavailable`."""
@@ -312,136 +209,22 @@ class Deployment:
         message = Restore(
             pipeline_id=pipeline_id,
             resume=True,
-            queue=self.line_of(target, placement.queue),
-            lines=self.lines_of(target, placement.queue) or None,
+            queue=self.briefing.line_of(target, placement.queue),
+            lines=self.briefing.lines_of(target, placement.queue) or None,
             term=self._ledger.term,
             epoch=target.epoch,
         )
         await self._commands.restore(worker_id, message)
 
-    async def clear_stray(self, stray: Stray, *, known: bool, failures: int = 0) -> None:
-        """End a stray and forget it. On a worker that is not `known` any more one try must do; `failures`:
-        how often this failed already."""
-        target = Target(stray.group, stray.pipeline, stray.epoch)
-        reason = ""
-        try:
-            reason = await self._end_or_give_up(stray.worker_id, target, stray.pipeline_id, failures)
-        except (WireError, NatsTransportError):
-            if known:
-                raise
-        await self._ledger.propose(
-            ForgetStray(by=_BY, worker_id=stray.worker_id, pipeline_id=stray.pipeline_id, reason=reason)
-        )
-
     async def raise_epochs(self, seen: int) -> None:
         """Have the next epoch above one that a worker has seen."""
         if seen > self._ledger.state.epochs:
-            await self._ledger.propose(RaiseEpochs(by=_BY, epoch=seen))
-
-    async def _end_or_give_up(
-        self,
-        worker_id: str,
-        target: Target,
-        pipeline_id: str,
-        failures: int,
-        *,
-        drain: bool = False,
-        forget: bool = False,
-    ) -> str:
-        """`undeploy`; when that is refused for good and failed often enough, why the copy is given up."""
-        try:
-            await self.undeploy(worker_id, target, pipeline_id, drain=drain, forget=forget)
-        except (WireError, NatsTransportError) as error:
-            if failures < FAILURES_UNTIL_GIVEN_UP or not _is_final(error):
-                raise
-            reason = f"worker {worker_id} would not end {pipeline_id}, given up: {error}"[:MAX_REASON]
-            _log.warning("%s", line("copy_given_up", worker=worker_id, pipeline=pipeline_id, reason=error))
-            return reason
-        return ""
+            await self._ledger.propose(RaiseEpochs(by=BY, epoch=seen))
 
     async def _propose(self, kind: type[PlacementCommand], target: Target, **fields: Any) -> AnyResult:
         return await self._ledger.propose(
-            kind(by=_BY, group=target.group, pipeline=target.pipeline, epoch=target.epoch, **fields)
+            kind(by=BY, group=target.group, pipeline=target.pipeline, epoch=target.epoch, **fields)
         )
-
-    def line_of(self, target: Target, queue: int) -> str | None:
-        """The queue group of the line of copies that began under the epoch `queue`. Instances that share
-        their events without a key are all in one, whichever line they are of: one that left it would hear
-        every event beside the instance that is given it."""
-        group = self._ledger.state.groups.get(target.group)
-        found = group.instance(target.pipeline) if group is not None else None
-        shared = _shared_queue(group, found.pipeline) if group is not None and found is not None else None
-        queue = (line_for(group, target.pipeline) if group is not None else None) or queue
-        name = target.pipeline
-        if group is not None and found is not None and found.pipeline.partition_key is not None:
-            name = share_name(found.pipeline.name, found.number, group.shares_of(found.pipeline))
-        return shared or (f"{target.group}.{name}.{queue}" if queue else None)
-
-    def lines_of(self, target: Target, queue: int) -> dict[str, str]:
-        """The queue groups of the further shares that an instance by key takes, by their numbers; those that
-        it has no line for begin one under the epoch `queue`, as its own does."""
-        group = self._ledger.state.groups.get(target.group)
-        found = group.instances.get(target.pipeline) if group is not None else None
-        placement = self._ledger.state.placement(target.group, target.pipeline)
-        if group is None or found is None or placement is None or found.pipeline.partition_key is None:
-            return {}
-        known = placement.lines if placement.queue == queue else {}
-        return lines_named(
-            target.group,
-            found.pipeline.name,
-            {
-                str(share): known.get(str(share), queue)
-                for share in range(found.number, group.shares_of(found.pipeline), found.pipeline.replicas)
-                if share != found.number
-            },
-            shares=group.shares_of(found.pipeline),
-        )
-
-    def message(self, target: Target, queue: int, *, hold: bool = False, new: bool = False) -> Deploy | None:
-        """The deploy of a copy in the line `queue`, of the version that the instance is of, or, if `new`, is
-        to have; None when its group is gone, or is without it.
-
-        Raises:
-            ValueError: a connector that it names is not there, or does not open.
-        """
-        group = self._ledger.state.groups.get(target.group)
-        group = group.at(target.pipeline, new=new) if group is not None else None
-        found = group.instances.get(target.pipeline) if group is not None else None
-        if group is None or found is None:
-            return None
-        pipeline, number = found
-        return Deploy(
-            name=target.pipeline,
-            source=pipeline.source,
-            group=target.group,
-            routes=routes_of(group, pipeline.name) or None,
-            connectors=self.connectors_of(group, pipeline.name) or None,
-            delivery=group.spec.delivery,
-            term=self._ledger.term,
-            epoch=target.epoch,
-            request_id=target.request_id,
-            queue=self.line_of(target, queue),
-            hold=hold,
-            instance=instance_of(group, pipeline, number, self.lines_of(target, queue)),
-            partitions=partitions_of(group, pipeline),
-            restore_from=None if hold else LATEST,
-            life=self.life_of(target),
-            checkpoint_secs=pipeline.checkpoint_secs,
-        )
-
-    def life_of(self, target: Target) -> int:
-        """Whose checkpoints an instance goes on from, of all that ever had its name: when its group was made
-        (ms), plus the version that made it or gave it other keys."""
-        placement = self._ledger.state.placement(target.group, target.pipeline)
-        return target.life + (placement.since if placement is not None else 0)
-
-    def connectors_of(self, group: Group, pipeline: str) -> list[ConnectorParams]:
-        """The registered connectors that a pipeline names, opened.
-
-        Raises:
-            ValueError: one is not there, or does not open.
-        """
-        return for_worker(self._ledger.state, group.connectors.get(pipeline, ()), self._sealer)
 
     async def _refused(self, target: Target, worker: Worker, error: WireError) -> None:
         reason = why(worker.id, error)
@@ -467,7 +250,7 @@ class Deployment:
         raise WorkerRefused(worker.id, AVOID_SILENT_FOR)
 
     async def _fail_in_doubt(self, target: Target, reason: str) -> None:
-        await self.fail(target, f"{reason[: MAX_REASON - len(_DOUBT) - 2]}: {_DOUBT}")
+        await self.fail(target, f"{reason[: MAX_REASON - len(DOUBT) - 2]}: {DOUBT}")
 
     def _note_begin(self, target: Target, at: float) -> None:
         """Unless it began before; those of intents that came to nothing are forgotten all at once."""
@@ -487,7 +270,7 @@ class Deployment:
             )
         except WireError as error:
             if error.code in (ErrorCode.NOT_FOUND, ErrorCode.STALE_EPOCH, ErrorCode.CONFLICT):
-                await self.undeploy(worker.id, target, pipeline_id)
+                await self.endings.undeploy(worker.id, target, pipeline_id)
             else:
                 raise
         else:
@@ -502,36 +285,4 @@ class Deployment:
             worker = workers.get(stray.worker_id)
             if worker is None or worker.status is not WorkerStatus.UNHEALTHY:
                 with contextlib.suppress(WireError, NatsTransportError):
-                    await self.clear_stray(stray, known=worker is not None)
-
-
-def lines_named(group: str, pipeline: str, lines: dict[str, int], *, shares: int) -> dict[str, str]:
-    """The queue groups of shares, by their numbers."""
-    return {
-        share: f"{group}.{share_name(pipeline, int(share), shares)}.{epoch}" for share, epoch in lines.items()
-    }
-
-
-def _shared_queue(group: Group, pipeline: PipelineSpec) -> str | None:
-    """The queue group in which the instances of a pipeline share their events, each going to one of them;
-    those of an earlier group of that name are not in it. None: its events are not shared so."""
-    if pipeline.replicas == 1 or pipeline.partition_key is not None:
-        return None
-    return f"{group.spec.name}.{pipeline.name}.{group.shared.get(pipeline.name, group.created_at)}"
-
-
-def _is_final(error: WireError | NatsTransportError) -> bool:
-    """Whether the worker answered, and will answer the same again."""
-    if isinstance(error, NatsTransportError):
-        return error.kind is ErrorKind.BAD_PAYLOAD
-    return not error.retryable and error.code not in LATER
-
-
-def why(worker_id: str, error: WireError | NatsTransportError) -> str:
-    """A reason people can act on; bounded, because it is replicated."""
-    if isinstance(error, NatsTransportError):
-        if error.kind is ErrorKind.NO_RESPONDERS:
-            return f"worker {worker_id} does not listen: is it running?"
-        if error.kind is ErrorKind.TIMEOUT:
-            return f"worker {worker_id} did not answer in time"
-    return f"worker {worker_id}: {error}"[:MAX_REASON]
+                    await self.endings.clear_stray(stray, known=worker is not None)

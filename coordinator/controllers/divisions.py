@@ -26,7 +26,9 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.controllers.actions import Actions
-from coordinator.controllers.deployment import Deployment, Target, lines_named, why
+from coordinator.controllers.briefing import lines_named
+from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.target import Target, why
 from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
 from coordinator.state.commands import (
@@ -181,7 +183,7 @@ class Divisions:
             source=pipeline.source,
             group=target.group,
             routes=routes_of(wanted, pipeline.name) or None,
-            connectors=self._do.connectors_of(group, pipeline.name) or None,
+            connectors=self._do.briefing.connectors_of(group, pipeline.name) or None,
             delivery=group.spec.delivery,
             term=self._ledger.term,
             epoch=part.epoch,
@@ -306,8 +308,8 @@ class Divisions:
             resume=True,
             only_held=True,
             checkpoint=msgspec.to_builtins(HandedOver(v=1, source_sha256=sha, held=held)),
-            queue=self._do.line_of(target, queue),
-            lines=self._do.lines_of(target, queue) or None,
+            queue=self._do.briefing.line_of(target, queue),
+            lines=self._do.briefing.lines_of(target, queue) or None,
             **self._fence(part),
         )
         with contextlib.suppress(WireError, NatsTransportError):
@@ -319,7 +321,7 @@ class Divisions:
             gone = part.instance not in {each.instance for each in besides}
             target = self._target(group, part)
             with contextlib.suppress(WireError, NatsTransportError):
-                await self._do.undeploy(part.worker, target, part.pipeline_id, forget=gone)
+                await self._do.endings.undeploy(part.worker, target, part.pipeline_id, forget=gone)
 
     # -- words
 

@@ -35,7 +35,9 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.controllers.actions import Actions, Key
-from coordinator.controllers.deployment import ELSEWHERE, LATEST, Deployment, Target, why
+from coordinator.controllers.briefing import LATEST
+from coordinator.controllers.deployment import ELSEWHERE, Deployment
+from coordinator.controllers.target import Target, why
 from coordinator.ledger import Ledger, now_ms
 from coordinator.log import line
 from coordinator.state.commands import (
@@ -173,7 +175,7 @@ class Moves:
             raise GivenUp(f"worker {move.to_worker} is leaving")
         try:
             copy, new = _copy(self._ledger.state, move), move.cause is Cause.UPDATE
-            message = self._do.message(copy, move.queue, hold=True, new=new)
+            message = self._do.briefing.message(copy, move.queue, hold=True, new=new)
         except ValueError as error:
             raise GivenUp(str(error), refused=True) from None
         if message is None:
@@ -232,9 +234,9 @@ class Moves:
         message = Restore(
             resume=True,
             anew=anew and given is not None,
-            queue=self._do.line_of(target, move.to_epoch if lost else move.queue),
+            queue=self._do.briefing.line_of(target, move.to_epoch if lost else move.queue),
             restore_from=LATEST if lost else None,
-            lines=self._do.lines_of(target, move.to_epoch if lost else move.queue) or None,
+            lines=self._do.briefing.lines_of(target, move.to_epoch if lost else move.queue) or None,
             **_contents(given),
             **self._fence(move, "to"),
         )
@@ -289,8 +291,8 @@ class Moves:
         message = Restore(
             resume=True,
             only_held=taken is not None,
-            queue=self._do.line_of(_copy(self._ledger.state, move), queue),
-            lines=self._do.lines_of(_copy(self._ledger.state, move), queue) or None,
+            queue=self._do.briefing.line_of(_copy(self._ledger.state, move), queue),
+            lines=self._do.briefing.lines_of(_copy(self._ledger.state, move), queue) or None,
             **_contents(taken),
             **self._fence(move, "from"),
         )
@@ -304,7 +306,7 @@ class Moves:
         worker, epoch = (move.from_worker, move.from_epoch) if source else (move.to_worker, move.to_epoch)
         target = Target.of(self._ledger.state, move.group, move.pipeline, epoch)
         with contextlib.suppress(WireError, NatsTransportError):
-            await self._do.undeploy(worker, target, pipeline_id)
+            await self._do.endings.undeploy(worker, target, pipeline_id)
 
     # -- words
 

@@ -17,9 +17,9 @@ from coordinator.controllers.deployment import (
     RETRY_FAILED_AT_MOST,
     Deployment,
     ProgramRefused,
-    Target,
     WorkerRefused,
 )
+from coordinator.controllers.target import Target
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON
@@ -152,7 +152,9 @@ class PlacementController:
         worker = self._ledger.state.workers.get(placement.worker_id or "")
         pipeline_id = placement.pipeline_id or self._reported(target, placement.worker_id)
         failures = self._actions.failures(target.key)
-        self._actions.start(target.key, partial(self._do.remove, target, worker, pipeline_id, failures))
+        self._actions.start(
+            target.key, partial(self._do.endings.remove, target, worker, pipeline_id, failures)
+        )
 
     def _reported(self, target: Target, worker_id: str | None) -> str | None:
         copy = self._copy(target, worker_id)

@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any, Final
 
 from coordinator.controllers.actions import Actions
-from coordinator.controllers.deployment import Deployment, Target
+from coordinator.controllers.deployment import Deployment
+from coordinator.controllers.target import Target
 from coordinator.ledger import Ledger, now_ms
 from coordinator.state.commands import (
     MAX_REASON,

@@ -198,7 +198,7 @@ def test_after_a_rotation_every_connector_is_brought_to_the_signing_key_unless_i
 
 async def test_a_deploy_carries_what_its_program_names_and_nothing_else() -> None:
     stage = Stage()
-    stage.loop.placement._do._sealer = SEALER
+    stage.loop.placement._do.briefing._sealer = SEALER
     await stage.join("w1")
     sealed = SEALER.seal({"token": SECRET}, ["token"], about="connector/Bus")
     await stage.say(SaveConnector, name="Bus", connector_type="nats", params=sealed, new=True)
@@ -223,7 +223,7 @@ async def test_each_instance_of_a_pipeline_gets_the_connectors_that_the_pipeline
 
 async def test_a_connector_that_does_not_open_fails_its_pipeline_with_the_reason() -> None:
     stage = Stage()
-    stage.loop.placement._do._sealer = Sealer(KeyRing(text=new_key("k2")))
+    stage.loop.placement._do.briefing._sealer = Sealer(KeyRing(text=new_key("k2")))
     await stage.join("w1")
     sealed = SEALER.seal({"token": SECRET}, ["token"], about="connector/Bus")
     await stage.say(SaveConnector, name="Bus", connector_type="nats", params=sealed, new=True)

@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.controllers.deployment import (
-    AVOID_FOR,
-    AVOID_SILENT_FOR,
-    FAILURES_UNTIL_GIVEN_UP,
-)
+from coordinator.controllers.deployment import AVOID_FOR, AVOID_SILENT_FOR
+from coordinator.controllers.endings import FAILURES_UNTIL_GIVEN_UP
 from coordinator.state.commands import DeleteGroup, Displace, MarkWorker, Place
 from coordinator.state.records import Event, Phase, WorkerStatus
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT
