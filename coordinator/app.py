@@ -136,7 +136,7 @@ class Coordinator:
         raft = self._raft = RaftNode(config.raft, frames, machine)
         ledger, table, subjects = Ledger(raft, machine), HeartbeatTable(), Subjects(config.prefix)
         by_rest = RestCarrier(self._to_workers, lambda worker_id: machine.state.workers.get(worker_id))
-        commands = WorkerCommands(bus, subjects, by_rest, heard=table.last_heard)
+        commands = WorkerCommands(bus, subjects, by_rest, heartbeats=table)
         sealer = Sealer(ring)
         group_streams = GroupStreams(
             nats,

@@ -5,6 +5,10 @@ monotonic clock, given by the caller. `count` counts the heartbeats of one incar
 needs "a heartbeat sent after X" waits until it has grown by two, because one may have been on its way when
 X happened.
 
+Heartbeats may also wait here before they are looked at, many of them when somebody floods us. So our workers
+say with which heartbeat a copy that they made is listed first (`expect`), and until that one has come it is
+not missed in any other.
+
 A heartbeat that is larger than a message comes in parts. Each of them says "alive"; what runs, and that a
 heartbeat came at all by `count`, says only the one whose parts are all here (`_Parts`). So a part that is
 lost makes nobody conclude that the copies in it are gone: what the last whole one said stays, and the next
@@ -12,14 +16,14 @@ one says it anew. Of each member the parts of one heartbeat are kept, the latest
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec.structs import replace as replace_struct
 
 from coordinator.loads import Load, first
-from proto_schemas.messages import Heartbeat, HeartbeatPart, LastHeard, PipelineMetrics, RunningPipeline
+from proto_schemas.messages import Heartbeat, HeartbeatId, HeartbeatPart, PipelineMetrics, RunningPipeline
 
 MAX_STRANGERS: Final = 10_000
 """Names tracked that no state here knows: as many as there may be workers, for to a coordinator that has not
@@ -100,6 +104,7 @@ class HeartbeatTable:
         self._heard: OrderedDict[str, Heard] = OrderedDict()
         self._strangers: set[str] = set()
         self._parts: dict[str, _Parts] = {}
+        self._expected: dict[str, dict[str, HeartbeatId]] = {}
         self.received = 0
         self.incomplete = 0
         self.out_of_order = 0
@@ -109,12 +114,21 @@ class HeartbeatTable:
         """What was heard last; None when nothing was."""
         return self._heard.get(worker_id)
 
-    def last_heard(self, worker_id: str) -> LastHeard | None:
+    def last_heard(self, worker_id: str) -> HeartbeatId | None:
         """Which heartbeat told last what it runs; None when none that has a number did."""
         heard = self._heard.get(worker_id)
         if heard is None or heard.incarnation is None or heard.seq is None:
             return None
-        return LastHeard(incarnation=heard.incarnation, seq=heard.seq)
+        return HeartbeatId(incarnation=heard.incarnation, seq=heard.seq)
+
+    def expect(self, worker_id: str, pipeline_id: str, first: HeartbeatId) -> None:
+        """A copy was made, which is listed from the heartbeat `first` on."""
+        if not _has_come(first, self._heard.get(worker_id)):
+            self._expected.setdefault(worker_id, {})[pipeline_id] = first
+
+    def expected(self, worker_id: str) -> Set[str]:
+        """Ids of the copies of which the last heartbeat, sent before they were made, says nothing."""
+        return self._expected.get(worker_id, {}).keys()
 
     def silent_since(self, at: float) -> Iterator[tuple[str, Heard]]:
         """Those last heard before a time, the longest silent first."""
@@ -131,6 +145,7 @@ class HeartbeatTable:
         """The worker was removed."""
         self._heard.pop(worker_id, None)
         self._parts.pop(worker_id, None)
+        self._expected.pop(worker_id, None)
         self._strangers.discard(worker_id)
 
     def registered(self, worker_id: str, incarnation: str | None, at: float) -> None:
@@ -185,6 +200,9 @@ class HeartbeatTable:
             metrics=heartbeat.pipeline_metrics,
         )
         self._heard.move_to_end(worker_id)
+        if self._expected and (waiting := self._expected.pop(worker_id, None)):
+            for pipeline_id, first in waiting.items():
+                self.expect(worker_id, pipeline_id, first)
         return (
             last is None
             or not same
@@ -249,6 +267,13 @@ def _loss_windows(heartbeat: Heartbeat) -> dict[str, int] | None:
         return None
     names = (copy.pipeline_id for copy in heartbeat.pipelines or ())
     return dict(zip(names, heartbeat.loss_windows, strict=False))
+
+
+def _has_come(first: HeartbeatId, heard: Heard | None) -> bool:
+    """That heartbeat, or a later one; or it never will, from a process that is gone."""
+    if heard is None or heard.seq is None:
+        return False
+    return heard.incarnation != first.incarnation or heard.seq >= first.seq
 
 
 def _not_after(seq: int | None, last: int | None) -> bool:

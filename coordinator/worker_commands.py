@@ -4,11 +4,11 @@ over NATS as a request to `cmd.{worker}.{command}`, over HTTP as `coordinator.wo
 Both fail alike, so that who commands need not know which it was.
 """
 
-from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from coordinator.heartbeats import HeartbeatTable
 from proto_schemas.errors import ErrorCode, WireError
 from proto_schemas.messages import (
     BatchInjected,
@@ -21,7 +21,6 @@ from proto_schemas.messages import (
     Inject,
     InjectBatch,
     Injected,
-    LastHeard,
     Ok,
     Present,
     Restore,
@@ -102,7 +101,8 @@ class NatsCarrier:
 class WorkerCommands:
     """The commands by name. Each raises `WireError` (the worker said no) or `NatsTransportError`.
 
-    `others`: carriers for workers that NATS does not reach. `heard`: which heartbeat of a worker came last.
+    `others`: carriers for workers that NATS does not reach. `heartbeats`: a deploy tells which one of the
+    worker was heard, and its answer which one will list the copy.
     `fenced`: commands that a worker refused, as it had seen a newer epoch or term.
     """
 
@@ -111,10 +111,10 @@ class WorkerCommands:
         nats: Requests,
         subjects: Subjects,
         *others: Carrier,
-        heard: Callable[[str], LastHeard | None] = lambda _: None,
+        heartbeats: HeartbeatTable | None = None,
     ) -> None:
         self._nats = nats
-        self._heard = heard
+        self._heartbeats = heartbeats or HeartbeatTable()
         self._by_nats = NatsCarrier(nats, subjects)
         self._carriers: tuple[Carrier, ...] = (*others, self._by_nats)
         self.fenced = 0
@@ -126,8 +126,11 @@ class WorkerCommands:
 
     async def deploy(self, worker_id: str, message: Deploy, *, timeout: float = DEPLOY_TIMEOUT) -> Deployed:
         """Start a copy; with a request id used before, the first answer again."""
-        message = msgspec.structs.replace(message, heard=self._heard(worker_id))
-        return await self._ask(worker_id, "deploy", message, Deployed, timeout)
+        message = msgspec.structs.replace(message, heard=self._heartbeats.last_heard(worker_id))
+        deployed = await self._ask(worker_id, "deploy", message, Deployed, timeout)
+        if deployed.listed_from is not None:
+            self._heartbeats.expect(worker_id, deployed.id, deployed.listed_from)
+        return deployed
 
     async def undeploy(self, worker_id: str, message: Undeploy) -> Ok:
         """End a copy."""

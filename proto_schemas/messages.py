@@ -217,7 +217,7 @@ class Partition(Message, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
-class LastHeard(Message, frozen=True, kw_only=True):
+class HeartbeatId(Message, frozen=True, kw_only=True):
     """A heartbeat, by the number its worker gave it."""
 
     incarnation: str
@@ -254,12 +254,13 @@ class Deploy(Fence, frozen=True, kw_only=True):
     restore_from: str | None = None
     life: Count | None = None
     checkpoint_secs: float | None = None
-    heard: LastHeard | None = None
+    heard: HeartbeatId | None = None
 
 
 class Deployed(Message, frozen=True, kw_only=True):
     """Answer to `deploy`. `begun`: from which state it began, for people; absent: from none, as it should.
-    `divides`: the worker knows how instances by key become more or fewer.
+    `divides`: the worker knows how instances by key become more or fewer. `listed_from`: its first heartbeat
+    that lists the copy; one that was sent before says nothing of it, however late it comes.
     """
 
     id: str
@@ -267,6 +268,7 @@ class Deployed(Message, frozen=True, kw_only=True):
     status: str
     begun: str | None = None
     divides: bool = False
+    listed_from: HeartbeatId | None = None
 
 
 class Undeploy(Fence, frozen=True, kw_only=True):

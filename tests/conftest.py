@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from tests.support.nats_server import NatsServer
 
@@ -49,6 +50,9 @@ def temporary_files_in_memory() -> None:
 
 
 temporary_files_in_memory()
+# How long an example took says nothing on a busy machine: what hangs is found by the timeout of its test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 # What the user of this machine has configured is nobody's business here: neither read nor changed.
 os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "varpulis-tests-no-configuration")
 # Without compiled files each of the hundreds of processes that we start compiles all it imports: 0.1 s each.

@@ -71,9 +71,15 @@ class Commands:
                 ErrorCode.STALE_EPOCH,
                 f"pipeline {pipeline.id} was ended while it started: read the state again before you send",
             )
-        begun = pipeline.begun or None
+        if pipeline.listed_from is None and request.epoch is not None:
+            pipeline.listed_from = self._member.next_heartbeat()
         return Deployed(
-            id=pipeline.id, name=pipeline.name, status=pipeline.state, begun=begun, divides=request.hold
+            id=pipeline.id,
+            name=pipeline.name,
+            status=pipeline.state,
+            begun=pipeline.begun or None,
+            divides=request.hold,
+            listed_from=pipeline.listed_from,
         )
 
     async def undeploy(self, request: Undeploy) -> Ok:

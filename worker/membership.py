@@ -26,7 +26,7 @@ from typing import Final
 import psutil
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, LastHeard, Register
+from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, HeartbeatId, Register
 from transport.errors import NatsTransportError
 from worker.config import WorkerConfig
 from worker.identity import Superseded, new_incarnation
@@ -225,11 +225,15 @@ class Membership:
         self.heartbeats += 1
         self._lease.went_out(sent_at)
 
-    def sent_at(self, heard: LastHeard | None) -> float | None:
+    def sent_at(self, heard: HeartbeatId | None) -> float | None:
         """When a heartbeat was sent that somebody heard, in monotonic seconds; None when nobody knows."""
         return (
             self._sent.get(heard.seq) if heard is not None and heard.incarnation == self.incarnation else None
         )
+
+    def next_heartbeat(self) -> HeartbeatId:
+        """The first that is made after now."""
+        return HeartbeatId(incarnation=self.incarnation, seq=self._seq + 1)
 
     async def vouch(self, permit: Permit) -> None:
         """Tell the leader at once of a copy that may be one of yesterday, and wait for his word, at most

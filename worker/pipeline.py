@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from proto_schemas.messages import PipelineMetrics, RunningPipeline
+from proto_schemas.messages import HeartbeatId, PipelineMetrics, RunningPipeline
 from transport.durations import Durations
 from transport.nats import Message
 from transport.turns import TURN_SECS, give_way
@@ -111,6 +111,7 @@ class Pipeline:
         has_run: it is, or was, the one that runs; one that is deployed held is not yet.
         safety: which part of its state a checkpoint holds.
         begun: what it began from, where that was not nothing.
+        listed_from: the first heartbeat that lists it, as its coordinator was told.
         feed: what brings it events from a stream; None: they come as they are sent.
     """
 
@@ -160,6 +161,7 @@ class Pipeline:
         self.checkpoint_secs = checkpoint_secs
         self.safety = Safety(time.monotonic())
         self.begun = ""
+        self.listed_from: HeartbeatId | None = None
         self._made_at = time.monotonic()
         self.moving = asyncio.Lock()
         self.timer = asyncio.Lock()

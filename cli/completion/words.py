@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cli.invocation import Invocation
 
 DEADLINE: Final = 1.0
-"""Seconds for everything, names of machines included."""
+"""Seconds for whatever the cluster is asked, names of machines included; loading our own code is extra."""
 _SAFE: Final = re.compile(r"[A-Za-z0-9_./:@+-]+")
 """What no shell takes for anything but itself."""
 
@@ -76,6 +76,10 @@ KINDS: "Final[dict[str, Callable[[Invocation], Iterable[str]]]]" = {
 }
 
 
+TABLES: Final = frozenset({"drills", "checks", "contexts"})
+"""Kinds that are known here: there is nobody to wait for."""
+
+
 def known(kind: str, call: "Invocation") -> list[str]:
     """The words of a kind; none where they cannot be had in time, whatever the reason."""
     found: list[str] = []
@@ -85,6 +89,11 @@ def known(kind: str, call: "Invocation") -> list[str]:
             found.extend(word for word in KINDS[kind](call) if _SAFE.fullmatch(word))
         except Exception:  # nothing that could be said here would help who pressed Tab
             return
+
+    if kind in TABLES:
+        ask()
+        return found
+    import cli.client  # noqa: F401  before the clock runs
 
     asking = threading.Thread(target=ask, daemon=True)  # a look-up of a name has no deadline of its own
     asking.start()

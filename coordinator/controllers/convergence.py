@@ -10,7 +10,8 @@ so:
 - any other copy, also of a version that its next one will not have: stale, it is ended (by the heartbeat's
   answer and by a command);
 - a placement that runs, and two heartbeats in a row that do not list it: it is gone, and placed again. Two,
-  because the first may have been sent before the deploy was done;
+  because one that this leader did not deploy may have been deployed after the first was sent; of the others
+  the worker said which heartbeat lists them first, and none before that counts;
 - a copy that holds what comes to it, where no migration is under way: a move was given up, and it goes on;
 - a copy in another line than its placement's, likewise: a move was given up, the line is left to its target,
   and the copy, which could not be told then, begins the new one;
@@ -98,8 +99,10 @@ def examine(
     heard: Heard,
     placed: Iterable[tuple[str, str, Placement]] = (),
     under_way: UnderWay | None = None,
+    expected: Set[str] = frozenset(),
 ) -> Findings:
-    """Compare; pure. `missing` is what of `placed` this heartbeat does not list: wait for the next ones."""
+    """Compare; pure. `missing` is what of `placed` this heartbeat does not list, but for the copies that are
+    `expected` in a later one: wait for the next ones."""
     if heard.pipelines is None or heard.incarnation != worker.incarnation:
         return Findings()
     adopt, failed, stale, astray = [], [], [], []
@@ -129,6 +132,7 @@ def examine(
         target
         for group, pipeline, placement in placed
         if placement.phase is Phase.RUNNING
+        and placement.pipeline_id not in expected
         and (target := Target.of(state, group, pipeline, placement.epoch)) not in listed
     )
     return Findings(tuple(adopt), tuple(failed), tuple(stale), missing, tuple(astray))
@@ -262,7 +266,8 @@ class Convergence:
                 mark = state.mark_of(worker.id)
                 self._settled[worker.id] = _Settled(worker.session, heard.pipelines, mark)
             else:
-                yield worker, heard, examine(state, worker, heard, placed, under_way)
+                expected = self._table.expected(worker.id)
+                yield worker, heard, examine(state, worker, heard, placed, under_way, expected)
 
     def _is_settled(self, worker: Worker, heard: Heard) -> bool:
         """Whether it was found to run what it should, and nothing has changed since."""

@@ -25,7 +25,8 @@ async def stage(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Three]
     (tmp_path / "admin").write_text(ADMIN.text + "\n")
     (tmp_path / "worker").write_text(WORKER.text + "\n")
     files = {"admin_key_file": tmp_path / "admin", "worker_key_file": tmp_path / "worker"}
-    async with three(nats_server.url, tmp_path, key=ADMIN.text, **files) as stage:
+    patient = {"heartbeat_timeout": 15.0}  # who has registered lives on, however busy the machine is
+    async with three(nats_server.url, tmp_path, key=ADMIN.text, **files, **patient) as stage:
         yield stage
 
 

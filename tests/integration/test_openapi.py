@@ -32,6 +32,7 @@ async def asked(stage: Stage, role: KeyRole, examples: int, *phases: str) -> Fou
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(480)
 async def test_the_api_does_what_its_document_says_whoever_asks_and_whatever_for(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

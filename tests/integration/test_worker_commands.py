@@ -100,6 +100,8 @@ async def test_a_newer_epoch_replaces_and_an_older_is_refused(
         alive = await inject(client, second["id"], "In", n=1)
         seed = await command(client, "undeploy", {"pipeline_id": second["id"]})
     assert again == first and second["id"] != first["id"]
+    assert first["listed_from"]["incarnation"] == worker.health()["incarnation"]
+    assert 0 < first["listed_from"]["seq"] <= second["listed_from"]["seq"]
     assert stale["code"] == deposed["code"] == late["code"] == "stale_epoch"
     assert "epoch 5" in stale["error"] and "epoch 6" in stale["error"]
     assert gone["code"] == "pipeline_not_found"

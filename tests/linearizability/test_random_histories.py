@@ -36,14 +36,14 @@ def reads(history: list[Operation]) -> list[int]:
     return [at for at, one in enumerate(history) if one.kind == "read" and one.returned is not None]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SEEDS, LOADS)
 def test_what_a_real_object_answered_is_linearizable(seed: int, load: Load) -> None:
     verdict = check(simulated(seed, load))
     assert verdict.ok is True, verdict.explanation
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, LOADS)
 def test_a_value_nobody_wrote_is_never_accepted(seed: int, load: Load) -> None:
     history = simulated(seed, load)
@@ -55,7 +55,7 @@ def test_a_value_nobody_wrote_is_never_accepted(seed: int, load: Load) -> None:
         assert f"read gave {NEVER_WRITTEN}" in verdict.explanation
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SEEDS, SMALL, st.sampled_from([None, 0, 1, 2, 3, 4]))
 def test_a_changed_answer_gets_the_verdict_of_trying_every_order(
     seed: int, load: Load, answer: int | None
@@ -66,7 +66,7 @@ def test_a_changed_answer_gets_the_verdict_of_trying_every_order(
     assert check(history).ok is linearizable(history, Register())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SEEDS, SMALL, st.sets(st.sampled_from([None, 0, 1, 2, 3, 4, 5])))
 def test_forgetting_values_makes_no_fault(seed: int, load: Load, values: set[int | None]) -> None:
     """The licence for showing a small history as evidence against a large one."""
@@ -74,7 +74,7 @@ def test_forgetting_values_makes_no_fault(seed: int, load: Load, values: set[int
     assert linearizable(Register().forget(history, frozenset(values)), Register())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, SMALL, st.floats(0, 1))
 def test_what_was_known_at_an_instant_is_no_fault(seed: int, load: Load, share: float) -> None:
     history = simulated(seed, load)
@@ -84,7 +84,7 @@ def test_what_was_known_at_an_instant_is_no_fault(seed: int, load: Load, share: 
     assert linearizable(known, Register())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, SMALL, st.sampled_from([None, 0, 1, 2, 3, 4]))
 def test_a_history_made_small_is_still_at_fault(seed: int, load: Load, answer: int | None) -> None:
     history = simulated(seed, load)
@@ -96,7 +96,7 @@ def test_a_history_made_small_is_still_at_fault(seed: int, load: Load, answer: i
     assert not linearizable(small, Register())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, LOADS)
 def test_foresight_changes_no_verdict(seed: int, load: Load) -> None:
     history = simulated(

@@ -326,7 +326,7 @@ def test_a_writer_that_waits_too_long_says_so(kept: Path, monkeypatch: pytest.Mo
         write(kept, current="prod")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(min_size=1).filter(lambda text: text.isprintable() or "\x7f" in text or "\n" in text))
 def test_whatever_a_path_holds_is_read_as_it_was_written(tmp_path: Path, text: str) -> None:
     if any(0xD800 <= ord(character) <= 0xDFFF for character in text):

@@ -13,7 +13,15 @@ from coordinator.machine import ClusterMachine
 from coordinator.state.commands import Command, CreateGroup, RegisterWorker
 from coordinator.state.records import Phase, Placement
 from coordinator.worker_commands import WorkerCommands
-from proto_schemas.messages import Deploy, Deployed, Heartbeat, Ok, RunningPipeline, Undeploy
+from proto_schemas.messages import (
+    Deploy,
+    Deployed,
+    Heartbeat,
+    HeartbeatId,
+    Ok,
+    RunningPipeline,
+    Undeploy,
+)
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from proto_schemas.subjects import Subjects
 from transport.errors import ErrorKind, NatsTransportError
@@ -56,7 +64,7 @@ class SoloLog:
 
 class FakeWorkers:
     """Answers commands per worker. `answers[worker]` is an exception to raise, or nothing for a plain yes;
-    `begun` is what copies say they began from."""
+    `begun` is what copies say they began from, `listed_from` the heartbeat from which on they are listed."""
 
     max_payload = 1024 * 1024
 
@@ -64,6 +72,7 @@ class FakeWorkers:
         self.sent: list[tuple[str, msgspec.Struct]] = []
         self.answers: dict[str, Exception] = {}
         self.begun: str | None = None
+        self.listed_from: HeartbeatId | None = None
 
     async def request_message(
         self, subject: str, message: msgspec.Struct, reply_type: Any, *, timeout: float
@@ -75,7 +84,13 @@ class FakeWorkers:
             raise self.answers[worker]
         if isinstance(message, Deploy):
             made = f"{message.name}-{message.epoch}"
-            return Deployed(id=made, name=message.name, status="running", begun=self.begun)
+            return Deployed(
+                id=made,
+                name=message.name,
+                status="running",
+                begun=self.begun,
+                listed_from=self.listed_from,
+            )
         return Ok(ok=True)
 
     def deploys(self) -> list[tuple[str, Deploy]]:
@@ -102,7 +117,7 @@ class Stage:
         self.hears = True
         self.loop = ControlLoop(
             self.ledger,
-            WorkerCommands(self.workers, Subjects()),
+            WorkerCommands(self.workers, Subjects(), heartbeats=self.table),
             self.table,
             clock=lambda: self.time,
             hears=lambda: self.hears,

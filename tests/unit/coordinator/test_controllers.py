@@ -11,7 +11,7 @@ from coordinator.controllers.relapses import CALM
 from coordinator.state.commands import MAX_REASON, DeleteGroup, LetGo, Place
 from coordinator.state.records import Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages import HeartbeatId, RunningPipeline
 from raft.errors import Unavailable
 from tests.unit.coordinator.stage import Stage, silent
 from transport.errors import ErrorKind, NatsTransportError
@@ -274,6 +274,36 @@ async def test_a_copy_that_two_more_heartbeats_do_not_list_is_deployed_again() -
         await stage.settle()
     assert stage.placed("g", "p").epoch > epoch
     assert len(stage.workers.deploys()) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "late"),
+    [(HeartbeatId(incarnation="i1", seq=9), 8), (HeartbeatId(incarnation="i0", seq=9), 0)],
+    ids=["of this process", "of one before it"],
+)
+async def test_heartbeats_that_were_sent_before_a_copy_was_made_do_not_miss_it_however_late_they_come(
+    first: HeartbeatId, late: int
+) -> None:
+    """As when a flood of others fills the queue in which they wait."""
+    stage = Stage()
+    stage.workers.listed_from = first
+    await stage.join("w1")
+    await stage.create("g", "p")
+    await stage.settle()
+    epoch = stage.placed("g", "p").epoch
+    for _ in range(late):
+        stage.beat("w1")
+        await stage.settle()
+    assert stage.placed("g", "p").epoch == epoch
+    stage.workers.listed_from = None
+    for _ in range(2):
+        stage.beat("w1")
+        await stage.settle()
+        assert stage.placed("g", "p").epoch == epoch, "two more, as ever"
+    stage.beat("w1")
+    await stage.settle()
+    assert stage.placed("g", "p").epoch > epoch, "but now it is gone"
+    assert not stage.table.expected("w1")
 
 
 async def test_heartbeats_of_a_process_that_is_not_registered_prove_nothing() -> None:

@@ -278,7 +278,7 @@ def cost(board: Board, town: Town, where: dict[tuple[str, str], str], moves: int
 
 
 @given(town=towns(), tolerance=st.sampled_from([0.0, 0.1, 0.3]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_plan_is_better_than_ours(town: Town, tolerance: float) -> None:
     board = survey(town.state, {}, tolerance)
     now = {(g, p): placement.worker_id or "" for g, p, placement in town.state.each_placement()}
@@ -302,7 +302,7 @@ def test_no_plan_is_better_than_ours(town: Town, tolerance: float) -> None:
 @given(
     counts=st.lists(st.integers(0, 60), min_size=2, max_size=12), tolerance=st.sampled_from([0.0, 0.05, 0.2])
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_without_constraints_each_pipeline_too_many_or_missing_is_one_move(
     counts: list[int], tolerance: float
 ) -> None:

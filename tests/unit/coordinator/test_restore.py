@@ -449,7 +449,7 @@ def script(data: bytes, upload: str) -> list[tuple[type[Command], dict[str, Any]
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_two_uploaders_in_any_interleaving_give_the_old_state_or_one_copy_whole(draw: st.DataObject) -> None:
     """Commands are lost, repeated and out of order; replicas restart from snapshots; all stay the same."""
     said = script(ONE, "one") + script(OTHER, "two")

@@ -171,7 +171,7 @@ def one_of_each(copies: int = 1) -> State:
 
 
 @given(STATES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_state_comes_back_and_gives_the_same_bytes_again(state: State) -> None:
     data = whole(state)
     back = read(data)
@@ -180,7 +180,7 @@ def test_every_state_comes_back_and_gives_the_same_bytes_again(state: State) -> 
 
 
 @given(STATES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_snapshot_of_format_1_is_read(state: State) -> None:
     machine = ClusterMachine()
     machine.restore(msgspec.msgpack.encode({"format": 1, "state": state}))
@@ -291,7 +291,7 @@ def test_a_format_of_the_future_is_refused_by_its_number(version: int) -> None:
 
 
 @given(STATES, st.lists(st.integers(0, 2_000), max_size=10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_state_that_comes_in_pieces_is_the_same_wherever_it_was_cut(state: State, cuts: list[int]) -> None:
     data, so_far = whole(state), Unpacked(state=State())
     at = len(data) - len(b"".join(list(frames(state))[1:]))

@@ -284,7 +284,7 @@ def test_a_large_group_is_spread_evenly_whoever_is_loaded() -> None:
         max_size=25,
     ),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_heaps_choose_what_a_look_at_every_worker_would(
     rooms: list[int], turns: list[tuple[str, str | None, tuple[Constraint, ...], str | None]]
 ) -> None:

@@ -19,8 +19,8 @@ from proto_schemas.messages import (
     Deploy,
     Heartbeat,
     HeartbeatAck,
+    HeartbeatId,
     HeartbeatPart,
-    LastHeard,
     RunningPipeline,
 )
 from proto_schemas.subjects import Subjects
@@ -146,14 +146,14 @@ async def test_of_a_heartbeat_in_parts_the_answer_is_about_the_last_whole_one() 
 async def test_a_deploy_tells_which_heartbeat_of_its_worker_was_heard_last() -> None:
     stage = Stage()
     await stage.join("w1")
-    commands = WorkerCommands(stage.workers, Subjects(), heard=stage.table.last_heard)
+    commands = WorkerCommands(stage.workers, Subjects(), heartbeats=stage.table)
     await commands.deploy("w1", Deploy(name="p", source="-"))
     ears = Ears(stage)
     for _ in range(3):
         await ears.hear()
     await commands.deploy("w1", Deploy(name="p", source="-"))
     first, second = (deploy for _, deploy in stage.workers.deploys())
-    assert first.heard is None and second.heard == LastHeard(incarnation="i1", seq=3)
+    assert first.heard is None and second.heard == HeartbeatId(incarnation="i1", seq=3)
 
 
 async def test_an_unhealthy_worker_gets_no_new_lease_while_its_pipelines_may_move() -> None:

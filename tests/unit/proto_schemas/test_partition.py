@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_schemas.partition import Owners, canonical, instance_names, longest_name
@@ -26,7 +26,6 @@ def owners(count: int, keys: list[Any]) -> list[int]:
 
 
 @given(key=KEYS, count=st.integers(1, 40))
-@settings(deadline=None)
 def test_one_more_instance_takes_keys_over_and_moves_none_between_the_others(key: Any, count: int) -> None:
     before, after = Owners(count).of(key), Owners(count + 1).of(key)
     assert after in (before, count)
@@ -101,7 +100,6 @@ def test_what_only_looks_alike_is_two_keys(one: Any, other: Any) -> None:
 
 
 @given(key=KEYS)
-@settings(deadline=None)
 def test_what_is_remembered_is_what_would_be_worked_out(key: Any) -> None:
     table = Owners(5)
     assert table.of(key) == table.of(key) == Owners(5).of(key)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.codec import (
@@ -44,7 +44,6 @@ def test_a_reply_survives_the_wire() -> None:
         assert decode_reply(encode(frame)) == frame
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise_is_refused_with_a_reason(noise: bytes) -> None:
     for data in (noise, bytes([PROTOCOL_VERSION]) + noise):
@@ -54,7 +53,6 @@ def test_noise_is_refused_with_a_reason(noise: bytes) -> None:
             assert refusal.value.reason in {"malformed", "protocol_version"}
 
 
-@settings(deadline=None)
 @given(st.sampled_from(REQUESTS), st.data())
 def test_a_frame_with_changed_bytes_is_read_or_refused_but_never_raises_otherwise(
     frame: AnyRequest, data: st.DataObject

@@ -4,13 +4,12 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.entries import COMMAND, NOOP, NOOP_BYTES, Entry, command_bytes, from_engine, to_engine
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2_000))
 def test_a_payload_is_data_to_pickle_whatever_it_holds(payload: bytes) -> None:
     engine_bytes = command_bytes(payload)
@@ -27,7 +26,6 @@ def test_a_payload_that_is_a_pickle_bomb_is_not_run() -> None:
     assert pickle.loads(command_bytes(payload)[1:])[1][0] == payload  # noqa: S301
 
 
-@settings(deadline=None)
 @given(
     st.builds(Entry, st.just(COMMAND), st.integers(0, 2**40), st.integers(0, 2**40), st.binary(max_size=100))
 )

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.entries import COMMAND, Entry
@@ -108,7 +108,6 @@ def worlds(draw: st.DrawFn) -> tuple[Log, AppendView, list[int]]:
     return log, AppendView(prev, leader[prev - 1], draw(st.integers(0, 12)), entries), leader
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_the_rewritten_append_obeys_raft_5_3(world: tuple[Log, AppendView, list[int]]) -> None:
     """(a) what matches stays, (b) commit within what was verified, (c) conflicts go, (d) the answer promises

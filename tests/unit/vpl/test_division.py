@@ -59,7 +59,7 @@ def shared_out(states: list[dict[str, Any]], count: int) -> list[dict[str, Any]]
 
 
 @given(EVENTS, st.lists(COUNTS, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_however_often_a_state_is_divided_all_windows_are_there_once_and_with_their_owners(
     events: list[tuple[Any, str, int]], counts: list[int]
 ) -> None:
@@ -97,7 +97,7 @@ def test_what_is_common_to_all_keys_is_refused_by_name_and_why(program: str, why
 
 
 @given(EVENTS, EVENTS, st.integers(1, 4), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_moving_windows_joins_and_distinct_values_go_along_with_their_keys(
     before: list[tuple[Any, str, int]], after: list[tuple[Any, str, int]], old: int, new: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_moving_windows_joins_and_distinct_values_go_along_with_their_keys(
 
 
 @given(EVENTS, EVENTS, st.integers(1, 4), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_instances_that_became_more_or_fewer_put_out_what_one_would_have(
     before: list[tuple[Any, str, int]], after: list[tuple[Any, str, int]], old: int, new: int
 ) -> None:

@@ -207,7 +207,7 @@ values = st.recursive(
 events = st.dictionaries(names, values)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(expressions, events)
 def test_generated_code_means_what_the_oracle_means(expr: ast.Expr, event: dict[str, Any]) -> None:
     agree(expr, event, dict(NAMESPACE))
@@ -225,7 +225,7 @@ calls = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(bodies, st.tuples(calls, calls), events)
 def test_a_function_of_the_program_means_its_body_over_its_arguments(
     body: ast.Expr, args: tuple[ast.Expr, ast.Expr], event: dict[str, Any]

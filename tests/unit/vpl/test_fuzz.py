@@ -32,7 +32,7 @@ def survives(source: str) -> None:
         assert error.diagnostics == tuple(diagnostics)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_any_text_gives_a_program_or_diagnostics(source: str) -> None:
     survives(source)

@@ -111,7 +111,7 @@ def feed(engine: Engine, events: list[Event]) -> None:
         engine.process(event_type, fields, ts)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(sequences(), EVENTS)
 def test_a_sequence_finds_what_a_search_of_all_runs_finds(sequence: Sequence, events: list[Event]) -> None:
     engine = compile_source(sequence.text).start()
@@ -119,7 +119,7 @@ def test_a_sequence_finds_what_a_search_of_all_runs_finds(sequence: Sequence, ev
     assert results(engine) == matches(sequence, events)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sequences(), EVENTS, st.integers(0, 30))
 def test_a_restored_sequence_goes_on_as_if_nothing_had_happened(
     sequence: Sequence, events: list[Event], cut: int

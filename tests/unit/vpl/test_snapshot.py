@@ -36,7 +36,7 @@ def feed(engine: Engine, script: list[Step]) -> list[Output]:
     return engine.take()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 def test_at_every_index_a_restored_engine_goes_on_like_the_uninterrupted_one(script: list[Step]) -> None:
     whole = PROGRAM.start()
@@ -142,7 +142,7 @@ def test_malformed_data_is_refused_and_changes_nothing(name: str, data: Any, for
     assert engine.snapshot() == before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda v: st.lists(v, max_size=3)

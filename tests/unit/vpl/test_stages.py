@@ -53,7 +53,7 @@ def windowed(window: str) -> Program:
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 6)).map(lambda pair: (max(pair), min(pair)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events("T"), SIZES)
 def test_a_sliding_count_window_is_the_aggregate_of_the_last_events(
     script: list[oracle.Event], sizes: tuple[int, int]
@@ -63,7 +63,7 @@ def test_a_sliding_count_window_is_the_aggregate_of_the_last_events(
     alike(results(program, script), oracle.sliding_count(script, size, slide))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events("T"), SIZES)
 def test_a_sliding_time_window_is_the_aggregate_of_the_last_moments(
     script: list[oracle.Event], sizes: tuple[int, int]
@@ -73,14 +73,14 @@ def test_a_sliding_time_window_is_the_aggregate_of_the_last_moments(
     alike(results(program, script), oracle.sliding_time(script, size, slide))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events("T"), st.integers(1, 90))
 def test_a_session_ends_where_nothing_came_for_its_gap(script: list[oracle.Event], gap: int) -> None:
     program = windowed(f".partition_by(k).window(session: {gap}ms)")
     alike(results(program, script), oracle.sessions(script, gap))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(events("T"), SIZES, st.integers(0, 90), st.integers(0, 90))
 def test_event_time_windows_hold_their_own_events_whatever_the_order(
     script: list[oracle.Event], sizes: tuple[int, int], out_of_order: int, lateness: int
@@ -97,14 +97,14 @@ def test_event_time_windows_hold_their_own_events_whatever_the_order(
     alike(*canonical)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events("A", "B"), st.integers(1, 200))
 def test_a_join_makes_each_pair_once_in_both_directions(script: list[oracle.Event], within: int) -> None:
     program = compile_source(f"stream S = join(A, B).on(A.k == B.k).window({within}ms).emit()")
     assert results(program, script) == oracle.joined(script, within)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events("T"), st.none() | st.integers(1, 200))
 def test_distinct_lets_each_value_pass_once_in_its_time(
     script: list[oracle.Event], within: int | None
@@ -144,7 +144,7 @@ def feed(engine: Engine, script: list[Step]) -> list[Output]:
     return engine.take()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS)
 def test_at_every_index_a_restored_engine_goes_on_like_the_uninterrupted_one(script: list[Step]) -> None:
     whole = EVERYTHING.start()
@@ -174,7 +174,7 @@ def filled() -> Engine:
     return engine
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_garbage_anywhere_in_a_snapshot_is_refused_or_harmless(data: st.DataObject) -> None:
     snapshot: Any = orjson.loads(json_of(filled()))

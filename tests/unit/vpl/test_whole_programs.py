@@ -26,7 +26,7 @@ def taken(engine: Engine) -> list[tuple[str, dict[str, Any], int]]:
     return [(name, fields, ts) for _, name, fields, ts in engine.take()]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(streams(), EVENTS)
 def test_a_program_puts_out_what_its_definition_says(made: list[Stream], events: list[Event]) -> None:
     engine = compiled(made).start()
@@ -41,7 +41,7 @@ def test_a_program_puts_out_what_its_definition_says(made: list[Stream], events:
 STEPS = st.lists(st.integers(0, 400), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(streams(), EVENTS, STEPS, st.data())
 def test_a_program_restored_at_any_event_goes_on_as_if_nothing_had_happened(
     made: list[Stream], events: list[Event], times: list[int], data: st.DataObject

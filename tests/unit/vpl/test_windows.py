@@ -108,7 +108,7 @@ def test_sums_beyond_the_range_of_floats_are_mismatches_and_never_raise() -> Non
     assert engine.counters["mismatches"] > 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5000)), max_size=60))
 def test_every_event_is_counted_in_exactly_one_window(events: list[tuple[str, int]]) -> None:
     engine = TIMED_N.start()
