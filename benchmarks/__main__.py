@@ -7,6 +7,7 @@ import argparse
 import importlib
 import inspect
 import json
+import signal
 import sys
 from typing import Any, Final
 
@@ -96,4 +97,5 @@ def _table(value: Any, indent: int = 0) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, as by Ctrl-C
     sys.exit(main())

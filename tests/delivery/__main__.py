@@ -10,6 +10,7 @@ import dataclasses
 import json
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -53,4 +54,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, as by Ctrl-C
     sys.exit(main())
