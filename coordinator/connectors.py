@@ -15,7 +15,7 @@ from coordinator.state.model import State
 from coordinator.state.records import Connector
 from proto_schemas.connectors import check_connector, is_reference, secret_names
 from proto_schemas.errors import WireError
-from proto_schemas.messages import ConnectorParams
+from proto_schemas.messages.deploys import ConnectorParams
 from transport.config import NatsConfig
 from transport.errors import ConfigError
 

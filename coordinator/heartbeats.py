@@ -23,7 +23,13 @@ from typing import Final
 from msgspec.structs import replace as replace_struct
 
 from coordinator.loads import Load, first
-from proto_schemas.messages import Heartbeat, HeartbeatId, HeartbeatPart, PipelineMetrics, RunningPipeline
+from proto_schemas.messages.membership import (
+    Heartbeat,
+    HeartbeatId,
+    HeartbeatPart,
+    PipelineMetrics,
+    RunningPipeline,
+)
 
 MAX_STRANGERS: Final = 10_000
 """Names tracked that no state here knows: as many as there may be workers, for to a coordinator that has not

@@ -36,7 +36,7 @@ from coordinator.state.commands import RegisterWorker
 from coordinator.state.records import NATS, REST, WorkerStatus
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Directive, Heartbeat, HeartbeatAck, Register, Registered
+from proto_schemas.messages.membership import Directive, Heartbeat, HeartbeatAck, Register, Registered
 from proto_schemas.subjects import Subjects, check_id
 from transport.errors import NatsTransportError
 from transport.nats import Message, NatsTransport, Subscription

@@ -10,22 +10,10 @@ import msgspec
 
 from coordinator.heartbeats import HeartbeatTable
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import (
-    BatchInjected,
-    CheckpointRequest,
-    Deploy,
-    Deployed,
-    HandedOver,
-    Hello,
-    Hold,
-    Inject,
-    InjectBatch,
-    Injected,
-    Ok,
-    Present,
-    Restore,
-    Undeploy,
-)
+from proto_schemas.messages.commands import Hello, Present
+from proto_schemas.messages.deploys import Deploy, Deployed, Ok, Undeploy
+from proto_schemas.messages.events import BatchInjected, Inject, InjectBatch, Injected
+from proto_schemas.messages.moves import CheckpointRequest, HandedOver, Hold, Restore
 from proto_schemas.subjects import Subjects
 from transport import tracing
 from transport.errors import ErrorKind, NatsTransportError

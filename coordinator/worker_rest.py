@@ -18,7 +18,7 @@ import msgspec
 
 from coordinator.state.records import REST, Worker
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Register
+from proto_schemas.messages.membership import Register
 from proto_schemas.worker_rest import KEY_HEADER, WORKER_KEY_HEADER, to_request
 from transport import tracing
 from transport.errors import ConfigError, ErrorKind, NatsTransportError

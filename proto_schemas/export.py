@@ -9,10 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-from proto_schemas import messages
 from proto_schemas.errors import ErrorReply
 from proto_schemas.json_schema import REFERENCE, components
-from proto_schemas.messages import COMMANDS, Message
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.events import Event
+from proto_schemas.messages.membership import Heartbeat, HeartbeatAck, Register, Registered
+from proto_schemas.messages.moves import CheckpointRef
 from proto_schemas.subjects import DEFAULT_PREFIX, ID_PATTERN
 
 _FREE_FORM: Final = "Checkpoint"
@@ -99,9 +102,9 @@ def _operations() -> list[tuple[str, dict[str, Any]]]:
 def _carried() -> list[type[msgspec.Struct]]:
     requests: list[type[Message]] = [request for request, _ in COMMANDS.values()]
     answers: list[type[Message]] = [answer for _, answer in COMMANDS.values() if answer]
-    others = (messages.Register, messages.Registered, messages.Heartbeat, messages.HeartbeatAck)
+    others = (Register, Registered, Heartbeat, HeartbeatAck)
     unique: dict[type[msgspec.Struct], None] = dict.fromkeys(
-        [*others, *requests, *answers, messages.CheckpointRef, messages.Event]
+        [*others, *requests, *answers, CheckpointRef, Event]
     )
     return [*unique, ErrorReply]
 

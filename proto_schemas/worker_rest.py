@@ -19,7 +19,8 @@ import msgspec
 
 from proto_schemas.codec import convert, decode, encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import COMMANDS, Message
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.commands import COMMANDS
 
 BASE: Final = "/api/v1"
 KEY_HEADER: Final = "x-api-key"

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from prometheus_client.core import Metric
 
-from proto_schemas.messages import Hello, Present
+from proto_schemas.messages.commands import Hello, Present
 from proto_schemas.subjects import Subjects
 from transport.errors import ConfigError, NatsTransportError
 from transport.http import HttpServer, PortInUse

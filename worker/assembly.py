@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Collection
 
 from proto_schemas.errors import Diagnostic, ErrorCode, WireError
-from proto_schemas.messages import Deploy, RunningPipeline
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.membership import RunningPipeline
 from proto_schemas.subjects import Subjects
 from transport.durations import Durations
 from transport.nats import NatsTransport

@@ -19,7 +19,8 @@ import msgspec
 
 from proto_schemas.codec import encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Count, HeldEvent, Message
+from proto_schemas.messages.base import Count, Message
+from proto_schemas.messages.moves import HeldEvent
 from vpl import Engine, VplStateError
 from worker.store.base import Damaged
 

@@ -10,24 +10,10 @@ from typing import Any, Final
 
 from proto_schemas.codec import MAX_PAYLOAD, encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import (
-    BatchInjected,
-    CheckpointRef,
-    CheckpointRequest,
-    Deploy,
-    Deployed,
-    Drain,
-    Drained,
-    Hold,
-    Inject,
-    InjectBatch,
-    Injected,
-    Message,
-    Ok,
-    OutputEvent,
-    Restore,
-    Undeploy,
-)
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.deploys import Deploy, Deployed, Ok, Undeploy
+from proto_schemas.messages.events import BatchInjected, Inject, InjectBatch, Injected, OutputEvent
+from proto_schemas.messages.moves import CheckpointRef, CheckpointRequest, Drain, Drained, Hold, Restore
 from transport.turns import TURN_SECS, give_way
 from worker import checkpoints, handover, takeover
 from worker.cut import SMALL, CutFailed

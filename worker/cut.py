@@ -26,7 +26,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final, NoReturn
 
-from proto_schemas.messages import HeldEvent
+from proto_schemas.messages.moves import HeldEvent
 from vpl import Engine
 from worker import checkpoints
 

@@ -28,8 +28,10 @@ from typing import Any, Final
 
 from proto_schemas.codec import MAX_PAYLOAD, decode, encode
 from proto_schemas.errors import ErrorCode, ErrorReply, WireError
-from proto_schemas.messages import COMMANDS, Deploy, Fence
-from proto_schemas.messages import Message as WireMessage
+from proto_schemas.messages.base import Fence
+from proto_schemas.messages.base import Message as WireMessage
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.deploys import Deploy
 from worker.commands import Handler
 from worker.fence import EpochFence
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import HeldEvent
+from proto_schemas.messages.moves import HeldEvent
 from transport.errors import NatsTransportError
 from transport.subscription import BURST, Message
 from worker.checkpoints import Checkpoint

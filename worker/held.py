@@ -28,7 +28,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from proto_schemas.messages import HeldEvent
+from proto_schemas.messages.moves import HeldEvent
 from transport.subscription import Message
 
 MAX_HELD: Final = 100_000

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from proto_schemas.codec import MAX_PAYLOAD, encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Message
+from proto_schemas.messages.base import Message
 from proto_schemas.worker_rest import KEY_HEADER, read_request, route_of
 from transport import tracing
 from transport.limits import RequestLimits

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proto_schemas.matching import Patterns
-from proto_schemas.messages import Instance, Route
+from proto_schemas.messages.deploys import Instance, Route
 from proto_schemas.partition import Owners
 from proto_schemas.subjects import EXTERNAL, Subjects
 

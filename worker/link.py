@@ -10,7 +10,7 @@ from typing import Protocol
 
 from proto_schemas.codec import decode
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Heartbeat, HeartbeatAck, Register, Registered
+from proto_schemas.messages.membership import Heartbeat, HeartbeatAck, Register, Registered
 from proto_schemas.subjects import Subjects, last_token
 from transport.nats import Message, NatsTransport
 from worker.parts import fitting, in_messages

@@ -26,7 +26,14 @@ from typing import Final
 import psutil
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Directive, Heartbeat, HeartbeatAck, HeartbeatId, Register
+from proto_schemas.messages.membership import (
+    Capacity,
+    Directive,
+    Heartbeat,
+    HeartbeatAck,
+    HeartbeatId,
+    Register,
+)
 from transport.errors import NatsTransportError
 from worker.config import WorkerConfig
 from worker.identity import Superseded, new_incarnation

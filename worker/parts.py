@@ -18,7 +18,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from proto_schemas.codec import MAX_PAYLOAD, encode
-from proto_schemas.messages import MAX_PARTS, Heartbeat, HeartbeatPart, Register
+from proto_schemas.messages.membership import MAX_PARTS, Heartbeat, HeartbeatPart, Register
 
 WHOLE_BYTES: Final = MAX_PAYLOAD - 64 * 1024
 """A heartbeat up to this goes out as one message; the rest is room for a signature."""

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from proto_schemas.messages import HeartbeatId, PipelineMetrics, RunningPipeline
+from proto_schemas.messages.membership import HeartbeatId, PipelineMetrics, RunningPipeline
 from transport.durations import Durations
 from transport.nats import Message
 from transport.turns import TURN_SECS, give_way

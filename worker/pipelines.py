@@ -19,7 +19,8 @@ from functools import reduce
 from typing import Final
 
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, PipelineMetrics, RunningPipeline
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.membership import PipelineMetrics, RunningPipeline
 from proto_schemas.subjects import EXTERNAL, Subjects
 from transport.durations import Durations
 from transport.errors import NatsTransportError

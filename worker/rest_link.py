@@ -24,7 +24,7 @@ import msgspec
 
 from proto_schemas.codec import encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Heartbeat, HeartbeatAck, Register, Registered
+from proto_schemas.messages.membership import Heartbeat, HeartbeatAck, Register, Registered
 from proto_schemas.rest.base import API_BASE
 from proto_schemas.rest.workers import Acknowledged
 from proto_schemas.worker_rest import KEY_HEADER, WORKER_KEY_HEADER

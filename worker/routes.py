@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proto_schemas.matching import matches
-from proto_schemas.messages import Instance, Partition, Route
+from proto_schemas.messages.deploys import Instance, Partition, Route
 from proto_schemas.partition import Owners, instance_names
 from proto_schemas.subjects import RELAYED, Subjects, check_publishable
 from transport.errors import NatsTransportError

@@ -12,7 +12,7 @@ each as often as it is sent; when the copy resumes they are put together:
 from msgspec.structs import replace
 
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import HeldEvent
+from proto_schemas.messages.moves import HeldEvent
 from vpl.division import Undivided, joined, part
 from worker.checkpoints import VERSION, Checkpoint
 from worker.pipeline import Pipeline, State

@@ -27,19 +27,16 @@ import msgspec
 
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import (
+from proto_schemas.messages.deploys import Deploy, Deployed, Ok, Undeploy
+from proto_schemas.messages.membership import (
     Capacity,
     ConnectorHealth,
-    Deploy,
-    Deployed,
     Heartbeat,
     HeartbeatAck,
-    Ok,
     PipelineMetrics,
     Register,
     Registered,
     RunningPipeline,
-    Undeploy,
 )
 from proto_schemas.subjects import Subjects, last_token
 from transport.config import NatsConfig

@@ -30,7 +30,7 @@ from coordinator.worker_commands import WorkerCommands
 from coordinator.worker_rest import RestCarrier
 from proto_schemas.codec import MAX_PAYLOAD, decode
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import PipelineMetrics
+from proto_schemas.messages.membership import PipelineMetrics
 from proto_schemas.rest.base import Pagination
 from proto_schemas.rest.groups import MAX_WHY, TrafficView
 from proto_schemas.subjects import Subjects

@@ -30,7 +30,7 @@ from coordinator.state.versions import Group
 from proto_schemas.codec import decode_fields, encode_fields
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import BatchInjected, Inject, InjectBatch, Injected
+from proto_schemas.messages.events import BatchInjected, Inject, InjectBatch, Injected
 from proto_schemas.rest.events import (
     InjectBatchRequest,
     InjectBatchResponse,

@@ -28,7 +28,7 @@ from coordinator.state.records import NATS, REST, WorkerStatus
 from coordinator.state.views import worker_view
 from coordinator.worker_rest import check_registration
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Heartbeat, Register, Registered
+from proto_schemas.messages.membership import Heartbeat, Register, Registered
 from proto_schemas.rest.workers import Acknowledged, Removed, WorkerList, WorkerView
 from proto_schemas.worker_rest import WORKER_KEY_HEADER
 

@@ -15,7 +15,7 @@ from coordinator.security.sealing import Sealer
 from coordinator.state.next_version import line_for
 from coordinator.state.revisions import instance_of, partitions_of, routes_of
 from coordinator.state.versions import Group
-from proto_schemas.messages import ConnectorParams, Deploy
+from proto_schemas.messages.deploys import ConnectorParams, Deploy
 from proto_schemas.partition import share_name
 from proto_schemas.rest.groups import PipelineSpec
 

@@ -43,7 +43,7 @@ from coordinator.state.members import newest_epoch
 from coordinator.state.model import State
 from coordinator.state.next_version import line_for
 from coordinator.state.records import Phase, Placement, Worker, WorkerStatus
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 
 UNTIL_HEARD = 1.0
 """Seconds after a copy was ended in which nothing is done because the last heartbeat still lists it."""

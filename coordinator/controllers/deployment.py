@@ -46,7 +46,7 @@ from coordinator.state.records import Worker, WorkerStatus
 from coordinator.state.results import AnyResult, Placed
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT, WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Restore
+from proto_schemas.messages.moves import Restore
 from transport import tracing
 from transport.durations import Durations
 from transport.errors import ErrorKind, NatsTransportError

@@ -43,7 +43,8 @@ from coordinator.state.revisions import instance_of, partitions_of, routes_of
 from coordinator.state.versions import Division, Group, Part
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, Deploy, HandedOver, Hold, Restore
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.moves import CheckpointRequest, HandedOver, Hold, Restore
 from proto_schemas.partition import share_name
 from transport.durations import Durations
 from transport.errors import NatsTransportError

@@ -17,7 +17,7 @@ from coordinator.state.records import Stray, Worker, WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.delivery import AT_MOST_ONCE
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Undeploy
+from proto_schemas.messages.deploys import Undeploy
 from transport.errors import ErrorKind, NatsTransportError
 
 LATER: Final = frozenset(

@@ -53,7 +53,7 @@ from coordinator.state.model import State
 from coordinator.state.records import Cause, Migration, MovePhase, WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, HandedOver, Hold, Restore
+from proto_schemas.messages.moves import CheckpointRequest, HandedOver, Hold, Restore
 from transport.durations import Durations
 from transport.errors import NatsTransportError
 

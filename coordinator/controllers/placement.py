@@ -26,7 +26,7 @@ from coordinator.state.commands import MAX_REASON
 from coordinator.state.constraints import Wants
 from coordinator.state.records import Phase, Placement, Worker, WorkerStatus
 from coordinator.state.strategy import DEFAULT, Room, twins_of
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 from transport.durations import LATENCY_BOUNDS as BOUNDS
 from transport.durations import Durations
 

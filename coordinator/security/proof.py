@@ -27,7 +27,8 @@ from coordinator.state.model import State
 from coordinator.state.names import displaced
 from coordinator.state.records import NATS
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Present, Register
+from proto_schemas.messages.commands import Present
+from proto_schemas.messages.membership import Register
 from transport.errors import NatsTransportError
 
 

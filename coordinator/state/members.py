@@ -20,7 +20,7 @@ from coordinator.state.names import displaced, fault_in_name
 from coordinator.state.records import HOLDING, Phase, Placement, Worker, WorkerStatus
 from coordinator.state.results import Done, Joined, Result
 from proto_schemas.errors import ErrorCode
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 
 
 def announce(change: Change[Announce]) -> Result:

@@ -9,7 +9,7 @@ many others there are.
 from typing import Any
 
 from coordinator.state.versions import Group
-from proto_schemas.messages import Instance, Partition, Route
+from proto_schemas.messages.deploys import Instance, Partition, Route
 from proto_schemas.rest.groups import PipelineSpec
 from proto_schemas.subjects import EXTERNAL
 

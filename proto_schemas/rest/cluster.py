@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from proto_schemas.messages import Count
+from proto_schemas.messages.base import Count
 from proto_schemas.rest.base import Pagination, View
 from proto_schemas.rest.groups import GroupView
 from proto_schemas.rest.workers import WorkerView

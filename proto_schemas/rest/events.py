@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from proto_schemas.messages import Event, Message
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.events import Event
 from proto_schemas.rest.base import View
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from proto_schemas.errors import Diagnostic
-from proto_schemas.messages import Message, Route
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.deploys import Route
 from proto_schemas.rest.base import Pagination, View
 from proto_schemas.subjects import Id
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from proto_schemas.messages import Message
+from proto_schemas.messages.base import Message
 from proto_schemas.rest.base import Pagination, View
 
 

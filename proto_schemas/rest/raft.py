@@ -1,6 +1,6 @@
 """The coordinators themselves: who leads, who is a member, the state that is restored."""
 
-from proto_schemas.messages import Message
+from proto_schemas.messages.base import Message
 from proto_schemas.rest.base import View
 from proto_schemas.subjects import Id
 

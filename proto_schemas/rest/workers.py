@@ -1,6 +1,6 @@
 """Workers: how they are listed, and what their heartbeats over HTTP are answered."""
 
-from proto_schemas.messages import Directive
+from proto_schemas.messages.membership import Directive
 from proto_schemas.rest.base import Pagination, View
 
 

@@ -12,7 +12,7 @@ from cli.demo import group as demo
 from cli.demo.trades import figures, subject, trade
 from proto_schemas.codec import decode_fields, encode_fields
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Register, Registered
+from proto_schemas.messages.membership import Capacity, Register, Registered
 from proto_schemas.subjects import Subjects
 from tests.support.cluster import Cluster
 from tests.support.pipelines import Probe, echo_group

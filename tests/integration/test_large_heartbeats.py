@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.heartbeats import Heard
-from proto_schemas.messages import (
+from proto_schemas.messages.membership import (
     Capacity,
     ConnectorHealth,
     Heartbeat,

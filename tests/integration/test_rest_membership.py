@@ -16,7 +16,7 @@ from coordinator.app import Coordinator
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.security import keys
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Register, Registered
+from proto_schemas.messages.membership import Capacity, Register, Registered
 from proto_schemas.subjects import Subjects
 from tests.support.certificates import Authority
 from tests.support.nats_server import NatsServer

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from proto_schemas.messages import COMMANDS, Heartbeat, HeartbeatAck
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.membership import Heartbeat, HeartbeatAck
 from tests.support.cluster import environment
 from tests.support.nats_server import NatsServer
 from tests.support.poll import until

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Register
+from proto_schemas.messages.membership import Register
 from proto_schemas.rest.base import API_BASE
 from proto_schemas.rest.workers import Removed, WorkerView
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Protocol
 import orjson
 
 from proto_schemas.codec import encode_fields
-from proto_schemas.messages import ConnectorHealth
+from proto_schemas.messages.membership import ConnectorHealth
 from transport.subscription import Handler, Message
 
 DROP_REASONS: Final = (

@@ -7,7 +7,7 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Self
 
-from proto_schemas.messages import ConnectorHealth
+from proto_schemas.messages.membership import ConnectorHealth
 from transport.subscription import Handler, Message
 from vpl import ConnectorDecl, SinkBinding, SourceBinding
 from worker import connectors as room

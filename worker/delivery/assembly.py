@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from proto_schemas.delivery import AT_MOST_ONCE, EXACTLY_ONCE, unfit
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, Route
+from proto_schemas.messages.deploys import Deploy, Route
 from proto_schemas.subjects import EXTERNAL, Subjects
 from transport.jetstream import JetStream
 from transport.nats import NatsTransport

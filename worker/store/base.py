@@ -17,7 +17,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 from proto_schemas.codec import encode
-from proto_schemas.messages import Count
+from proto_schemas.messages.base import Count
 
 VERSION: Final = 1
 NO_GROUP: Final = "~"

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from coordinator.state.commands.base import Command, Reason
 from coordinator.state.records import NATS, WorkerStatus
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 
 
 class Announce(Command, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ from benchmarks.control.fleet import TICK, Simulated
 from benchmarks.control.reads import _answer
 from coordinator.controllers.loop import INTERVAL as PASS_INTERVAL
 from proto_schemas.codec import decode, encode
-from proto_schemas.messages import Deploy, Deployed, Heartbeat, Register, Undeploy
+from proto_schemas.messages.deploys import Deploy, Deployed, Undeploy
+from proto_schemas.messages.membership import Heartbeat, Register
 
 COSTS = Costs(
     idle=0.01,

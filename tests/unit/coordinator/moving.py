@@ -7,7 +7,7 @@ from coordinator.state.commands import StartDrain, StartMigration
 from coordinator.state.records import Cause, Migration
 from coordinator.state.results import Started
 from coordinator.worker_commands import WorkerCommands
-from proto_schemas.messages import Heartbeat
+from proto_schemas.messages.membership import Heartbeat
 from proto_schemas.subjects import Subjects
 from tests.unit.coordinator.sim_workers import SimWorkers
 from tests.unit.coordinator.stage import Stage

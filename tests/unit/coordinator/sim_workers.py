@@ -12,17 +12,9 @@ from typing import Any
 import msgspec
 
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import (
-    CheckpointRequest,
-    Deploy,
-    Deployed,
-    HandedOver,
-    Hold,
-    Ok,
-    Restore,
-    RunningPipeline,
-    Undeploy,
-)
+from proto_schemas.messages.deploys import Deploy, Deployed, Ok, Undeploy
+from proto_schemas.messages.membership import RunningPipeline
+from proto_schemas.messages.moves import CheckpointRequest, HandedOver, Hold, Restore
 from transport.errors import ErrorKind, NatsTransportError
 
 

@@ -13,15 +13,8 @@ from coordinator.machine import ClusterMachine
 from coordinator.state.commands import Command, CreateGroup, RegisterWorker
 from coordinator.state.records import Phase, Placement
 from coordinator.worker_commands import WorkerCommands
-from proto_schemas.messages import (
-    Deploy,
-    Deployed,
-    Heartbeat,
-    HeartbeatId,
-    Ok,
-    RunningPipeline,
-    Undeploy,
-)
+from proto_schemas.messages.deploys import Deploy, Deployed, Ok, Undeploy
+from proto_schemas.messages.membership import Heartbeat, HeartbeatId, RunningPipeline
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from proto_schemas.subjects import Subjects
 from transport.errors import ErrorKind, NatsTransportError

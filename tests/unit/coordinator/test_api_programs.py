@@ -9,7 +9,7 @@ from coordinator.api.programs import check_group, diagnose, sharers_by_key
 from coordinator.state.records import Connector
 from coordinator.state.versions import Group
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Route
+from proto_schemas.messages.deploys import Route
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 PREFIX = "plant.seven"

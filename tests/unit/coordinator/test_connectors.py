@@ -14,7 +14,7 @@ from coordinator.state.model import State
 from coordinator.state.records import Connector
 from coordinator.state.results import Done, Refused
 from proto_schemas.connectors import TYPES, secret_names
-from proto_schemas.messages import ConnectorParams, Deploy
+from proto_schemas.messages.deploys import ConnectorParams, Deploy
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.unit.coordinator.stage import Stage
 from transport.config import NatsConfig

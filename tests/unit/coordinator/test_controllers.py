@@ -11,7 +11,7 @@ from coordinator.controllers.relapses import CALM
 from coordinator.state.commands import MAX_REASON, DeleteGroup, LetGo, Place
 from coordinator.state.records import Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import HeartbeatId, RunningPipeline
+from proto_schemas.messages.membership import HeartbeatId, RunningPipeline
 from raft.errors import Unavailable
 from tests.unit.coordinator.stage import Stage, silent
 from transport.errors import ErrorKind, NatsTransportError

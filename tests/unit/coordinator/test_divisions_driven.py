@@ -9,7 +9,8 @@ from coordinator.state.commands import CreateGroup, UpdateGroup
 from coordinator.state.records import Phase
 from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore, Undeploy
+from proto_schemas.messages.deploys import Deploy, Undeploy
+from proto_schemas.messages.moves import CheckpointRequest, Hold, Restore
 from proto_schemas.partition import instance_names
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.state.records import Phase
-from proto_schemas.messages import MAX_PARTS, Heartbeat, HeartbeatPart, PipelineMetrics, RunningPipeline
+from proto_schemas.messages.membership import (
+    MAX_PARTS,
+    Heartbeat,
+    HeartbeatPart,
+    PipelineMetrics,
+    RunningPipeline,
+)
 from tests.unit.coordinator.stage import Stage
 from tests.unit.coordinator.test_worker_listener import Ears
 

@@ -8,7 +8,7 @@ import pytest
 from coordinator.controllers.liveness import verdict
 from coordinator.heartbeats import Heard, HeartbeatTable
 from coordinator.state.records import Worker, WorkerStatus
-from proto_schemas.messages import Heartbeat, RunningPipeline
+from proto_schemas.messages.membership import Heartbeat, RunningPipeline
 from tests.unit.coordinator.moving import Moving
 from tests.unit.coordinator.sim_workers import SimWorkers
 from transport.errors import ErrorKind, NatsTransportError

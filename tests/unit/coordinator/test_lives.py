@@ -10,7 +10,8 @@ from coordinator.state.limits import MAX_FOREIGN_EPOCH
 from coordinator.state.records import Phase
 from coordinator.state.views import group_view
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Deploy, RunningPipeline
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.membership import RunningPipeline
 from tests.unit.coordinator.stage import Stage
 from tests.unit.coordinator.worlds import World, in_phase
 from worker.fence import EpochFence

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from coordinator.heartbeats import HeartbeatTable
 from coordinator.loads import SMOOTHING, STEP, Load, first
-from proto_schemas.messages import Heartbeat
+from proto_schemas.messages.membership import Heartbeat
 
 
 def beats(load: Load, *measured: float, every: float = 1.0) -> list[Load]:

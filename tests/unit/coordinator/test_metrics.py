@@ -11,7 +11,7 @@ from coordinator.metrics.families import MAX_NAMED, OTHER, named
 from coordinator.state.records import WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Undeploy
+from proto_schemas.messages.deploys import Undeploy
 from proto_schemas.subjects import Subjects
 from raft.counters import Counters
 from raft.status import PeerStatus, RaftStatus

@@ -17,7 +17,8 @@ from coordinator.state.commands import (
 )
 from coordinator.state.records import Cause, DrainPhase, MovePhase, Phase, WorkerStatus
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, Deploy, Hold, Restore
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.moves import CheckpointRequest, Hold, Restore
 from tests.unit.coordinator.moving import Moving, only_live, running
 
 

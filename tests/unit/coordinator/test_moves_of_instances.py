@@ -16,7 +16,8 @@ from coordinator.state.model import State
 from coordinator.state.records import Cause, MovePhase
 from coordinator.state.results import Refused, Started
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, Deploy, Restore
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.moves import CheckpointRequest, Restore
 from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving
 from tests.unit.coordinator.worlds import World

@@ -18,7 +18,8 @@ from coordinator.state.records import REST, Event, KeyRole, WorkerStatus
 from coordinator.state.results import Joined, Refused
 from coordinator.state.snapshot import frames, read
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Capacity, Present, Register
+from proto_schemas.messages.commands import Present
+from proto_schemas.messages.membership import Capacity, Register
 from tests.unit.coordinator.test_api_keys import Book, command, door
 from transport.errors import ErrorKind, NatsTransportError
 

@@ -11,7 +11,7 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.state.commands import DeleteGroup, RemoveWorker
 from coordinator.state.model import State
 from coordinator.state.records import Phase, Stray
-from proto_schemas.messages import Heartbeat, RunningPipeline
+from proto_schemas.messages.membership import Heartbeat, RunningPipeline
 from tests.unit.coordinator.stage import Stage
 from transport.errors import ErrorKind, NatsTransportError
 

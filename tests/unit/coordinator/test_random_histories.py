@@ -55,7 +55,7 @@ from coordinator.state.restore import PART_BYTES
 from coordinator.state.results import Restored
 from coordinator.state.strategy import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 from proto_schemas.partition import instance_names
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 

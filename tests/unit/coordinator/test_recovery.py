@@ -8,7 +8,8 @@ from coordinator.heartbeats import HeartbeatTable
 from coordinator.state.commands import DeleteGroup
 from coordinator.state.records import Phase
 from coordinator.state.views import group_status, group_view
-from proto_schemas.messages import Heartbeat, PipelineMetrics, RunningPipeline, Undeploy
+from proto_schemas.messages.deploys import Undeploy
+from proto_schemas.messages.membership import Heartbeat, PipelineMetrics, RunningPipeline
 from proto_schemas.rest.groups import TrafficView
 from tests.unit.coordinator.stage import Stage, silent
 

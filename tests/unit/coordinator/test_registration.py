@@ -7,7 +7,7 @@ import pytest
 from coordinator.config import CoordinatorConfig
 from coordinator.nats_handlers import register
 from coordinator.state.model import State
-from proto_schemas.messages import Capacity, Register
+from proto_schemas.messages.membership import Capacity, Register
 from raft.errors import OutcomeUnknown
 from tests.unit.coordinator.stage import Stage
 

@@ -12,7 +12,7 @@ from coordinator.state.commands import DeleteGroup, Displace, MarkWorker, Place
 from coordinator.state.records import Event, Phase, WorkerStatus
 from coordinator.worker_commands import DEPLOY_TIMEOUT, SEED_DEPLOY_TIMEOUT
 from proto_schemas.errors import ErrorCode, ErrorReply, WireError
-from proto_schemas.messages import Deploy
+from proto_schemas.messages.deploys import Deploy
 from tests.unit.coordinator.stage import Stage, silent
 from transport.errors import ErrorKind, NatsTransportError
 

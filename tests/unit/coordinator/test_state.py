@@ -25,7 +25,7 @@ from coordinator.state.records import Phase, WorkerStatus
 from coordinator.state.results import Done, Refused
 from coordinator.state.snapshot import frames, read
 from coordinator.state.views import group_view
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 from raft.errors import EntryTooNew
 from tests.unit.coordinator.worlds import World, in_phase, refused

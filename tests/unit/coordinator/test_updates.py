@@ -30,7 +30,7 @@ from coordinator.state.strategy import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.updates import MAX_FAILURES, waits_for
 from coordinator.state.versions import Group, UpdatePhase
-from proto_schemas.messages import Route
+from proto_schemas.messages.deploys import Route
 from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.worlds import World, refused
 

@@ -11,7 +11,8 @@ from coordinator.state.commands import CreateGroup, DeleteGroup, StartMigration,
 from coordinator.state.records import Cause, Phase
 from coordinator.state.versions import Group, UpdatePhase
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import CheckpointRequest, Deploy, Restore, Undeploy
+from proto_schemas.messages.deploys import Deploy, Undeploy
+from proto_schemas.messages.moves import CheckpointRequest, Restore
 from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 from tests.unit.coordinator.moving import Moving, only_live
 

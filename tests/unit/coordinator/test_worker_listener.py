@@ -15,8 +15,8 @@ from coordinator.state.commands import MarkWorker
 from coordinator.state.records import WorkerStatus
 from coordinator.worker_commands import WorkerCommands
 from proto_schemas.codec import encode
-from proto_schemas.messages import (
-    Deploy,
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.membership import (
     Heartbeat,
     HeartbeatAck,
     HeartbeatId,

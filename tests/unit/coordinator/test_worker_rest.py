@@ -10,7 +10,8 @@ from coordinator.state.records import NATS, REST, Cause
 from coordinator.worker_commands import WorkerCommands
 from coordinator.worker_rest import RestCarrier, check_registration
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import Capacity, Register, Route, Undeploy
+from proto_schemas.messages.deploys import Route, Undeploy
+from proto_schemas.messages.membership import Capacity, Register
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 from proto_schemas.subjects import Subjects
 from tests.unit.coordinator.stage import Stage

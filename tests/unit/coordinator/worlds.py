@@ -20,7 +20,7 @@ from coordinator.state.commands import (
 from coordinator.state.model import State
 from coordinator.state.records import Phase, Placement, WorkerStatus
 from coordinator.state.results import Done, Joined, Placed, Refused
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 from proto_schemas.rest.groups import GroupSpec, PipelineSpec
 
 

@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proto_schemas import messages
 from proto_schemas.codec import MAX_PAYLOAD, decode, decode_fields, encode, encode_fields, refusal_in
 from proto_schemas.errors import HTTP_STATUS, ErrorCode, ErrorReply, WireError
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.events import InjectBatch, Injected
+from proto_schemas.messages.membership import Heartbeat, Register
+from proto_schemas.messages.moves import Restore
 
 KINDS: list[type[msgspec.Struct]] = [
-    messages.Register,
-    messages.Heartbeat,
-    messages.Deploy,
-    messages.InjectBatch,
-    messages.Restore,
+    Register,
+    Heartbeat,
+    Deploy,
+    InjectBatch,
+    Restore,
     ErrorReply,
 ]
 scalars = (
@@ -64,13 +67,13 @@ def test_free_form_fields_come_back_as_they_went(fields: dict[str, object]) -> N
 )
 def test_bad_input_is_a_bad_request_that_says_what_is_wrong(data: bytes, says: str) -> None:
     with pytest.raises(WireError, match=says) as refused:
-        decode(data, messages.Register)
+        decode(data, Register)
     assert (refused.value.code, refused.value.status) == ("bad_request", 400)
 
 
 def test_a_message_beyond_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(WireError, match=f"larger than {MAX_PAYLOAD}") as refused:
-        decode(b"\xff" * (MAX_PAYLOAD + 1), messages.Register)
+        decode(b"\xff" * (MAX_PAYLOAD + 1), Register)
     assert refused.value.status == 413
 
 
@@ -91,7 +94,7 @@ def test_an_error_object_of_a_seed_peer_needs_only_its_text() -> None:
 def test_an_answer_that_holds_the_word_error_in_its_data_is_an_answer() -> None:
     answer = b'{"ok":true,"output_events":[{"event_type":"E","fields":{"error":"x"}}]}'
     assert refusal_in(answer) is None
-    assert decode(answer, messages.Injected).output_events[0].fields == {"error": "x"}
+    assert decode(answer, Injected).output_events[0].fields == {"error": "x"}
 
 
 def test_every_code_has_an_http_status() -> None:

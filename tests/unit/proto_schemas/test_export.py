@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from proto_schemas.export import asyncapi
-from proto_schemas.messages import COMMANDS, Register
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.membership import Register
 
 DOCUMENT = asyncapi()
 

@@ -6,17 +6,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from proto_schemas import errors, messages
+from proto_schemas import errors
 from proto_schemas.codec import decode, encode
 from proto_schemas.errors import WireError
-from proto_schemas.messages import COMMANDS, Message
+from proto_schemas.messages import commands, deploys, events, membership, moves
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.deploys import Deploy
+from proto_schemas.messages.events import Event, Inject
+from proto_schemas.messages.membership import Heartbeat, Register
+from proto_schemas.messages.moves import Restore
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
 
 def kind_of(path: Path) -> type[msgspec.Struct]:
     name = path.name.split(".")[1]
-    found: type[msgspec.Struct] = getattr(messages, name, None) or getattr(errors, name)
+    rooms = (commands, deploys, events, membership, moves, errors)
+    found: type[msgspec.Struct] = next(getattr(room, name) for room in rooms if hasattr(room, name))
     return found
 
 
@@ -55,16 +62,16 @@ def test_every_request_and_answer_of_a_command_has_a_golden_file() -> None:
 @pytest.mark.parametrize(
     ("kind", "document", "path"),
     [
-        (messages.Register, {"capacity": {"cpu_cores": "8"}}, "$.capacity.cpu_cores"),
-        (messages.Register, {"capacity": {"cpu_cores": True}}, "$.capacity.cpu_cores"),
-        (messages.Register, {"worker_id": "a.b"}, "$.worker_id"),
-        (messages.Register, {"worker_id": "a" * 65}, "$.worker_id"),
-        (messages.Heartbeat, {"events_processed": -1}, "$.events_processed"),
-        (messages.Heartbeat, {"pipelines": [{"pipeline_id": 7}]}, "$.pipelines[0].pipeline_id"),
-        (messages.Deploy, {"name": 7}, "$.name"),
-        (messages.Deploy, {"name": "", "source": ""}, "$.name"),
-        (messages.Inject, {"pipeline_id": "p", "event_type": "E", "fields": []}, "$.fields"),
-        (messages.Restore, {"pipeline_id": "p", "checkpoint": 1}, "$.checkpoint"),
+        (Register, {"capacity": {"cpu_cores": "8"}}, "$.capacity.cpu_cores"),
+        (Register, {"capacity": {"cpu_cores": True}}, "$.capacity.cpu_cores"),
+        (Register, {"worker_id": "a.b"}, "$.worker_id"),
+        (Register, {"worker_id": "a" * 65}, "$.worker_id"),
+        (Heartbeat, {"events_processed": -1}, "$.events_processed"),
+        (Heartbeat, {"pipelines": [{"pipeline_id": 7}]}, "$.pipelines[0].pipeline_id"),
+        (Deploy, {"name": 7}, "$.name"),
+        (Deploy, {"name": "", "source": ""}, "$.name"),
+        (Inject, {"pipeline_id": "p", "event_type": "E", "fields": []}, "$.fields"),
+        (Restore, {"pipeline_id": "p", "checkpoint": 1}, "$.checkpoint"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_path_of_its_field(
@@ -78,14 +85,14 @@ def test_a_wrong_value_is_refused_with_the_path_of_its_field(
 
 def test_integers_of_an_event_stay_integers_whatever_their_size() -> None:
     fields = {"small": 1, "beyond_64_bits": 2**70, "zero": 0, "ratio": 1.0}
-    event = decode(msgspec.json.encode({"event_type": "E", "fields": fields}), messages.Event)
+    event = decode(msgspec.json.encode({"event_type": "E", "fields": fields}), Event)
     assert event.fields == fields
     assert isinstance(event.fields["small"], int)
     assert isinstance(event.fields["ratio"], float)
 
 
 def test_the_key_of_a_worker_is_not_in_the_repr_of_its_registration() -> None:
-    request = decode(content(GOLDEN[0].parent / "register.Register.json"), messages.Register)
+    request = decode(content(GOLDEN[0].parent / "register.Register.json"), Register)
     keyed = msgspec.structs.replace(request, api_key="s3cret-key")
     assert "s3cret-key" not in repr(keyed)
     assert "s3cret-key" not in f"{keyed}"

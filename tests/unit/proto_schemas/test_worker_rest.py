@@ -8,18 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import (
-    COMMANDS,
-    CheckpointRequest,
-    Deploy,
-    Drain,
-    Inject,
-    InjectBatch,
-    Message,
-    Restore,
-    Route,
-    Undeploy,
-)
+from proto_schemas.messages.base import Message
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.deploys import Deploy, Route, Undeploy
+from proto_schemas.messages.events import Inject, InjectBatch
+from proto_schemas.messages.moves import CheckpointRequest, Drain, Restore
 from proto_schemas.worker_rest import read_request, route_of, to_request
 
 FENCE: dict[str, Any] = {"term": 3, "epoch": 2**53, "request_id": "5"}

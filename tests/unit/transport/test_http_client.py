@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import Ok
+from proto_schemas.messages.deploys import Ok
 from tests.support.ports import free_port
 from transport import http_client
 from transport.errors import ConfigError, ErrorKind, NatsTransportError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import RunningPipeline
+from proto_schemas.messages.membership import RunningPipeline
 from tests.support.poll import until
 from vpl import compile_source
 from worker import checkpointer as module

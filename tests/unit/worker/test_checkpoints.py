@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proto_schemas.errors import WireError
-from proto_schemas.messages import HeldEvent
+from proto_schemas.messages.moves import HeldEvent
 from vpl import Engine, compile_source
 from worker import checkpoints
 from worker.checkpoints import from_object, lines, packed, put_back, take, unpacked

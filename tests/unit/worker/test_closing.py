@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proto_schemas.messages import Deploy
+from proto_schemas.messages.deploys import Deploy
 from proto_schemas.subjects import Subjects
 from worker.assembly import assemble
 from worker.connectors.base import Site

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_schemas.errors import ErrorCode, WireError
-from proto_schemas.messages import COMMANDS, Deploy, Deployed, Inject, Injected, Ok, Undeploy
+from proto_schemas.messages.commands import COMMANDS
+from proto_schemas.messages.deploys import Deploy, Deployed, Ok, Undeploy
+from proto_schemas.messages.events import Inject, Injected
 from proto_schemas.worker_rest import to_request
 from worker import dispatcher as module
 from worker.dispatcher import Dispatcher

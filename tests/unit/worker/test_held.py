@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proto_schemas.messages import HeldEvent
+from proto_schemas.messages.moves import HeldEvent
 from transport.subscription import Message
 from worker.held import Held, Witness
 

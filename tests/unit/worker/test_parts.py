@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_schemas.codec import decode, encode
-from proto_schemas.messages import (
+from proto_schemas.messages.membership import (
     MAX_PARTS,
     Capacity,
     Heartbeat,

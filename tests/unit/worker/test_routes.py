@@ -2,7 +2,7 @@
 
 import pytest
 
-from proto_schemas.messages import Instance, Partition, Route
+from proto_schemas.messages.deploys import Instance, Partition, Route
 from proto_schemas.partition import Owners
 from proto_schemas.subjects import Subjects
 from worker.intake import Intake
