@@ -19,7 +19,7 @@ from coordinator.state.model import State
 from coordinator.state.rebalance import plan
 from coordinator.state.records import Phase
 from coordinator.state.results import Placed
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from proto_schemas.partition import Owners
 from proto_schemas.rest.groups import Constraint, GroupSpec, PipelineSpec
 

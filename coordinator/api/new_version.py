@@ -15,7 +15,7 @@ from coordinator.state.change import Refusal
 from coordinator.state.commands import RollbackGroup, ScaleGroup, UpdateGroup
 from coordinator.state.model import State
 from coordinator.state.next_version import rollback_as_update, scale_as_update, updated
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.versions import Group, UpdatePhase
 from coordinator.state.views import group_view

@@ -23,7 +23,8 @@ from coordinator.state.commands import EndDrain, ExplainDrain, StartDrain, Start
 from coordinator.state.constraints import Wants
 from coordinator.state.model import State
 from coordinator.state.records import Cause, Drain, DrainPhase, Phase, Placement, Worker, WorkerStatus
-from coordinator.state.strategy import Room, takes_new
+from coordinator.state.room import Room
+from coordinator.state.strategy import takes_new
 from proto_schemas.errors import ErrorCode, WireError
 
 AVOID_FOR: Final = 10.0

@@ -25,7 +25,8 @@ from coordinator.ledger import Ledger
 from coordinator.state.commands import MAX_REASON
 from coordinator.state.constraints import Wants
 from coordinator.state.records import Phase, Placement, Worker, WorkerStatus
-from coordinator.state.strategy import DEFAULT, Room, twins_of
+from coordinator.state.room import Room, twins_of
+from coordinator.state.strategy import DEFAULT
 from proto_schemas.messages.membership import RunningPipeline
 from transport.durations import LATENCY_BOUNDS as BOUNDS
 from transport.durations import Durations

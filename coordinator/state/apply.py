@@ -12,7 +12,19 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.state import connectors, divisions, groups, jobs, keys, members, placements, restore, updates
+from coordinator.state import (
+    connectors,
+    divisions,
+    drains,
+    groups,
+    jobs,
+    keys,
+    members,
+    migrations,
+    placements,
+    restore,
+    updates,
+)
 from coordinator.state.change import Change, Refusal
 from coordinator.state.commands import (
     AdvanceDivision,
@@ -106,15 +118,15 @@ _HANDLERS: Final[dict[type[Command], Callable[[Change[Any]], Any]]] = {
     ResealConnector: connectors.reseal,
     DeleteConnector: connectors.delete,
     Note: lambda change: Noted(text=change.command.text),
-    StartMigration: jobs.start_migration,
-    AdvanceMigration: jobs.advance_migration,
-    FinishMigration: jobs.finish_migration,
-    FailMigration: jobs.fail_migration,
-    CancelMigration: jobs.fail_migration,
-    CordonWorker: jobs.cordon_worker,
-    StartDrain: jobs.start_drain,
-    ExplainDrain: jobs.explain_drain,
-    EndDrain: jobs.end_drain,
+    StartMigration: migrations.start_migration,
+    AdvanceMigration: migrations.advance_migration,
+    FinishMigration: migrations.finish_migration,
+    FailMigration: migrations.fail_migration,
+    CancelMigration: migrations.fail_migration,
+    CordonWorker: drains.cordon_worker,
+    StartDrain: drains.start_drain,
+    ExplainDrain: drains.explain_drain,
+    EndDrain: drains.end_drain,
     CreateKey: keys.create_key,
     RevokeKey: keys.revoke_key,
 }

@@ -34,7 +34,7 @@ from coordinator.state.constraints import Wants
 from coordinator.state.model import State
 from coordinator.state.records import HOLDING, NATS, Phase, Placement
 from coordinator.state.results import Done, Result
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from coordinator.state.update_plan import choose
 from coordinator.state.versions import Division, Edition, Group, Part, Revision, Update, UpdatePhase
 from proto_schemas.errors import ErrorCode

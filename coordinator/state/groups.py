@@ -10,7 +10,8 @@ from coordinator.state.limits import MAX_GROUPS
 from coordinator.state.model import State
 from coordinator.state.records import HOLDING, Phase
 from coordinator.state.results import Done, Result
-from coordinator.state.strategy import Room, takes_new
+from coordinator.state.room import Room
+from coordinator.state.strategy import takes_new
 from coordinator.state.versions import Group
 from proto_schemas.errors import ErrorCode
 

@@ -1,6 +1,8 @@
 """How much the state may hold: what would go beyond is refused, so that a snapshot stays bounded."""
 
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 MAX_WORKERS: Final = 10_000
 MAX_GROUPS: Final = 10_000
@@ -16,3 +18,10 @@ MAX_JOBS: Final = 1_000
 MAX_KEYS: Final = 10_000
 MAX_FOREIGN_EPOCH: Final = 2**53
 """An epoch above this, told by a worker, is nonsense: taken over, it would use the counter up."""
+
+
+def keep(ended: dict[str, T], job_id: str, job: T) -> None:
+    """The newest `MAX_JOBS` of those that ended, oldest first."""
+    ended[job_id] = job
+    if len(ended) > MAX_JOBS:
+        del ended[next(iter(ended))]

@@ -32,7 +32,8 @@ from coordinator.state.constraints import Wants
 from coordinator.state.flow import Network
 from coordinator.state.model import State
 from coordinator.state.records import Phase, Worker
-from coordinator.state.strategy import takes_new, twins_of
+from coordinator.state.room import twins_of
+from coordinator.state.strategy import takes_new
 
 TOLERANCE: Final = 0.2
 """Of a worker's part. Smaller keeps loads nearer together for more moves."""

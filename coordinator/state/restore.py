@@ -44,7 +44,7 @@ from typing import Final, TypeVar
 import google_crc32c
 from msgspec.structs import replace
 
-from coordinator.state import jobs, updates
+from coordinator.state import migrations, updates
 from coordinator.state.change import Change, refuse
 from coordinator.state.commands import BeginRestore, Command, CommitRestore, PutPart
 from coordinator.state.limits import MAX_COPY, MAX_REMEMBERED, MAX_STRAYS, MAX_WORKERS
@@ -153,7 +153,7 @@ def commit_restore(change: Change[CommitRestore]) -> Result:
         f"gone: {_some(gone)}; back: {_some(back)}",
     )
     for move in [move for move in state.migrations.values() if move.group not in go_on]:
-        jobs.end(change, move, MovePhase.FAILED, "the state was restored")
+        migrations.end(change, move, MovePhase.FAILED, "the state was restored")
     pipelines = sum(map(len, new.placements.values()))
     return Restored(groups=len(new.groups), pipelines=pipelines, kept=kept)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from coordinator.state.constraints import Wants
 from coordinator.state.model import State
-from coordinator.state.strategy import Room, twins_of
+from coordinator.state.room import Room, twins_of
 from coordinator.state.versions import Group
 
 

@@ -21,7 +21,7 @@ from coordinator.state.commands import (
 from coordinator.state.next_version import updated
 from coordinator.state.records import Cause, Phase
 from coordinator.state.results import Done, Refused
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.versions import Division, UpdatePhase
 from coordinator.state.views import history_view

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.state import jobs
+from coordinator.state import limits, migrations
 from coordinator.state.commands import (
     AdvanceMigration,
     CancelMigration,
@@ -24,7 +24,7 @@ from coordinator.state.commands import (
 )
 from coordinator.state.records import Cause, Drain, DrainPhase, Migration, MovePhase, Phase, WorkerStatus
 from coordinator.state.results import Done, Refused, Started
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from tests.unit.coordinator.worlds import World, refused
 
 S, H, O = MovePhase.STARTED, MovePhase.HELD, MovePhase.HANDED_OVER  # noqa: E741
@@ -94,9 +94,9 @@ def test_each_phase_takes_exactly_the_commands_of_the_table(
 
 
 def test_the_table_has_no_row_that_no_test_knows_and_every_phase_can_be_ended() -> None:
-    rows = {(phase, kind) for phase, moves in jobs.MOVES.items() for kind in moves}
+    rows = {(phase, kind) for phase, moves in migrations.MOVES.items() for kind in moves}
     assert rows == {(phase, kind) for phase, kind, _ in EXPECTED}
-    assert all(FailMigration in moves for moves in jobs.MOVES.values())
+    assert all(FailMigration in moves for moves in migrations.MOVES.values())
 
 
 def test_a_migration_reserves_its_slot_and_gives_it_back_however_it_ends() -> None:
@@ -228,7 +228,7 @@ def test_a_worker_that_registers_again_as_the_same_process_breaks_nothing() -> N
 
 
 def test_only_the_newest_that_ended_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_JOBS", 3)
+    monkeypatch.setattr(limits, "MAX_JOBS", 3)
     world = two_workers()
     for _ in range(5):
         last = start(world)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.state.rebalance import plan
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from tests.unit.coordinator.test_rebalance import Town
 from tests.unit.coordinator.worlds import World
 

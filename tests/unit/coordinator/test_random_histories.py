@@ -48,12 +48,12 @@ from coordinator.state.commands import (
     encode_command,
 )
 from coordinator.state.history import MAX_EDITIONS
-from coordinator.state.jobs import MOVES
 from coordinator.state.limits import MAX_FOREIGN_EPOCH
+from coordinator.state.migrations import MOVES
 from coordinator.state.records import HOLDING, Cause, DrainPhase, MovePhase, Phase, WorkerStatus
 from coordinator.state.restore import PART_BYTES
 from coordinator.state.results import Restored
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from coordinator.state.views import Observed, group_status, group_view, worker_view
 from proto_schemas.messages.membership import RunningPipeline
 from proto_schemas.partition import instance_names

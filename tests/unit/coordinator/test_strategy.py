@@ -10,7 +10,7 @@ from coordinator.state.commands import CordonWorker, StartMigration
 from coordinator.state.constraints import NOTHING, Wants
 from coordinator.state.model import State
 from coordinator.state.records import Cause, WorkerStatus
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from proto_schemas.rest.groups import Constraint
 from tests.unit.coordinator.worlds import World
 

@@ -26,7 +26,7 @@ from coordinator.state.commands import (
 from coordinator.state.next_version import updated
 from coordinator.state.records import Cause, MovePhase, Phase
 from coordinator.state.results import Done, Refused, Started
-from coordinator.state.strategy import Room
+from coordinator.state.room import Room
 from coordinator.state.update_plan import plan
 from coordinator.state.updates import MAX_FAILURES, waits_for
 from coordinator.state.versions import Group, UpdatePhase
