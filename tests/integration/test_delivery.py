@@ -170,6 +170,7 @@ async def test_a_copy_goes_on_where_a_dead_one_was_and_puts_out_nothing_twice(
         await send(jetstream, range(2500))
         await has_taken(dead, 2500)
         await has_saved(dead)
+        copy_of(dead).checkpoint_secs = 0.0  # and no other one is taken
         await send(jetstream, range(2500, 6000))
         await has_taken(dead, 6000)
         await until(lambda: dead_settled(dead), what="the outputs stored")
@@ -357,6 +358,7 @@ async def test_at_least_once_repeats_what_came_after_the_checkpoint_and_loses_no
         await send(jetstream, range(2500))
         await has_taken(dead, 2500)
         await has_saved(dead)
+        copy_of(dead).checkpoint_secs = 0.0  # and no other one is taken
         await send(jetstream, range(2500, 6000))
         await has_taken(dead, 6000)
         await until(lambda: dead_settled(dead), what="the outputs stored")
