@@ -67,8 +67,9 @@ def _project(operation: str, made: dict[str, ast.Expr]) -> Stage:
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> list[Stage]:
-    """A window of any kind with all aggregates, perhaps a `.having`, and what is made of it."""
+def windows(draw: st.DrawFn, by_key: bool = False) -> list[Stage]:
+    """A window of any kind with all aggregates, perhaps a `.having`, and what is made of it. `by_key`: none
+    in event time, where all keys have one watermark."""
     size = draw(st.integers(1, 4))
     slide = draw(st.integers(1, size))
     length, gap = 10 * size, draw(st.integers(1, 60))
@@ -97,7 +98,7 @@ def windows(draw: st.DrawFn) -> list[Stage]:
         ("", f"session: {gap}ms", sessions),
         (watermark, f"{length}ms, sliding: {10 * slide}ms", event_time),
     ]
-    before, window, play = draw(st.sampled_from(kinds))
+    before, window, play = draw(st.sampled_from(kinds[:-1] if by_key else kinds))
     text = f"{before}.partition_by(k).window({window}).aggregate({stream_oracle.AGGREGATES})"
     stages = [Stage(text, play)]
     if draw(st.booleans()):
@@ -114,11 +115,12 @@ def windows(draw: st.DrawFn) -> list[Stage]:
 
 
 @st.composite
-def stage_lists(draw: st.DrawFn) -> list[Stage]:
-    """Up to three operations, and mostly an `.emit()` at the end."""
+def stage_lists(draw: st.DrawFn, by_key: bool = False) -> list[Stage]:
+    """Up to three operations, and mostly an `.emit()` at the end. `by_key`: none that knows of other keys."""
     stages: list[Stage] = []
+    kinds = ["where", "where", "select", "emit", "distinct", "window", "window" if by_key else "limit"]
     for _ in range(draw(st.integers(0, 3))):
-        match draw(st.sampled_from(["where", "where", "select", "emit", "limit", "distinct", "window"])):
+        match draw(st.sampled_from(kinds)):
             case "where":
                 condition = draw(tests)
                 stages.append(Stage(f".where({written(condition)})", passing(condition)))
@@ -126,9 +128,9 @@ def stage_lists(draw: st.DrawFn) -> list[Stage]:
                 count = draw(st.integers(1, 6))
                 stages.append(Stage(f".limit({count})", limited(count)))
             case "distinct":
-                stages.append(_distinct(draw(st.none() | st.integers(1, 100))))
+                stages.append(_distinct(draw(st.none() if by_key else st.none() | st.integers(1, 100))))
             case "window":
-                stages += draw(windows())
+                stages += draw(windows(by_key))
             case operation:
                 stages.append(_project(operation, draw(parts)))
     if draw(st.integers(0, 4)):
@@ -182,14 +184,16 @@ def _sequence(sequence: Sequence, named: dict[str, str], number: int) -> tuple[s
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> list[Stream]:
-    """The streams of a program; each takes from outside, or from those before it."""
+def streams(draw: st.DrawFn, by_key: bool = False) -> list[Stream]:
+    """The streams of a program; each takes from outside, or from those before it. `by_key`: mostly such that
+    keys have nothing to do with each other."""
     made: list[Stream] = []
+    ways = ["one", "one", "one", "merge", "join"] + ([] if by_key else ["sequence"])
     for number in range(draw(st.integers(1, 5))):
         known = [*OUTSIDE, *[stream.name for stream in made] * 2]
         source = st.sampled_from(known)
-        name, further = f"S{number}", draw(stage_lists())
-        match draw(st.sampled_from(["one", "one", "one", "merge", "join", "sequence"])):
+        name, further = f"S{number}", draw(stage_lists(by_key))
+        match draw(st.sampled_from(ways)):
             case "one":
                 made.append(Stream(name, ((one := draw(source)),), one, tuple(further)))
             case "merge":
