@@ -137,8 +137,11 @@ def event_time(
         ends = {
             (end, k) for k, at, _ in came for end in ends_of(at, size, slide) if closed < end <= watermark
         }
-        order = {k: i for i, (k, _, _) in reversed(list(enumerate(came)))}
-        for end, k in sorted(ends, key=lambda pair: (pair[0], order[pair[1]])):
+        opened: dict[tuple[int, Any], int] = {}
+        for k, at, _ in came:
+            for end in ends_of(at, size, slide):
+                opened.setdefault((end, k), len(opened))
+        for end, k in sorted(ends, key=lambda pair: (pair[0], opened[pair])):
             results.append((summary(k, content(k, end)), end))
         closed = watermark
         own = ends_of(ts, size, slide)
