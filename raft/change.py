@@ -23,8 +23,8 @@ from raft.generation import MOST_RETIRED, Generation
 from raft.outcomes import Committed, Outcome
 
 MOST_LAG = 64
-INVITE_TIMEOUTS = 5
-"""Election timeouts that a newcomer has to answer its invitation."""
+INVITE_TIMEOUTS = 15
+"""Election timeouts that a newcomer, perhaps started just now, has to answer its invitation."""
 
 Result = Generation | RaftError
 Done = Callable[[Result], None]

@@ -52,14 +52,16 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
         _refuse_older(context, message.worker_id, message.incarnation, while_alive=True)
     key_id = acting()
     context.door.admit_name(message.worker_id, key_id)
-    displaces = await context.proof.demand(message, key_id)
+    once = request_id(request)
+    # One that was taken in already gets its first answer again: its name is held, by itself.
+    taken_in = once in context.ledger.state.remembered
     joined = await register(
         context.ledger,
         context.config,
         message,
-        request_id=request_id(request),
+        request_id=once,
         key_id=key_id,
-        displaces=displaces,
+        displaces=0 if taken_in else await context.proof.demand(message, key_id),
     )
     context.by_rest.learn(message.worker_id, message.incarnation, key)
     return joined

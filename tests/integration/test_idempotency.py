@@ -396,6 +396,21 @@ async def test_a_key_belongs_to_one_request(nats_server: NatsServer, tmp_path: P
             assert spent.status_code == 409 and "was used for another" in spent.json()["error"]
 
 
+async def test_a_registration_is_answered_again_although_its_name_is_held_by_then(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """By itself; and nobody listens there who could prove that."""
+    body, headers = {**REGISTRATION, "incarnation": "i1"}, {"idempotency-key": "k"}
+    async with three(nats_server.url, tmp_path) as stage:
+        first = await stage.ask("POST", "/workers/register", body, headers=headers)
+        assert first.status_code == 201, first.text
+        for node in stage.nodes.values():
+            again = await stage.ask("POST", "/workers/register", body, headers=headers, node=node)
+            assert told(again) == told(first)
+        other = await stage.ask("POST", "/workers/register", body)
+        assert other.status_code == 503 and "nobody proved to be it" in other.text
+
+
 async def test_a_group_that_was_created_is_answered_again_although_it_would_be_refused_now(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
