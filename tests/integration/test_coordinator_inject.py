@@ -32,7 +32,7 @@ async def test_an_event_goes_where_the_routes_say_and_never_elsewhere(
         for name, event_type in (("routed", "Window"), ("plain", "Out")):
             answer = await stage.ask("POST", f"{GROUPS}/{name}/inject", {"event_type": event_type})
             assert answer.status_code == 404 and answer.json()["code"] == "no_route"
-        assert len(worker.told("inject")) == 5
+        assert len({told["request_id"] for told in worker.told("inject")}) == 5
         arrows = (await stage.ask("GET", "/topology")).json()["routes"]
         external = {
             (each["group"], each["to_pipeline"]) for each in arrows if each["from_pipeline"] == "_external"
@@ -65,7 +65,8 @@ async def test_a_batch_larger_than_a_message_arrives_whole_and_its_counts_are_tr
         counts = answer.json()
         assert (counts["events_sent"], counts["events_failed"]) == (2_000, 3), counts["errors"][:3]
         assert len(counts["errors"]) == 3
-        parts = worker.told("inject_batch")
+        # A worker carries out a command once; where leadership moved meanwhile it was sent again.
+        parts = list({told["request_id"]: told for told in worker.told("inject_batch")}.values())
         assert len(parts) > 1
         arrived = [event["fields"]["n"] for part in parts for event in part["events"]]
         assert arrived == list(range(2_000)), "in order"
@@ -87,8 +88,8 @@ async def test_a_key_gives_each_share_of_an_inject_the_same_request_id_again(
                 headers = {"idempotency-key": key}
                 answer = await stage.ask("POST", f"{GROUPS}/g/{path}", body, node=node, headers=headers)
                 assert answer.status_code == 200, answer.text
-                ids.append(sorted(told["request_id"] for told in worker.told(command)))
-            assert ids[0] == ids[1] and len(set(ids[0])) == len(ids[0]) >= 2
+                ids.append(sorted({told["request_id"] for told in worker.told(command)}))
+            assert ids[0] == ids[1] and len(ids[0]) >= 2
             assert not set(ids[0]) & set(ids[2])
             worker.commands.clear()
             for node in (stage.leader, stage.follower):

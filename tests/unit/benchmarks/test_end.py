@@ -1,5 +1,6 @@
 """What a benchmark has started is gone when it is told to stop."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,22 @@ import psutil
 import pytest
 
 from tests.support.cluster import ROOT, environment, poll
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def coordinators(own: psutil.Process) -> int:
+    """Those that have been started and live."""
+    count = 0
+    for each in own.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            count += "coordinator" in each.cmdline()
+    return count
 
 
 @pytest.mark.processes
@@ -19,13 +36,10 @@ def test_a_benchmark_that_is_told_to_stop_ends_the_cluster_that_it_measures(tmp_
         try:
             own = psutil.Process(running.pid)
 
-            def coordinators() -> list[psutil.Process]:
-                return [each for each in own.children(recursive=True) if "coordinator" in each.cmdline()]
-
-            poll(lambda: len(coordinators()) == 3, timeout=60, what="its cluster")
+            poll(lambda: coordinators(own) == 3, timeout=60, what="its cluster")
             started = own.children(recursive=True)
             running.terminate()
             running.wait(60)
-            poll(lambda: not any(each.is_running() for each in started), timeout=15, what="all of it gone")
+            poll(lambda: not any(map(lives, started)), timeout=15, what="all of it gone")
         finally:
             running.kill()
