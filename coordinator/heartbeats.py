@@ -128,7 +128,7 @@ class HeartbeatTable:
         return HeartbeatId(incarnation=heard.incarnation, seq=heard.seq)
 
     def expect(self, worker_id: str, pipeline_id: str, first: HeartbeatId) -> None:
-        """A copy was made, which is listed from the heartbeat `first` on."""
+        """A copy was made, which is listed from the heartbeat `first` on; kept of who is tracked alone."""
         if not _has_come(first, self._heard.get(worker_id)):
             self._expected.setdefault(worker_id, {})[pipeline_id] = first
 
@@ -276,10 +276,10 @@ def _loss_windows(heartbeat: Heartbeat) -> dict[str, int] | None:
 
 
 def _has_come(first: HeartbeatId, heard: Heard | None) -> bool:
-    """That heartbeat, or a later one; or it never will, from a process that is gone."""
-    if heard is None or heard.seq is None:
-        return False
-    return heard.incarnation != first.incarnation or heard.seq >= first.seq
+    """That heartbeat, or a later one; or none will, as its process is gone or its worker was removed."""
+    if heard is None or heard.incarnation != first.incarnation:
+        return True
+    return heard.seq is not None and heard.seq >= first.seq
 
 
 def _not_after(seq: int | None, last: int | None) -> bool:

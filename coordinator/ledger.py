@@ -104,6 +104,12 @@ class Ledger:
     def term(self) -> int:
         return self._raft.term
 
+    def remembers(self, request_id: str) -> bool:
+        """Whether this very request was carried out, or refused for good, before: then `propose` gives its
+        first answer again, and whoever looks ahead whether it can be carried out now must not refuse it.
+        """
+        return request_id in self.state.remembered
+
     async def propose(self, command: Command, *, timeout: float = PROPOSE_TIMEOUT) -> AnyResult:
         """Have `command` applied, within `timeout` seconds.
 

@@ -49,7 +49,7 @@ async def create_group(
     spec = await read_body(request, GroupSpec)
     key = request_id(request)
     programs = await _programs(context, spec, key)
-    if spec.delivery != AT_MOST_ONCE and key not in context.ledger.state.remembered:
+    if spec.delivery != AT_MOST_ONCE and not context.ledger.remembers(key):
         await context.deliveries.check()
     command = CreateGroup(
         by="api",
@@ -221,7 +221,7 @@ async def _programs(context: Context, spec: GroupSpec, key: str) -> Programs:
     try:
         return await check_group(spec, context.config.prefix, context.ledger.state.connectors)
     except WireError:
-        if key not in context.ledger.state.remembered:
+        if not context.ledger.remembers(key):
             raise
         return Programs({}, {}, {})  # it was fine the first time, and that answer counts
 

@@ -53,15 +53,15 @@ async def register_worker(request: AnyRequest, context: Given) -> Registered:
     key_id = acting()
     context.door.admit_name(message.worker_id, key_id)
     once = request_id(request)
-    # One that was taken in already gets its first answer again: its name is held, by itself.
-    taken_in = once in context.ledger.state.remembered
+    # One that was taken in already holds the name itself.
+    displaces = 0 if context.ledger.remembers(once) else await context.proof.demand(message, key_id)
     joined = await register(
         context.ledger,
         context.config,
         message,
         request_id=once,
         key_id=key_id,
-        displaces=0 if taken_in else await context.proof.demand(message, key_id),
+        displaces=displaces,
     )
     context.by_rest.learn(message.worker_id, message.incarnation, key)
     return joined

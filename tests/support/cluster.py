@@ -161,11 +161,11 @@ class Cluster:
         """`kill -9` one process, and wait until it is gone."""
         self.signal(process_id, signal.SIGKILL)
         handle = self._ever[self.pid(process_id)]
-        poll(lambda: not _lives(handle), what=f"{process_id} gone")
+        poll(lambda: not lives(handle), what=f"{process_id} gone")
 
     def alive(self) -> list[int]:
         """Pids of all processes this cluster ever had that still run."""
-        return [pid for pid, handle in self._ever.items() if _lives(handle)]
+        return [pid for pid, handle in self._ever.items() if lives(handle)]
 
     def leader(self, timeout: float = 15.0) -> str:
         """Id of the coordinator that leads, once one does."""
@@ -195,7 +195,7 @@ class Cluster:
         for process in known.running if known else []:
             processes.send(process, signal.SIGKILL)
         for handle in self._ever.values():
-            if _lives(handle):
+            if lives(handle):
                 handle.kill()
         poll(lambda: not self.alive() and not (known and known.running), what="all gone")
 
@@ -219,7 +219,8 @@ def api(url: str) -> str:
     return url + API_BASE
 
 
-def _lives(handle: psutil.Process) -> bool:
+def lives(handle: psutil.Process) -> bool:
+    """It runs, and is no zombie."""
     try:
         return handle.is_running() and handle.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

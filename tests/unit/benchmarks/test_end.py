@@ -8,14 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.cluster import ROOT, environment, poll
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+from tests.support.cluster import ROOT, environment, lives, poll
 
 
 def coordinators(own: psutil.Process) -> int:

@@ -304,6 +304,9 @@ async def test_heartbeats_that_were_sent_before_a_copy_was_made_do_not_miss_it_h
     await stage.settle()
     assert stage.placed("g", "p").epoch > epoch, "but now it is gone"
     assert not stage.table.expected("w1")
+    stage.table.forget("w1")
+    stage.table.expect("w1", "late", HeartbeatId(incarnation="i1", seq=99))
+    assert not stage.table.expected("w1"), "of a worker that was removed meanwhile nothing is kept"
 
 
 async def test_heartbeats_of_a_process_that_is_not_registered_prove_nothing() -> None:
